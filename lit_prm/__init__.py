@@ -1,0 +1,1 @@
+"""Process reward models from outcome labels: train, judge and use them."""

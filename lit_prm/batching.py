@@ -1,0 +1,117 @@
+"""Which responses form an update and how an update is cut into micro-batches: seeded, resumable, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from lit_prm.encoding import Batch, Encoded, collate
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One micro-batch of an update: the rows of this rank's share, and the rows of the whole update."""
+
+    rows: tuple[int, ...]
+    update: tuple[int, ...]
+
+
+class Responses(Dataset[Batch]):
+    """Encoded responses, fetched a ``Cut`` at a time."""
+
+    def __init__(self, encoded: Sequence[Encoded]) -> None:
+        self.encoded = encoded
+
+    def __getitem__(self, cut: Cut) -> Batch:
+        return collate([self.encoded[i] for i in cut.rows], [self.encoded[i] for i in cut.update])
+
+
+class Updates(Sampler[Cut]):
+    """Epochs of updates over whole problems, each update cut into ``cuts`` micro-batches for each rank.
+
+    An update holds about ``batch_size`` responses: problems are permuted by (seed, epoch) and dealt into
+    updates whose sizes differ by at most one problem, so none is a small remainder. Within an update
+    problems are sorted by length and cut into ``cuts * ranks`` consecutive parts of about equal padded
+    size. Which problems share an update depends on neither ``cuts`` nor ``ranks``.
+
+    ``skip`` micro-batches are passed over once, to continue an interrupted epoch.
+    """
+
+    def __init__(
+        self, encoded: Sequence[Encoded], batch_size: int, *, cuts: int = 1, rank: int = 0, ranks: int = 1, seed: int = 0
+    ) -> None:
+        self.problems = [tuple(e.row for e in rows) for _, rows in groupby(encoded, key=lambda e: e.group)]
+        self.tokens = np.array([max(len(encoded[i]) for i in rows) * len(rows) for rows in self.problems])
+        self.width = np.array([max(len(encoded[i]) for i in rows) for rows in self.problems])
+        self.cuts, self.rank, self.ranks, self.seed = cuts, rank, ranks, seed
+        self.updates = max(round(len(encoded) / batch_size), 1)
+        self.epoch = 0
+        self.skip = 0
+        smallest = len(self.problems) // self.updates
+        if smallest < cuts * ranks:
+            raise ValueError(
+                f"an update of about {batch_size} responses has {smallest} problems, too few for "
+                f"{cuts} micro-batches x {ranks} devices; raise data.batch_size or lower trainer.accumulate_grad_batches"
+            )
+
+    def __len__(self) -> int:
+        return self.updates * self.cuts
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at each epoch's start."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Cut]:
+        skip, self.skip = self.skip, 0
+        cuts = (cut for update in self._dealt() for cut in self._cut(update))
+        for i, cut in enumerate(cuts):
+            if i >= skip:
+                yield cut
+
+    def _dealt(self) -> list[np.ndarray[tuple[int], np.dtype[np.intp]]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.problems))
+        return np.array_split(order, self.updates)
+
+    def _cut(self, update: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[Cut]:
+        whole = tuple(row for p in update for row in self.problems[p])
+        by_length = update[np.argsort(-self.width[update], kind="stable")]
+        parts = equal_parts(self.tokens[by_length], self.cuts * self.ranks)
+        for part in parts[self.rank :: self.ranks]:
+            yield Cut(tuple(row for p in by_length[part] for row in self.problems[p]), whole)
+
+
+def equal_parts(sizes: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]], parts: int) -> list[slice]:
+    """Consecutive non-empty slices, as many as ``parts``, whose sums of ``sizes`` are about equal."""
+    total = np.cumsum(sizes)
+    ends = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts, side="left") + 1
+    count = len(total)
+    for i in range(len(ends)):  # leave at least one item for every part on either side
+        ends[i] = min(max(ends[i], (ends[i - 1] if i else 0) + 1), count - (parts - 1 - i))
+    bounds = [0, *ends.tolist(), count]
+    return [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+class TokenBudget(Sampler[Cut]):
+    """Every response once, longest first, in batches of at most ``budget`` padded tokens; for evaluation."""
+
+    def __init__(self, encoded: Sequence[Encoded], budget: int, *, rank: int = 0, ranks: int = 1) -> None:
+        order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
+        self.batches: list[tuple[int, ...]] = []
+        current: list[int] = []
+        for i in order:
+            if current and (len(current) + 1) * len(encoded[current[0]]) > budget:
+                self.batches.append(tuple(current))
+                current = []
+            current.append(i)
+        self.batches += [tuple(current)] if current else []
+        self.mine = self.batches[rank::ranks]
+
+    def __len__(self) -> int:
+        return len(self.mine)
+
+    def __iter__(self) -> Iterator[Cut]:
+        return (Cut(rows, rows) for rows in self.mine)

@@ -1,0 +1,204 @@
+"""RolloutDataModule: files to groups, choice of data regime, checks, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import DataLoader
+
+from lit_prm.batching import Responses, TokenBudget, Updates
+from lit_prm.candidates import CandidateSet
+from lit_prm.encoding import Batch, Encoded, Encoder
+from lit_prm.formats import Reading, read_groups
+from lit_prm.models import load_tokenizer
+from lit_prm.records import Group
+from lit_prm.regime import subsample
+from lit_prm.report import DataReport, drop_shared, refuse_shared
+from lit_prm.steps import BlankLine, StepRule
+
+
+class World(Protocol):
+    """Makes the files of a data root on first use, e.g. the embedded ``TinyMath``."""
+
+    def build(self, root: Path) -> None:
+        """Leave every file under ``root``; return at once when they are there."""
+        ...
+
+
+class RolloutDataModule(LightningDataModule):
+    """Labelled rollouts for training and named candidate sets for best-of-N.
+
+    Paths are relative to ``root``; a name that is no file is a hub data set. ``fraction`` and
+    ``responses`` choose problems and responses by ``seed``, nested: smaller choices lie inside larger.
+    ``batch_size`` counts responses per update, over all devices; ``trainer.accumulate_grad_batches``
+    says into how many micro-batches an update is cut, and changes nothing else.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str,
+        train: str,
+        validation: dict[str, str] | None = None,
+        test: dict[str, str] | None = None,
+        root: str = ".",
+        world: World | None = None,
+        steps: StepRule | None = None,
+        responses: int | None = None,
+        fraction: float = 1.0,
+        batch_size: int = 64,
+        eval_tokens: int = 16384,
+        max_length: int = 2048,
+        prompt_template: str = "{prompt}",
+        limit_candidates: int | None = None,
+        shared_problems: Literal["refuse", "drop", "allow"] = "refuse",
+        bad_rows: Literal["raise", "skip"] = "raise",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.tokenizer_name = tokenizer
+        self.files = {"train": train}
+        self.sets = {"validate": validation or {}, "test": test or {}}
+        self.root = Path(root).expanduser()
+        self.world = world
+        self.steps = steps or BlankLine()
+        self.responses = responses
+        self.fraction = fraction
+        self.batch_size = batch_size
+        self.eval_tokens = eval_tokens
+        self.max_length = max_length
+        self.prompt_template = prompt_template
+        self.limit_candidates = limit_candidates
+        self.shared_problems = shared_problems
+        self.bad_rows = bad_rows
+        self.seed = seed
+        self.report: DataReport | None = None
+        self._readings: dict[str, Reading] = {}
+        self._train: list[Encoded] = []
+        self._candidates: dict[str, CandidateSet] = {}
+        self._updates: Updates | None = None
+        self._skip = 0
+
+    # --- what others ask for -------------------------------------------------------------------
+
+    def candidates(self, stage: str) -> list[CandidateSet]:
+        """The candidate sets of "validate" or "test", in the order of their loaders."""
+        return [self._candidates[name] for name in self.sets[stage]]
+
+    def digests(self) -> dict[str, str]:
+        """Content hash of every file read, by its role."""
+        return {role: reading.digest for role, reading in self._readings.items()}
+
+    def all_batches(self) -> Iterator[Batch]:
+        """Every distinct response of training and evaluation once, for references that are stored."""
+        for encoded in (self._train, *(c.encoded for c in self._candidates.values())):
+            yield from self._in_order(encoded)
+
+    # --- hooks of Lightning ----------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        if self.world is not None:
+            self.world.build(self.root)
+
+    def setup(self, stage: str) -> None:
+        stages = {"fit": ["validate"], "validate": ["validate"], "test": ["test"], "predict": ["test"]}[stage]
+        encoder = self.encoder()
+        for name, path in ((n, p) for s in stages for n, p in self.sets[s].items()):
+            if name not in self._candidates:
+                groups = [g for g in self._read(name, path) if g.rollouts][: self.limit_candidates]
+                self._candidates[name] = CandidateSet.of(name, groups, encoder)
+        if stage == "fit" and not self._train:
+            self._setup_train(encoder)
+
+    def encoder(self) -> Encoder:
+        """The encoder of training, validation and scoring alike."""
+        return Encoder(
+            load_tokenizer(self.tokenizer_name),
+            self.steps,
+            max_length=self.max_length,
+            prompt_template=self.prompt_template,
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        trainer = self.trainer
+        self._updates = Updates(
+            self._train,
+            self.batch_size,
+            cuts=trainer.accumulate_grad_batches if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+            ranks=trainer.world_size if trainer else 1,
+            seed=self.seed,
+        )
+        self._updates.skip, self._skip = self._skip, 0
+        return DataLoader(Responses(self._train), sampler=self._updates, batch_size=None)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        return self._eval_loaders("validate")
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        return self._eval_loaders("test")
+
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        return self._eval_loaders("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many micro-batches of the epoch are done, so that a resumed epoch goes on with the next."""
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress  # type: ignore[union-attr]
+        return {"skip": 0 if progress.is_last_batch else progress.current.processed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._skip = int(state_dict["skip"])
+
+    # --- steps of setup ----------------------------------------------------------------------------
+
+    def _read(self, role: str, path: str) -> Sequence[Group]:
+        local = self.root / path
+        reading = read_groups(str(local if local.exists() or local.suffix else path), on_bad=self.bad_rows)
+        self._readings[role] = reading
+        return reading.groups
+
+    def _setup_train(self, encoder: Encoder) -> None:
+        every = self._read("train", self.files["train"])
+        groups = [g for g in every if g.rollouts and all(r.correct is not None for r in g.rollouts)]
+        if not groups:
+            raise ValueError(f"{self.files['train']} has no labelled responses to train on; give correctness or label them first")
+        groups = self._without_shared(groups)
+        chosen = subsample(groups, fraction_of_problems=self.fraction, responses_per_problem=self.responses, seed=self.seed)
+        self._train = encoder.encode(chosen)
+        self.report = DataReport.of(
+            chosen,
+            reading=self._readings["train"],
+            prompt_tokens=[e.prompt_length for e in self._train],
+            response_tokens=[len(e) - e.prompt_length for e in self._train],
+            truncated=sum(e.truncated for e in self._train),
+        )
+        self._show(self.report)
+
+    def _without_shared(self, groups: Sequence[Group]) -> Sequence[Group]:
+        evaluation = {role: self._readings[role].groups for role in self._candidates}
+        evaluation |= {n: read_groups(str(self.root / p)).groups for n, p in self.sets["test"].items() if n not in evaluation}
+        if self.shared_problems == "drop":
+            return drop_shared(groups, evaluation)
+        refuse_shared(groups, evaluation, allow=self.shared_problems == "allow")
+        return groups
+
+    def _eval_loaders(self, stage: str) -> list[DataLoader[Batch]]:
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return [
+            DataLoader(
+                Responses(c.encoded),
+                sampler=TokenBudget(c.encoded, self.eval_tokens, rank=rank, ranks=ranks),  # type: ignore[arg-type]
+                batch_size=None,
+            )
+            for c in self.candidates(stage)
+        ]
+
+    def _in_order(self, encoded: Sequence[Encoded]) -> Iterator[Batch]:
+        return (Responses(encoded)[cut] for cut in TokenBudget(encoded, self.eval_tokens))
+
+    @rank_zero_only  # type: ignore[untyped-decorator]
+    def _show(self, report: DataReport) -> None:
+        report.show()

@@ -1,0 +1,236 @@
+"""From groups to token batches: chat template, exact prompt boundary, step of every token, collation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from lit_prm.records import Group, Message, Problem, Rollout
+from lit_prm.steps import EachToken, StepRule, step_of_tokens
+
+_SENTINEL = "\u2063response\u2063"  # invisible separators: no template transforms them, no response holds them
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One response after its prompt, as tokens.
+
+    ``step`` has one entry per response token (the end-of-turn token belongs to the last step);
+    ``row`` is the response's index in its data set, ``group`` its problem's.
+    """
+
+    ids: NDArray[np.int32]
+    prompt_length: int
+    step: NDArray[np.int32]
+    label: float
+    group: int
+    row: int
+    truncated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def key(self) -> bytes:
+        """Content address of (prompt tokens, response tokens), whatever the file or the row."""
+        return hashlib.sha256(self.prompt_length.to_bytes(4, "little") + self.ids.tobytes()).digest()
+
+
+class Batch(NamedTuple):
+    """B responses padded on the right to T tokens. No attention mask: causal attention needs none."""
+
+    ids: Tensor  # [B, T] int64
+    length: Tensor  # [B] prompt and response tokens
+    prompt_length: Tensor  # [B]
+    step: Tensor  # [B, T] step of each response token, -1 on prompt and padding
+    labels: Tensor  # [B] 1 right, 0 wrong
+    group: Tensor  # [B] problem of each response
+    row: Tensor  # [B] index in the data set
+    global_labels: Tensor  # [G] labels of the whole global batch this micro-batch was cut from
+    global_group: Tensor  # [G]
+
+    @property
+    def in_response(self) -> Tensor:
+        """Mask of response tokens; [B, T]."""
+        return self.step >= 0
+
+    def keys(self) -> list[bytes]:
+        """Content address of every response, equal to ``Encoded.key``."""
+        ids, lengths, prompts = self.ids.cpu().numpy().astype(np.int32), self.length, self.prompt_length
+        return [
+            hashlib.sha256(int(p).to_bytes(4, "little") + row[: int(n)].tobytes()).digest()
+            for row, n, p in zip(ids, lengths, prompts, strict=True)
+        ]
+
+
+def collate(
+    items: Sequence[Encoded], global_batch: Sequence[Encoded] | None = None, *, pad_id: int = 0
+) -> Batch:
+    """Pad ``items`` to one batch; ``global_batch`` (default: the items) is what one update will see."""
+    width = max(len(item) for item in items)
+    ids = np.full((len(items), width), pad_id, dtype=np.int64)
+    step = np.full((len(items), width), -1, dtype=np.int64)
+    for i, item in enumerate(items):
+        ids[i, : len(item)] = item.ids
+        step[i, item.prompt_length : len(item)] = item.step
+    whole = items if global_batch is None else global_batch
+    return Batch(
+        ids=torch.from_numpy(ids),
+        length=torch.tensor([len(item) for item in items]),
+        prompt_length=torch.tensor([item.prompt_length for item in items]),
+        step=torch.from_numpy(step),
+        labels=torch.tensor([item.label for item in items]),
+        group=torch.tensor([item.group for item in items]),
+        row=torch.tensor([item.row for item in items]),
+        global_labels=torch.tensor([item.label for item in whole]),
+        global_group=torch.tensor([item.group for item in whole]),
+    )
+
+
+class Encoder:
+    """Turns groups into ``Encoded`` rows with one tokenizer, chat template and step rule.
+
+    The scored text is the generated text: the response goes into the template verbatim, and its tokens
+    are those after the prompt's, up to and including the end-of-turn token. A prompt whose own tokens
+    are not a prefix of the whole is refused, since its boundary would lie inside a token.
+
+    ``prompt_template`` wraps plain-string prompts, e.g. "{prompt}\\nAnswer in \\\\boxed{{}}."
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        steps: StepRule,
+        *,
+        max_length: int = 2048,
+        prompt_template: str = "{prompt}",
+    ) -> None:
+        if not tokenizer.is_fast:
+            raise ValueError(
+                f"{type(tokenizer).__name__} gives no character offsets, which step ends are found by; "
+                "use the tokenizer's fast version"
+            )
+        if "{prompt}" not in prompt_template:
+            raise ValueError(f"prompt_template {prompt_template!r} has no {{prompt}} to fill in; add it")
+        self.tokenizer = tokenizer
+        self.steps = steps
+        self.max_length = max_length
+        self.prompt_template = prompt_template
+        self._special = frozenset(tokenizer.all_special_ids)  # the property builds a list at every call
+
+    def encode(self, groups: Sequence[Group]) -> list[Encoded]:
+        """Every response of every group, in order; rows count over the groups from 0."""
+        rendered = [self.render(group.problem) for group in groups]
+        prompts = self._tokenize([head for head, _ in rendered])[0]
+        texts, owners = [], []
+        for g, (group, (head, tail)) in enumerate(zip(groups, rendered, strict=True)):
+            texts += [head + rollout.response + tail for rollout in group.rollouts]
+            owners += [(g, rollout) for rollout in group.rollouts]
+        ids, offsets = self._tokenize(texts)
+        return [
+            self._row(row, g, groups[g].problem, rollout, len(rendered[g][0]), prompts[g], ids[row], offsets[row])
+            for row, (g, rollout) in enumerate(owners)
+        ]
+
+    def render(self, problem: Problem) -> tuple[str, str]:
+        """Text before and after the response of a problem, by the chat template if there is one."""
+        messages = self._messages(problem)
+        if not self.tokenizer.chat_template:
+            return "\n".join(m["content"] for m in messages) + "\n", self.tokenizer.eos_token or ""
+        head = self._apply(messages, add_generation_prompt=True)
+        whole = self._apply([*messages, {"role": "assistant", "content": _SENTINEL}], add_generation_prompt=False)
+        before, found, tail = whole.partition(_SENTINEL)
+        if not found or not before.startswith(head):
+            raise ValueError(
+                f"problem {problem.id}: the chat template's text before the response {before[-80:]!r} does not "
+                f"continue its generation prompt {head[-80:]!r}; fix the template, or score with the one the model was trained with"
+            )
+        return before, tail
+
+    def prompt_text(self, problem: Problem) -> str:
+        """What a sampler continues for this problem."""
+        return self.render(problem)[0]
+
+    def _messages(self, problem: Problem) -> list[Message]:
+        if isinstance(problem.prompt, str):
+            return [{"role": "user", "content": self.prompt_template.replace("{prompt}", problem.prompt)}]
+        return list(problem.prompt)
+
+    def _apply(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        text = self.tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return str(text)
+
+    def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        """Ids and character offsets; the template has written every special token, so none is added."""
+        if not texts:
+            return [], []
+        special = not self.tokenizer.chat_template
+        encoded = self.tokenizer(texts, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+        return encoded["input_ids"], encoded["offset_mapping"]
+
+    def _row(
+        self,
+        row: int,
+        group: int,
+        problem: Problem,
+        rollout: Rollout,
+        start: int,
+        prompt: Sequence[int],
+        ids: Sequence[int],
+        offsets: Sequence[tuple[int, int]],
+    ) -> Encoded:
+        n = len(prompt)
+        if list(ids[:n]) != list(prompt):
+            at = next(i for i, (a, b) in enumerate(zip([*ids, None], prompt, strict=False)) if a != b)
+            raise ValueError(
+                f"problem {problem.id}: the tokens of a response do not follow its prompt's: token {at} is "
+                f"{self._show(ids[at : at + 1])} with the response and {self._show(prompt[at : at + 1])} without it; "
+                "end the prompt (or its template) with a line break or a special token"
+            )
+        if n >= self.max_length:
+            raise ValueError(
+                f"problem {problem.id}: its prompt has {n} tokens, max_length is {self.max_length}; "
+                "raise data.max_length or drop the problem"
+            )
+        end = self._end_of_turn(ids, offsets, start + len(rollout.response))
+        kept = min(end, self.max_length)
+        return Encoded(
+            ids=np.asarray(ids[:kept], dtype=np.int32),
+            prompt_length=n,
+            step=self._steps(rollout, [(a - start, b - start) for a, b in offsets[n:kept]]),
+            label=float("nan") if rollout.correct is None else float(rollout.correct),
+            group=group,
+            row=row,
+            truncated=kept < end,
+        )
+
+    def _end_of_turn(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], text_end: int) -> int:
+        """One past the first special token after the response; a template's line break after it is not scored."""
+        after = next((i for i, (a, b) in enumerate(offsets) if a >= text_end and b > a), len(ids))
+        return next((i + 1 for i in range(after, len(ids)) if ids[i] in self._special), len(ids))
+
+    def _steps(self, rollout: Rollout, offsets: list[tuple[int, int]]) -> NDArray[np.int32]:
+        if isinstance(self.steps, EachToken):
+            return np.arange(len(offsets), dtype=np.int32)
+        steps = rollout.steps or tuple(self.steps.split(rollout.response))
+        return np.asarray(step_of_tokens([len(s) for s in steps], offsets), dtype=np.int32)
+
+    def _show(self, ids: Sequence[int]) -> str:
+        return repr(self.tokenizer.decode(list(ids))) if ids else "nothing"
+
+
+def length_quantiles(lengths: Iterable[int]) -> dict[str, int]:
+    """Token-length quantiles as the data report prints them."""
+    values = np.fromiter(lengths, dtype=np.int64)
+    points = {"min": 0.0, "5%": 0.05, "50%": 0.5, "95%": 0.95, "99%": 0.99, "max": 1.0}
+    return {name: int(np.quantile(values, q)) for name, q in points.items()} if len(values) else {}

@@ -1,0 +1,59 @@
+"""One experiment from its name to its table: fit, test, summary."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+EXPERIMENTS = Path("experiments")
+
+
+def main(args: Sequence[str]) -> None:
+    """`exp NAME [--scale S] [--seed N] [overrides of any option]`; done runs only print their table."""
+    parser = argparse.ArgumentParser(prog="python -m lit_prm exp", allow_abbrev=False)
+    parser.add_argument("name", help="file stem in experiments/")
+    parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
+    parser.add_argument("--seed", type=int, default=0)
+    known, overrides = parser.parse_known_args(list(args))
+    files = config_files(known.name, known.scale)
+    configs = [option for file in files for option in ("--config", str(file))]
+    facts = [f"--name={known.name}", f"--scale={known.scale}", f"--seed_everything={known.seed}"]
+    run_experiment([*configs, *facts, *overrides])
+
+
+def config_files(name: str, scale: str) -> list[Path]:
+    """Base, scale and experiment file; an unknown name or scale is refused with the valid ones."""
+    for what, stem, folder in (("SCALE", scale, EXPERIMENTS / "scale"), ("NAME", name, EXPERIMENTS)):
+        valid = available(folder)
+        if stem not in valid:
+            listed = "\n".join(f"  {known:<16} {purpose}" for known, purpose in valid.items())
+            raise SystemExit(f"unknown {what} {stem!r}; {folder}/ has:\n{listed}")
+    return [EXPERIMENTS / "base.yaml", EXPERIMENTS / "scale" / f"{scale}.yaml", EXPERIMENTS / f"{name}.yaml"]
+
+
+def available(folder: Path) -> dict[str, str]:
+    """Stem and purpose (its first comment line) of every config file but the base."""
+    files = sorted(folder.glob("*.yaml"))
+    return {f.stem: f.read_text().split("\n", 1)[0].lstrip("# ") for f in files if f.stem != "base"}
+
+
+def run_experiment(options: Sequence[str]) -> Path:
+    """Fit (or continue), test, print; returns the run's folder."""
+    from lit_prm.lightning_cli import run
+
+    cli = run(["fit", *options])
+    folder = Path(cli.config.fit.run_dir)
+    if cli.datamodule.sets["test"]:
+        cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+    show(folder)
+    return folder
+
+
+def show(folder: Path) -> None:
+    """Print the run's best-of-N table and where to look next."""
+    from lit_prm.tables import best_of_n_table
+
+    best_of_n_table(json.loads((folder / "summary.json").read_text())["metrics"])
+    print(f"files: {folder}   next: make ui | make compare NAMES=... | make exp NAME=dpo-8resp")

@@ -1,0 +1,197 @@
+"""LitPRM: one LightningModule for every objective, reward model and kind of label."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics.functional.classification import binary_auroc
+
+from lit_prm.encoding import Batch
+from lit_prm.losses import Loss
+from lit_prm.losses.dpo import preference_pairs
+from lit_prm.reference import Reference
+from lit_prm.reward_model import RewardModel
+from lit_prm.rewards import response_rewards, step_rewards
+
+OptimizerFactory = Callable[[Any], Optimizer]
+
+
+class Scores(NamedTuple):
+    """What a validation or test step hands to the callbacks; B responses, S steps."""
+
+    row: Tensor  # [B] response in its candidate set
+    reward: Tensor  # [B] r(y)
+    steps: Tensor  # [B, S] step rewards, 0 where not valid
+    valid: Tensor  # [B, S]
+    reference_steps: Tensor  # [B, S] summed reference log-probs of each step
+
+
+class _Seen(NamedTuple):
+    """One training micro-batch of B responses."""
+
+    loss: Tensor  # [1] its share of the update's loss
+    rewards: Tensor  # [B]
+    labels: Tensor  # [B]
+    group: Tensor  # [B]
+    tokens: Tensor  # [B] response lengths
+
+
+class WarmupCosine:
+    """Learning rate: linear over the first ``warmup`` share of updates, then a cosine to ``floor`` times the peak."""
+
+    def __init__(self, warmup: float = 0.03, floor: float = 0.1) -> None:
+        if not (0 <= warmup < 1 and 0 <= floor <= 1):
+            raise ValueError(f"warmup {warmup} and floor {floor} are shares: warmup in [0, 1), floor in [0, 1]")
+        self.warmup = warmup
+        self.floor = floor
+
+    def factor(self, update: int, total: int) -> float:
+        """Multiplier of the peak learning rate at update 0, 1, ... of ``total``."""
+        rising = math.ceil(self.warmup * total)
+        if update < rising:
+            return (update + 1) / rising
+        done = min((update - rising) / max(total - rising, 1), 1.0)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def __call__(self, optimizer: Optimizer, total: int) -> LambdaLR:
+        return LambdaLR(optimizer, lambda update: self.factor(update, total))
+
+
+def paper_adamw(params: Any) -> Optimizer:
+    """AdamW as in the paper's scripts: betas 0.9 and 0.95, no weight decay, learning rate 5e-7."""
+    return torch.optim.AdamW(params, lr=5e-7, betas=(0.9, 0.95), weight_decay=0.0)
+
+
+class LitPRM(LightningModule):
+    """Trains a reward model on outcome labels with any loss; validates by handing out step rewards.
+
+    One update minimises the mean of the loss's terms over the whole *global* batch: the sum of a
+    micro-batch's terms is divided by the number of terms of the global batch it was cut from, so the
+    objective does not depend on the number of micro-batches or ranks.
+    """
+
+    def __init__(
+        self,
+        reward_model: RewardModel,
+        loss: Loss,
+        optimizer: OptimizerFactory = paper_adamw,
+        schedule: WarmupCosine | None = None,
+    ) -> None:
+        super().__init__()
+        self.reward_model = reward_model
+        self.loss = loss
+        self.optimizer_factory = optimizer
+        self.schedule = schedule or WarmupCosine()
+        self.strict_loading = False  # checkpoints hold trained weights only
+        self._configured = False
+        self._seen: list[_Seen] = []  # micro-batches of the update under way
+        self._clock = time.perf_counter()
+
+    @property
+    def policy(self) -> nn.Module | None:
+        """The trainable language model, if the reward model is an implicit one and is configured."""
+        return getattr(self.reward_model, "policy", None)
+
+    @property
+    def reference(self) -> Reference | None:
+        """The frozen source of reference log-probs, if the reward model has one."""
+        return getattr(self.reward_model, "reference", None)
+
+    def configure_model(self) -> None:
+        if not self._configured:  # every trainer stage calls this hook
+            self.reward_model.configure_model()
+            self._configured = True
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer_factory([p for p in self.parameters() if p.requires_grad])
+        schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Values of response prefixes; [B, T]."""
+        values: Tensor = self.reward_model(batch)
+        return values
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        rewards = response_rewards(self(batch), batch.length)
+        terms = self.loss(rewards, batch.labels, batch.group)
+        total = max(self.loss.num_terms(batch.global_labels, batch.global_group), 1)
+        loss = (terms.sum() + 0.0 * rewards.sum()) / total  # the zero keeps a graph when there is no pair
+        tokens = batch.length - batch.prompt_length
+        self._record(_Seen(loss.detach().view(1), rewards.detach(), batch.labels, batch.group, tokens), batch_idx)
+        # Lightning divides by the number of micro-batches and averages over ranks: undo both.
+        return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+        return self.score(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+        return self.score(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+        return self.score(batch)
+
+    def score(self, batch: Batch) -> Scores:
+        """Rewards of responses and of their steps, beside the reference's log-probs of the same steps."""
+        values = self(batch)
+        steps, valid = step_rewards(values, batch.step)
+        reference = self.reward_model.reference_logps(batch).double().cumsum(1).float()
+        return Scores(
+            row=batch.row,
+            reward=response_rewards(values, batch.length),
+            steps=steps,
+            valid=valid,
+            reference_steps=step_rewards(reference, batch.step)[0],
+        )
+
+    def on_train_start(self) -> None:
+        self._seen.clear()
+        self._clock = time.perf_counter()
+
+    def _record(self, seen: _Seen, batch_idx: int) -> None:
+        """Log once per update, over all micro-batches of this rank; rewards are those of rank 0."""
+        self._seen.append(seen)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
+            return
+        update = _Seen(*(torch.cat(column) for column in zip(*self._seen, strict=True)))
+        self._seen.clear()
+        metrics = reward_metrics(update.rewards, update.labels, update.group, update.tokens)
+        metrics["train/lr"] = torch.tensor(self._learning_rate())
+        size, ranks = len(update.rewards), self.trainer.world_size
+        self.log("train/loss", ranks * update.loss.sum(), prog_bar=True, batch_size=size, sync_dist=ranks > 1)
+        self.log_dict(metrics, batch_size=size, rank_zero_only=True)
+        seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
+        speed = ranks * float(update.tokens.sum()) / seconds
+        self.log("time/response_tokens_per_second", speed, batch_size=size, rank_zero_only=True)
+
+    def _learning_rate(self) -> float:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        return float(optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]
+
+
+def reward_metrics(rewards: Tensor, labels: Tensor, group: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    """What every loss reports of one update, from the same rewards and labels; keys absent when undefined.
+
+    ``rewards/accuracies`` is the share of right-wrong pairs of a problem that are ordered correctly;
+    ``length_correlation`` is Pearson's between reward and response length in tokens.
+    """
+    right, wrong = rewards[labels > 0.5], rewards[labels < 0.5]
+    metrics = {}
+    if len(right) and len(wrong):
+        metrics["train/auc"] = binary_auroc(rewards, labels.long())
+        metrics["rewards/chosen"], metrics["rewards/rejected"] = right.mean(), wrong.mean()
+        metrics["rewards/margins"] = right.mean() - wrong.mean()
+    chosen, rejected = preference_pairs(labels, group)
+    if len(chosen):
+        metrics["rewards/accuracies"] = (rewards[chosen] > rewards[rejected]).float().mean()
+    if len(rewards) > 2 and rewards.std() > 0 and tokens.float().std() > 0:
+        metrics["rewards/length_correlation"] = torch.corrcoef(torch.stack([rewards, tokens.float()]))[0, 1]
+    return metrics

@@ -1,0 +1,72 @@
+"""The nouns of the project: Problem, Rollout, Group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+Message = dict[str, str]  # {"role": ..., "content": ...}, as chat templates take it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One question x. ``prompt`` is a plain string (one user turn) or a list of chat messages."""
+
+    prompt: str | tuple[Message, ...]
+    id: str
+    answer: str | None = None
+    subject: str | None = None
+    level: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The words of the question alone, as de-duplication and contamination checks compare them."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return "\n".join(m["content"] for m in self.prompt if m["role"] == "user")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One sampled response y with its outcome label: training datum and best-of-N candidate alike.
+
+    ``steps`` tile ``response`` exactly when given; ``first_error`` is the index of the first wrong
+    step, -1 when every step is right, None when nobody knows.
+    """
+
+    response: str
+    correct: bool | None = None
+    answer: str | None = None
+    steps: tuple[str, ...] | None = None
+    first_error: int | None = None
+    generator: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and "".join(self.steps) != self.response:
+            raise ValueError(
+                f"steps do not tile the response: they join to {''.join(self.steps)[:60]!r}..., "
+                f"the response is {self.response[:60]!r}...; give steps that concatenate to the response"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One problem with its K rollouts: the unit of data and of batching."""
+
+    problem: Problem
+    rollouts: tuple[Rollout, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right responses among the labelled ones; nan when none is labelled."""
+        labels = [r.correct for r in self.rollouts if r.correct is not None]
+        return sum(labels) / len(labels) if labels else float("nan")
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the group has both a right and a wrong response, as pair losses need."""
+        return len({r.correct for r in self.rollouts} & {True, False}) == 2
+
+    def keep(self, indices: Iterable[int]) -> Group:
+        """The same problem with the rollouts at ``indices``, in that order."""
+        return replace(self, rollouts=tuple(self.rollouts[i] for i in indices))
