@@ -33,7 +33,7 @@ class Responses(Dataset[Batch]):
 class Updates(Sampler[Cut]):
     """Epochs of updates over whole problems, each update cut into ``cuts`` micro-batches for each rank.
 
-    An update holds about ``batch_size`` responses: problems are permuted by (seed, epoch) and dealt into
+    An update holds at least ``batch_size`` responses on average: problems are permuted by (seed, epoch) and dealt into
     updates whose sizes differ by at most one problem, so none is a small remainder. Within an update
     problems are sorted by length and cut into ``cuts * ranks`` consecutive parts of about equal padded
     size. Which problems share an update depends on neither ``cuts`` nor ``ranks``.
@@ -48,7 +48,7 @@ class Updates(Sampler[Cut]):
         self.tokens = np.array([max(len(encoded[i]) for i in rows) * len(rows) for rows in self.problems])
         self.width = np.array([max(len(encoded[i]) for i in rows) for rows in self.problems])
         self.cuts, self.rank, self.ranks, self.seed = cuts, rank, ranks, seed
-        self.updates = max(round(len(encoded) / batch_size), 1)
+        self.updates = max(len(encoded) // batch_size, 1)
         self.epoch = 0
         self.skip = 0
         smallest = len(self.problems) // self.updates

@@ -83,7 +83,7 @@ class Stored(Reference):
     def logps(self, batch: Batch) -> Tensor:
         keys = batch.keys()
         rows = self._read(keys)
-        if None in rows:
+        if any(row is None for row in rows):
             self._fill(keys, batch)
             rows = self._read(keys)
         out = torch.zeros(batch.ids.shape, dtype=torch.float32)

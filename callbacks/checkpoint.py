@@ -1,0 +1,66 @@
+"""One checkpoint to go on from, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """A checkpoint file is complete whenever it exists: written beside its place, then renamed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        super().save_checkpoint(checkpoint, partial, storage_options)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+
+
+class LastCheckpoint(Callback):
+    """Saves ``<folder>/last.ckpt`` every ``every_n_updates`` updates and when training ends.
+
+    With the seeded order of updates and the generator's state kept here, a run killed at any moment and
+    started again ends with the weights of one never killed, bit for bit on CPU.
+    """
+
+    def __init__(self, folder: str, every_n_updates: int = 50) -> None:
+        if every_n_updates < 1:
+            raise ValueError(f"every_n_updates {every_n_updates} is not at least 1")
+        self.path = str(Path(folder) / "last.ckpt")
+        self.every_n_updates = every_n_updates
+        self._saved_at = -1
+        self._generator: torch.Tensor | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._generator is not None:  # as late as this: building loaders draws from the generator
+            torch.set_rng_state(self._generator)
+            self._generator = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        update_done = trainer.global_step != self._saved_at and trainer.global_step > 0
+        if update_done and trainer.global_step % self.every_n_updates == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step != self._saved_at and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": torch.get_rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._generator = state_dict["generator"]
+
+    def _save(self, trainer: Trainer) -> None:
+        self._saved_at = trainer.global_step
+        trainer.save_checkpoint(self.path)

@@ -1,0 +1,22 @@
+"""Fills a stored reference before training starts."""
+
+from __future__ import annotations
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from rich.progress import track
+
+
+class FillReference(Callback):
+    """One pass of the reference over every distinct response, so that training needs none in memory."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._prepare(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._prepare(trainer, pl_module)
+
+    def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        batches = trainer.datamodule.all_batches()  # type: ignore[attr-defined]
+        shown = track(batches, "reference log-probs", total=None, transient=True, disable=not trainer.is_global_zero)
+        pl_module.reward_model.prepare(shown, pl_module.device)  # type: ignore[operator, union-attr]

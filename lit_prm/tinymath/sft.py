@@ -1,0 +1,139 @@
+"""Trains the small Llama of tinymath on solutions, keeping an earlier snapshot as the weaker generator."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lit_prm.encoding import Batch, Encoder, collate
+from lit_prm.models import token_logps
+from lit_prm.module import WarmupCosine
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.steps import Newline
+from lit_prm.tinymath.problems import make_problem
+from lit_prm.tinymath.solutions import write_solution
+
+
+class SFT(LightningModule):
+    """Next-token cross-entropy on the tokens of right solutions."""
+
+    def __init__(self, model: LlamaForCausalLM, lr: float, steps: int) -> None:
+        super().__init__()
+        self.model = model
+        self.lr = lr
+        self.steps = steps
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = -token_logps(self.model, batch).sum() / batch.in_response.sum()
+        self.log("loss", loss, prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        optimizer = AdamW(self.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = WarmupCosine(warmup=0.03, floor=0.02)
+        scheduler = LambdaLR(optimizer, lambda update: schedule.factor(update, self.steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class Solutions(IterableDataset[Batch]):
+    """Endless fresh problems with a solution each, in batches of one length class."""
+
+    POOL = 32  # batches drawn at once and sorted by length, so that little is padding
+
+    def __init__(self, encoder: Encoder, batch_size: int, seed: int, held_out: frozenset[str]) -> None:
+        self.encoder = encoder
+        self.batch_size = batch_size
+        self.seed = seed
+        self.held_out = held_out
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = random.Random(f"sft-{self.seed}")
+        while True:
+            groups = [self._draw(rng) for _ in range(self.POOL * self.batch_size)]
+            rows = sorted(self.encoder.encode(groups), key=len)
+            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            rng.shuffle(batches)
+            yield from (collate(batch) for batch in batches)
+
+    def _draw(self, rng: random.Random) -> Group:
+        while (problem := make_problem(rng)).text in self.held_out:
+            pass
+        rollout = Rollout(response=write_solution(problem, rng), correct=True)
+        return Group(problem=Problem(prompt=problem.text, id="sft"), rollouts=(rollout,))
+
+
+class Snapshot(Callback):
+    """Saves the model as it is after a given number of updates."""
+
+    def __init__(self, at: int, folder: Path) -> None:
+        self.at = at
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.at:
+            pl_module.model.save_pretrained(self.folder)  # type: ignore[operator, union-attr]
+
+
+def train_base(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    base: Path,
+    generator: Path,
+    hidden: int,
+    layers: int,
+    steps: int,
+    generator_steps: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    held_out: frozenset[str],
+) -> None:
+    """Leave the final model in ``base`` and the snapshot after ``generator_steps`` updates in ``generator``."""
+    with isolate_rng():
+        seed_everything(seed, verbose=False)
+        model = LlamaForCausalLM(_config(tokenizer, hidden, layers))
+        trainer = Trainer(
+            max_steps=steps,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            gradient_clip_val=1.0,
+            callbacks=[Snapshot(generator_steps, generator)],
+        )
+        encoder = Encoder(tokenizer, Newline(), max_length=256)
+        data = Solutions(encoder, batch_size, seed, held_out)
+        trainer.fit(SFT(model, lr, steps), DataLoader(data, batch_size=None))
+        model.save_pretrained(base)
+    for folder in (base, generator):
+        tokenizer.save_pretrained(folder)
+
+
+def _config(tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=max(hidden // 32, 1),
+        max_position_embeddings=256,
+        initializer_range=0.05,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        dtype=torch.float32,
+    )

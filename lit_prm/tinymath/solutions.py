@@ -1,0 +1,63 @@
+"""Step-by-step solutions in varied style: what is said differs freely, what is computed does not.
+
+With one wording per solution the base model's log-likelihood would be a near-perfect judge. Here most of
+a response's log-probability is style: leads, labels, word or symbol form, operand order, merged steps,
+lines of filler, and how talkative the writer is.
+"""
+
+from __future__ import annotations
+
+import random
+
+from lit_prm.tinymath.problems import TinyProblem
+
+LEADS = ("", "First ", "Next ", "Then ", "Now ", "So ", "We get ", "This gives ", "Here ", "Again ", "Well ", "Clearly ")
+TAILS = ("", "", "", " as needed", " of course", " so far", " by the rule", " which is fine")
+FILLERS = (
+    "Let us think.", "We go on.", "That was easy.", "One more thing to do.", "Keep the order in mind.",
+    "No trick here.", "We are careful.", "Nothing is lost.",
+)  # fmt: skip
+OPENINGS = ("We work step by step.", "Read the text again.", "This is a chain of steps.", "Let us begin.")
+FINALS = (
+    "The answer is \\boxed{{{}}}", "So the answer is \\boxed{{{}}}", "Final answer \\boxed{{{}}}",
+    "We find \\boxed{{{}}}", "Thus the result is \\boxed{{{}}}",
+)  # fmt: skip
+WORDS = {"+": "plus", "-": "minus", "*": "times", "mod": "modulo"}
+LETTERS = "abcdefghkmnpqrst"
+
+
+def write_solution(problem: TinyProblem, rng: random.Random) -> str:
+    """A right solution of ``problem``; lines end with a line break except the last."""
+    talk = rng.random()
+    in_words = rng.random() < 0.25
+    lines = [rng.choice(OPENINGS)] if rng.random() < 0.5 * talk else []
+    equations = list(problem.equations)
+    while equations:
+        merged = 2 if len(equations) > 1 and rng.random() < 0.15 else 1
+        shown = [_equation(eq, in_words, rng) for eq in equations[:merged]]
+        del equations[:merged]
+        lines.append(_lead(talk, rng) + _label(talk, rng) + " so ".join(shown) + _tail(talk, rng))
+        if rng.random() < 0.35 * talk:
+            lines.append(rng.choice(FILLERS))
+    lines.append(rng.choice(FINALS).format(problem.answer))
+    return "\n".join(lines)
+
+
+def _equation(equation: tuple[int, str, int, int], in_words: bool, rng: random.Random) -> str:
+    left, sign, right, result = equation
+    if sign in "+*" and rng.random() < 0.3:
+        left, right = right, left
+    return f"{left} {WORDS[sign]} {right} is {result}" if in_words else f"{left} {sign} {right} = {result}"
+
+
+def _lead(talk: float, rng: random.Random) -> str:
+    weights = [1 / (i + 1) for i in range(len(LEADS))]
+    return rng.choices(LEADS, weights)[0] if rng.random() < 0.3 + 0.7 * talk else ""
+
+
+def _label(talk: float, rng: random.Random) -> str:
+    return f"{rng.choice(LETTERS)}: " if rng.random() < 0.5 * talk else ""
+
+
+def _tail(talk: float, rng: random.Random) -> str:
+    return rng.choice(TAILS) if rng.random() < talk else ""

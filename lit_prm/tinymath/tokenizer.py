@@ -1,0 +1,40 @@
+"""A word-level tokenizer for tinymath: a number is one token, decoding gives back the text."""
+
+from __future__ import annotations
+
+import random
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from lit_prm.tinymath.problems import LARGEST, make_problem
+from lit_prm.tinymath.solutions import write_solution
+
+PAD, EOS, ASK, SAY, UNKNOWN = "<pad>", "<eos>", "<ask>", "<say>", "<unk>"
+TEMPLATE = (
+    "{% for m in messages %}"
+    "{{ '<ask>' + m['content'] + '<say>' if m['role'] == 'user' else m['content'] + '<eos>' }}"
+    "{% endfor %}"
+)
+# Words take the spaces around them, so that numbers stand bare and are one token wherever they occur.
+PIECE = r"\\boxed\{|\d+| ?[A-Za-z]+ ?| ?[*+=-] ?|\n|."
+
+
+def make_tokenizer(samples: int = 20_000) -> PreTrainedTokenizerFast:
+    """The vocabulary is every piece that ``samples`` problems and solutions use, and every number in range."""
+    split = pre_tokenizers.Split(Regex(PIECE), behavior="isolated")
+    rng = random.Random(0)
+    pieces = {str(n) for n in range(LARGEST + 1)}
+    for _ in range(samples):
+        problem = make_problem(rng)
+        for text in (problem.text, write_solution(problem, rng)):
+            pieces.update(piece for piece, _ in split.pre_tokenize_str(text))
+    special = [PAD, EOS, ASK, SAY, UNKNOWN]
+    vocabulary = {piece: i for i, piece in enumerate([*special, *sorted(pieces)])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    core.pre_tokenizer = split
+    core.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN)
+    tokenizer.add_special_tokens({"additional_special_tokens": [ASK, SAY]})
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer

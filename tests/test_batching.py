@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_prm.batching import Responses, TokenBudget, Updates, equal_parts
+from lit_prm.encoding import Encoded
+
+
+def rows(lengths: list[int], per_problem: int = 2) -> list[Encoded]:
+    return [
+        Encoded(
+            ids=np.arange(n, dtype=np.int32), prompt_length=1, step=np.zeros(n - 1, dtype=np.int32),
+            label=float(i % 2), group=i // per_problem, row=i,
+        )
+        for i, n in enumerate(lengths)
+    ]  # fmt: skip
+
+
+LENGTHS = st.lists(st.integers(2, 40), min_size=8, max_size=40)
+
+
+@given(LENGTHS, st.integers(1, 3), st.integers(1, 2), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_an_epoch_sees_every_response_once_and_the_cut_does_not_choose_the_update(
+    lengths: list[int], cuts: int, ranks: int, epoch: int
+) -> None:
+    data = rows(lengths[: len(lengths) // 2 * 2])
+    size = 2 * cuts * ranks
+    shares = []
+    for rank in range(ranks):
+        sampler = Updates(data, size, cuts=cuts, rank=rank, ranks=ranks, seed=3)
+        sampler.set_epoch(epoch)
+        shares.append(list(sampler))
+        assert len(shares[-1]) == len(sampler)
+    assert sorted(i for share in shares for cut in share for i in cut.rows) == list(range(len(data)))
+    whole = Updates(data, size, cuts=1, seed=3)
+    whole.set_epoch(epoch)
+    for i, update in enumerate(whole):
+        parts = [share[i * cuts + j] for share in shares for j in range(cuts)]
+        assert {p.update for p in parts} == {update.update}
+        assert sorted(r for p in parts for r in p.rows) == sorted(update.update)
+
+
+def test_problems_stay_whole() -> None:
+    data = rows([5, 9, 30, 2, 8, 8, 4, 12], per_problem=4)
+    for cut in Updates(data, 8, cuts=2):
+        assert sorted(cut.rows) in ([0, 1, 2, 3], [4, 5, 6, 7])
+
+
+def test_a_resumed_epoch_goes_on_where_it_was() -> None:
+    data = rows(list(range(2, 34)))
+    whole = list(Updates(data, 4, cuts=2, seed=1))
+    resumed = Updates(data, 4, cuts=2, seed=1)
+    resumed.skip = 5
+    assert list(resumed) == whole[5:]
+    assert list(resumed) == whole  # the next epoch is whole again
+
+
+def test_epochs_and_seeds_differ() -> None:
+    data = rows(list(range(2, 34)))
+    first, other = Updates(data, 4, seed=1), Updates(data, 4, seed=2)
+    assert list(first) != list(other)
+    before = list(first)
+    first.set_epoch(1)
+    assert list(first) != before
+
+
+def test_updates_are_of_equal_size() -> None:
+    sizes = {len(cut.update) for cut in Updates(rows([7] * 46), 8)}
+    assert sizes <= {6, 8, 10}
+
+
+def test_too_many_cuts_are_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="raise data.batch_size or lower trainer.accumulate_grad_batches"):
+        Updates(rows([4] * 8), 4, cuts=4)
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=30), st.data())
+def test_equal_parts_tile_and_are_never_empty(sizes: list[int], data: st.DataObject) -> None:
+    parts = data.draw(st.integers(1, len(sizes)))
+    slices = equal_parts(sizes, parts)
+    assert len(slices) == parts
+    assert [i for s in slices for i in range(s.start, s.stop)] == list(range(len(sizes)))
+    assert all(s.stop > s.start for s in slices)
+
+
+@given(LENGTHS, st.integers(40, 200), st.integers(1, 3))
+def test_evaluation_batches_hold_every_response_once_within_the_budget(
+    lengths: list[int], budget: int, ranks: int
+) -> None:
+    data = rows(lengths)
+    cuts = [cut for rank in range(ranks) for cut in TokenBudget(data, budget, rank=rank, ranks=ranks)]
+    assert sorted(i for cut in cuts for i in cut.rows) == list(range(len(data)))
+    assert all(max(lengths[i] for i in cut.rows) * len(cut.rows) <= budget for cut in cuts)
+
+
+def test_a_micro_batch_knows_the_labels_of_its_whole_update() -> None:
+    data = rows([4, 5, 6, 7, 8, 9, 4, 4])
+    cut = next(iter(Updates(data, 8, cuts=2)))
+    batch = Responses(data)[cut]
+    assert len(batch.labels) == 4
+    assert batch.global_labels.tolist() == [float(i % 2) for i in cut.update]
+    assert batch.global_group.tolist() == [i // 2 for i in cut.update]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+from transformers import PreTrainedTokenizerFast
+
+from lit_prm.encoding import Batch, Encoded, Encoder, collate
+from lit_prm.models import check_readable, load_model, load_tokenizer, token_logps
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.steps import BlankLine
+from tests import reference
+from tests.conftest import small_llama
+
+RESPONSES = ("14", "Step 1: Add.\n\nStep 2: Double it: 7 * 2 = 14.", "最后 除以 2", "")
+
+
+@pytest.fixture(scope="module")
+def rows(tokenizer: PreTrainedTokenizerFast) -> list[Encoded]:
+    group = Group(
+        problem=Problem(prompt="What is 2 * (3 + 4)?", id="p"),
+        rollouts=tuple(Rollout(response=r, correct=i == 0) for i, r in enumerate(RESPONSES)),
+    )
+    return Encoder(tokenizer, BlankLine()).encode([group])
+
+
+@pytest.fixture(scope="module")
+def batch(rows: list[Encoded]) -> Batch:
+    return collate(rows)
+
+
+def test_token_logps_equal_one_softmax_per_prefix(policy_folder: Path, rows: list[Encoded], batch: Batch) -> None:
+    model = load_model(str(policy_folder))
+    logps = token_logps(model, batch)
+    for i, row in enumerate(rows):
+        slow = reference.token_logps(model, row.ids.tolist(), row.prompt_length)
+        assert_close(logps[i, row.prompt_length : len(row)], torch.tensor(slow), rtol=1e-5, atol=1e-5)
+    assert (logps[~batch.in_response] == 0).all()
+
+
+def test_padding_order_and_chunks_change_neither_logps_nor_gradients(policy_folder: Path, rows: list[Encoded]) -> None:
+    """Law 5: the same response in any company."""
+
+    def sums_and_gradient(items: list[Encoded], chunk: int = 4096) -> tuple[dict[int, float], torch.Tensor]:
+        model = load_model(str(policy_folder))
+        sums = token_logps(model, collate(items), chunk).sum(1)
+        sums.sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        return {r.row: s for r, s in zip(items, sums.tolist(), strict=True)}, gradient
+
+    sums, gradient = sums_and_gradient(rows)
+    for items, chunk in [(rows[::-1], 4096), (rows, 7)]:
+        other, other_gradient = sums_and_gradient(items, chunk)
+        assert other == pytest.approx(sums, rel=1e-5)
+        assert_close(other_gradient, gradient, rtol=1e-4, atol=1e-4)
+    alone = [sums_and_gradient([row]) for row in rows]
+    assert {k: v for one, _ in alone for k, v in one.items()} == pytest.approx(sums, rel=1e-5)
+    assert_close(sum(g for _, g in alone), gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_changes_its_logits_is_refused() -> None:
+    model = small_llama(0)
+    check_readable(model)
+    model.register_forward_hook(lambda _m, _i, out: setattr(out, "logits", torch.tanh(out.logits)))
+    with pytest.raises(ValueError, match="changes its logits after the output head"):
+        check_readable(model)
+
+
+@pytest.mark.parametrize("load", [load_model, load_tokenizer])
+def test_a_missing_folder_is_named(load: object) -> None:
+    with pytest.raises(ValueError, match=r"model folder './nowhere' does not exist"):
+        load("./nowhere")  # type: ignore[operator]
+
+
+def test_an_unknown_dtype_lists_the_known(policy_folder: Path) -> None:
+    with pytest.raises(ValueError, match="dtype 'fp8' is not one of auto, float32"):
+        load_model(str(policy_folder), "fp8")
