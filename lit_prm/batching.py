@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -42,7 +42,14 @@ class Updates(Sampler[Cut]):
     """
 
     def __init__(
-        self, encoded: Sequence[Encoded], batch_size: int, *, cuts: int = 1, rank: int = 0, ranks: int = 1, seed: int = 0
+        self,
+        encoded: Sequence[Encoded],
+        batch_size: int,
+        *,
+        cuts: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+        seed: int = 0,
     ) -> None:
         self.problems = [tuple(e.row for e in rows) for _, rows in groupby(encoded, key=lambda e: e.group)]
         self.tokens = np.array([max(len(encoded[i]) for i in rows) * len(rows) for rows in self.problems])
@@ -54,8 +61,8 @@ class Updates(Sampler[Cut]):
         smallest = len(self.problems) // self.updates
         if smallest < cuts * ranks:
             raise ValueError(
-                f"an update of about {batch_size} responses has {smallest} problems, too few for "
-                f"{cuts} micro-batches x {ranks} devices; raise data.batch_size or lower trainer.accumulate_grad_batches"
+                f"an update of about {batch_size} responses has {smallest} problems, too few for {cuts} "
+                f"micro-batches x {ranks} devices; raise data.batch_size or lower trainer.accumulate_grad_batches"
             )
 
     def __len__(self) -> int:
@@ -92,7 +99,7 @@ def equal_parts(sizes: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]
     for i in range(len(ends)):  # leave at least one item for every part on either side
         ends[i] = min(max(ends[i], (ends[i - 1] if i else 0) + 1), count - (parts - 1 - i))
     bounds = [0, *ends.tolist(), count]
-    return [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(bounds)]
 
 
 class TokenBudget(Sampler[Cut]):

@@ -9,6 +9,7 @@ USAGE = """\
 usage: python -m lit_prm COMMAND ...
 
   exp NAME [--scale tiny] [--seed 0] [OVERRIDES]   train, judge and record one experiment (make exp)
+  list                                              the experiments and what each asks (make list)
   compare NAME NAME ... [--scale tiny]              recorded runs side by side (make compare)
   fit | validate | test | predict                   LightningCLI: --config FILE (several), --model.*, --data.*,
                                                     --trainer.*, --print_config; `fit --help` lists everything
@@ -31,6 +32,10 @@ def main(args: Sequence[str] | None = None) -> None:
         from lit_prm.experiment import main as experiment
 
         experiment(rest)
+    elif command == "list":
+        from lit_prm.experiment import show_available
+
+        show_available()
     elif command == "compare":
         from lit_prm.compare import main as compare
 

@@ -164,9 +164,13 @@ class RolloutDataModule(LightningDataModule):
         every = self._read("train", self.files["train"])
         groups = [g for g in every if g.rollouts and all(r.correct is not None for r in g.rollouts)]
         if not groups:
-            raise ValueError(f"{self.files['train']} has no labelled responses to train on; give correctness or label them first")
+            raise ValueError(
+                f"{self.files['train']} has no labelled responses to train on; give correctness or label them first"
+            )
         groups = self._without_shared(groups)
-        chosen = subsample(groups, fraction_of_problems=self.fraction, responses_per_problem=self.responses, seed=self.seed)
+        chosen = subsample(
+            groups, fraction_of_problems=self.fraction, responses_per_problem=self.responses, seed=self.seed
+        )
         self._train = encoder.encode(chosen)
         self.report = DataReport.of(
             chosen,
@@ -179,7 +183,9 @@ class RolloutDataModule(LightningDataModule):
 
     def _without_shared(self, groups: Sequence[Group]) -> Sequence[Group]:
         evaluation = {role: self._readings[role].groups for role in self._candidates}
-        evaluation |= {n: read_groups(str(self.root / p)).groups for n, p in self.sets["test"].items() if n not in evaluation}
+        evaluation |= {
+            n: read_groups(str(self.root / p)).groups for n, p in self.sets["test"].items() if n not in evaluation
+        }
         if self.shared_problems == "drop":
             return drop_shared(groups, evaluation)
         refuse_shared(groups, evaluation, allow=self.shared_problems == "allow")

@@ -71,9 +71,7 @@ class Batch(NamedTuple):
         ]
 
 
-def collate(
-    items: Sequence[Encoded], global_batch: Sequence[Encoded] | None = None, *, pad_id: int = 0
-) -> Batch:
+def collate(items: Sequence[Encoded], global_batch: Sequence[Encoded] | None = None, *, pad_id: int = 0) -> Batch:
     """Pad ``items`` to one batch; ``global_batch`` (default: the items) is what one update will see."""
     width = max(len(item) for item in items)
     ids = np.full((len(items), width), pad_id, dtype=np.int64)
@@ -102,7 +100,7 @@ class Encoder:
     are those after the prompt's, up to and including the end-of-turn token. A prompt whose own tokens
     are not a prefix of the whole is refused, since its boundary would lie inside a token.
 
-    ``prompt_template`` wraps plain-string prompts, e.g. "{prompt}\\nAnswer in \\\\boxed{{}}."
+    ``prompt_template`` wraps plain-string prompts, e.g. "Solve and box the answer: {prompt}".
     """
 
     def __init__(
@@ -151,7 +149,7 @@ class Encoder:
         if not found or not before.startswith(head):
             raise ValueError(
                 f"problem {problem.id}: the chat template's text before the response {before[-80:]!r} does not "
-                f"continue its generation prompt {head[-80:]!r}; fix the template, or score with the one the model was trained with"
+                f"continue its generation prompt {head[-80:]!r}; use the template the model was trained with"
             )
         return before, tail
 

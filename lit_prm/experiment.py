@@ -28,8 +28,7 @@ def config_files(name: str, scale: str) -> list[Path]:
     for what, stem, folder in (("SCALE", scale, EXPERIMENTS / "scale"), ("NAME", name, EXPERIMENTS)):
         valid = available(folder)
         if stem not in valid:
-            listed = "\n".join(f"  {known:<16} {purpose}" for known, purpose in valid.items())
-            raise SystemExit(f"unknown {what} {stem!r}; {folder}/ has:\n{listed}")
+            raise SystemExit(f"unknown {what} {stem!r}; {folder}/ has:\n{_listed(valid)}")
     return [EXPERIMENTS / "base.yaml", EXPERIMENTS / "scale" / f"{scale}.yaml", EXPERIMENTS / f"{name}.yaml"]
 
 
@@ -37,6 +36,16 @@ def available(folder: Path) -> dict[str, str]:
     """Stem and purpose (its first comment line) of every config file but the base."""
     files = sorted(folder.glob("*.yaml"))
     return {f.stem: f.read_text().split("\n", 1)[0].lstrip("# ") for f in files if f.stem != "base"}
+
+
+def show_available() -> None:
+    """Print every experiment and scale with its purpose."""
+    print(f"experiments (make exp NAME=...):\n{_listed(available(EXPERIMENTS))}")
+    print(f"scales (SCALE=...):\n{_listed(available(EXPERIMENTS / 'scale'))}")
+
+
+def _listed(purposes: dict[str, str]) -> str:
+    return "\n".join(f"  {name:<16} {purpose}" for name, purpose in purposes.items())
 
 
 def run_experiment(options: Sequence[str]) -> Path:

@@ -34,7 +34,7 @@ def load_model(name: str, dtype: Dtype = "float32") -> PreTrainedModel:
 
 
 def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
-    """log pi(y_t | x, y_<t) of every response token, in float32; [B, T], 0 outside responses.
+    """Log pi(y_t | x, y_<t) of every response token, in float32; [B, T], 0 outside responses.
 
     The head and the softmax see response positions only, ``chunk`` of them at a time: the largest
     temporary is [chunk, V], never [B, T, V]. A chunk's logits are recomputed in the backward pass.
@@ -61,7 +61,7 @@ def check_readable(model: PreTrainedModel) -> None:
     if not torch.allclose(own.float(), ours.float(), rtol=1e-3, atol=1e-3):
         raise ValueError(
             f"{type(model).__name__} changes its logits after the output head (largest difference "
-            f"{(own - ours).abs().max().item():.3g}), which response-only log-probs would miss; use another architecture"
+            f"{(own - ours).abs().max().item():.3g}), which response-only log-probs would miss; use another model"
         )
 
 
@@ -87,4 +87,6 @@ def _refuse_missing_folder(name: str) -> None:
     """A local path that does not exist would be taken for a hub name, with a puzzling network error."""
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_local and not Path(name).expanduser().is_dir():
-        raise ValueError(f"model folder {name!r} does not exist; give a folder with config.json or a hub name owner/model")
+        raise ValueError(
+            f"model folder {name!r} does not exist; give a folder with config.json or a hub name owner/model"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +10,6 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.functional.classification import binary_auroc
 
 from lit_prm.encoding import Batch
@@ -20,6 +18,7 @@ from lit_prm.losses.dpo import preference_pairs
 from lit_prm.reference import Reference
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards
+from lit_prm.schedule import WarmupCosine, paper_adamw
 
 OptimizerFactory = Callable[[Any], Optimizer]
 
@@ -42,32 +41,6 @@ class _Seen(NamedTuple):
     labels: Tensor  # [B]
     group: Tensor  # [B]
     tokens: Tensor  # [B] response lengths
-
-
-class WarmupCosine:
-    """Learning rate: linear over the first ``warmup`` share of updates, then a cosine to ``floor`` times the peak."""
-
-    def __init__(self, warmup: float = 0.03, floor: float = 0.1) -> None:
-        if not (0 <= warmup < 1 and 0 <= floor <= 1):
-            raise ValueError(f"warmup {warmup} and floor {floor} are shares: warmup in [0, 1), floor in [0, 1]")
-        self.warmup = warmup
-        self.floor = floor
-
-    def factor(self, update: int, total: int) -> float:
-        """Multiplier of the peak learning rate at update 0, 1, ... of ``total``."""
-        rising = math.ceil(self.warmup * total)
-        if update < rising:
-            return (update + 1) / rising
-        done = min((update - rising) / max(total - rising, 1), 1.0)
-        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
-
-    def __call__(self, optimizer: Optimizer, total: int) -> LambdaLR:
-        return LambdaLR(optimizer, lambda update: self.factor(update, total))
-
-
-def paper_adamw(params: Any) -> Optimizer:
-    """AdamW as in the paper's scripts: betas 0.9 and 0.95, no weight decay, learning rate 5e-7."""
-    return torch.optim.AdamW(params, lr=5e-7, betas=(0.9, 0.95), weight_decay=0.0)
 
 
 class LitPRM(LightningModule):

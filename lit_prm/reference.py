@@ -20,12 +20,12 @@ from lit_prm.models import Dtype, load_model, token_logps
 class Reference(ABC):
     """A source of per-token reference log-probs. Never trained, never part of the training engine."""
 
-    def prepare(self, batches: Iterable[Batch], device: torch.device) -> None:
+    def prepare(self, batches: Iterable[Batch], device: torch.device) -> None:  # noqa: B027  optional
         """See every batch once before training starts; sources that keep nothing ignore it."""
 
     @abstractmethod
     def logps(self, batch: Batch) -> Tensor:
-        """log pi_ref(y_t | x, y_<t); [B, T] float32, 0 outside responses, on the batch's device."""
+        """Log pi_ref(y_t | x, y_<t); [B, T] float32, 0 outside responses, on the batch's device."""
 
 
 class Uniform(Reference):
@@ -123,7 +123,9 @@ class Stored(Reference):
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=60)  # another run may be writing
             self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID"
+            )
         return self._database
 
 
@@ -134,7 +136,9 @@ def weights_id(name: str, dtype: Dtype) -> str:
     their modification time.
     """
     folder = Path(name)
-    files = sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".bin"}) if folder.is_dir() else []
+    files = (
+        sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".bin"}) if folder.is_dir() else []
+    )
     parts = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files] or [name]
     return hashlib.sha256("|".join([str(folder.resolve()) if files else name, dtype, *parts]).encode()).hexdigest()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def log_ratios(policy_logps: Tensor, reference_logps: Tensor) -> Tensor:
-    """log pi(y_t) - log pi_ref(y_t) per token, formed before any sum; [B, T], 0 outside responses.
+    """Log pi(y_t) - log pi_ref(y_t) per token, formed before any sum; [B, T], 0 outside responses.
 
     Subtracting token by token keeps what two sums of about -1e3 would cancel away.
     """

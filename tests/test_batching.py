@@ -74,7 +74,7 @@ def test_updates_are_of_equal_size() -> None:
 
 
 def test_too_many_cuts_are_refused_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match="raise data.batch_size or lower trainer.accumulate_grad_batches"):
+    with pytest.raises(ValueError, match=r"raise data\.batch_size or lower trainer\.accumulate_grad_batches"):
         Updates(rows([4] * 8), 4, cuts=4)
 
 

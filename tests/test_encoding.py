@@ -47,7 +47,9 @@ def test_given_steps_beat_the_rule(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 @pytest.mark.parametrize("template", [None, "chat"], ids=["no-template", "template"])
-@given(text=st.text(st.characters(codec="utf-8"), max_size=60), rule=st.sampled_from([BlankLine(), Newline(), EachToken()]))
+@given(
+    text=st.text(st.characters(codec="utf-8"), max_size=60), rule=st.sampled_from([BlankLine(), Newline(), EachToken()])
+)
 @settings(max_examples=60, deadline=None)
 def test_steps_tile_any_response(template: str | None, text: str, rule: StepRule) -> None:
     """Law 1: every response token has one step, steps do not go back, and no text is lost."""
@@ -86,7 +88,7 @@ def test_a_long_prompt_is_refused_and_a_long_response_is_cut_and_marked(tokenize
 
 
 def test_a_prompt_template_needs_its_place(tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(ValueError, match="has no {prompt} to fill in"):
+    with pytest.raises(ValueError, match=r"has no \{prompt\} to fill in"):
         Encoder(tokenizer, BlankLine(), prompt_template="solve")
     text = Encoder(tokenizer, BlankLine(), prompt_template="Solve: {prompt}").prompt_text(Problem(prompt="1+1", id="p"))
     assert "Solve: 1+1<|im_end|>" in text

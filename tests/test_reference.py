@@ -43,7 +43,9 @@ def test_a_full_store_never_loads_the_model(
     second.logps(batch)
 
 
-def test_a_store_keeps_references_apart(reference_folder: Path, policy_folder: Path, batch: Batch, tmp_path: Path) -> None:
+def test_a_store_keeps_references_apart(
+    reference_folder: Path, policy_folder: Path, batch: Batch, tmp_path: Path
+) -> None:
     path = str(tmp_path / "r.sqlite")
     a, b = (Stored(str(folder), path).logps(batch) for folder in (reference_folder, policy_folder))
     assert not torch.allclose(a, b)

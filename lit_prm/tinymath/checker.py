@@ -9,9 +9,7 @@ from lit_prm.tinymath.problems import TinyProblem
 from lit_prm.tinymath.solutions import WORDS
 
 _SIGNS = {**{word: sign for sign, word in WORDS.items()}, **{sign: sign for sign in WORDS}}
-_EQUATION = re.compile(
-    r"(\d+) (\+|-|\*|mod|plus|minus|times|modulo) (\d+) (?:=|is) (\d+)"
-)
+_EQUATION = re.compile(r"(\d+) (\+|-|\*|mod|plus|minus|times|modulo) (\d+) (?:=|is) (\d+)")
 _FINAL = re.compile(r"\\boxed\{(\d+)\}")
 
 Equation = tuple[int, str, int, int]

@@ -102,22 +102,39 @@ _THINGS = ("coins", "books", "shells", "stamps", "pens", "cards")
 _WORDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]], tuple[str, ...]]] = {
     "Algebra": (
         ("Let x be {n}", "Start from x = {n}"),
-        {"+": ("add {n}", "increase it by {n}"), "-": ("subtract {n}", "lower it by {n}"), "*": ("multiply by {n}", "scale it by {n}")},
+        {
+            "+": ("add {n}", "increase it by {n}"),
+            "-": ("subtract {n}", "lower it by {n}"),
+            "*": ("multiply by {n}", "scale it by {n}"),
+        },
         ("What is the value?", "Find the result."),
     ),
     "Counting & Probability": (
         ("A menu has {n} meals", "There are {n} ways to begin"),
-        {"+": ("{n} more ways are added", "add {n} cases"), "*": ("each with {n} choices", "each splits into {n} ways"), "-": ("{n} cases are not allowed", "drop {n} cases")},
+        {
+            "+": ("{n} more ways are added", "add {n} cases"),
+            "-": ("{n} cases are not allowed", "drop {n} cases"),
+            "*": ("each with {n} choices", "each splits into {n} ways"),
+        },
         ("How many ways are there?", "Count the ways."),
     ),
     "Geometry": (
         ("A side is {n} long", "A segment has length {n}"),
-        {"+": ("a piece of {n} is joined", "it grows by {n}"), "-": ("a piece of {n} is cut off", "it shrinks by {n}"), "*": ("it is stretched {n} times", "a width of {n} makes an area")},
+        {
+            "+": ("a piece of {n} is joined", "it grows by {n}"),
+            "-": ("a piece of {n} is cut off", "it shrinks by {n}"),
+            "*": ("it is stretched {n} times", "a width of {n} makes an area"),
+        },
         ("What is the measure?", "Find the size."),
     ),
     "Number Theory": (
         ("Take the number {n}", "Begin with {n}"),
-        {"+": ("add {n}", "go up by {n}"), "-": ("go down by {n}", "subtract {n}"), "*": ("multiply by {n}", "take {n} times it"), "mod": ("reduce modulo {n}", "keep the remainder by {n}")},
+        {
+            "+": ("add {n}", "go up by {n}"),
+            "-": ("go down by {n}", "subtract {n}"),
+            "*": ("multiply by {n}", "take {n} times it"),
+            "mod": ("reduce modulo {n}", "keep the remainder by {n}"),
+        },
         ("What is left?", "Find the number."),
     ),
     "Prealgebra": (
@@ -125,4 +142,4 @@ _WORDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]], tuple[str, 
         {"+": ("finds {n} more", "gets {n} {thing}"), "-": ("loses {n}", "gives away {n} {thing}")},
         ("How many {thing} does {name} have?", "How many are left?"),
     ),
-}  # fmt: skip
+}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import AdamW
@@ -17,10 +19,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_prm.encoding import Batch, Encoder, collate
+from lit_prm.encoding import Batch, Encoded, Encoder, collate
 from lit_prm.models import token_logps
-from lit_prm.module import WarmupCosine
 from lit_prm.records import Group, Problem, Rollout
+from lit_prm.schedule import WarmupCosine
 from lit_prm.steps import Newline
 from lit_prm.tinymath.problems import make_problem
 from lit_prm.tinymath.solutions import write_solution
@@ -48,24 +50,29 @@ class SFT(LightningModule):
 
 
 class Solutions(IterableDataset[Batch]):
-    """Endless fresh problems with a solution each, in batches of one length class."""
+    """Endless fresh problems with a solution each, in batches of one length class; ``skip`` batches are passed over."""
 
     POOL = 32  # batches drawn at once and sorted by length, so that little is padding
 
-    def __init__(self, encoder: Encoder, batch_size: int, seed: int, held_out: frozenset[str]) -> None:
+    def __init__(self, encoder: Encoder, batch_size: int, seed: int, held_out: frozenset[str], skip: int = 0) -> None:
         self.encoder = encoder
         self.batch_size = batch_size
         self.seed = seed
         self.held_out = held_out
+        self.skip = skip
 
     def __iter__(self) -> Iterator[Batch]:
-        rng = random.Random(f"sft-{self.seed}")
-        while True:
-            groups = [self._draw(rng) for _ in range(self.POOL * self.batch_size)]
-            rows = sorted(self.encoder.encode(groups), key=len)
-            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            rng.shuffle(batches)
-            yield from (collate(batch) for batch in batches)
+        for pool in count(self.skip // self.POOL):
+            first = self.skip % self.POOL if pool == self.skip // self.POOL else 0
+            yield from (collate(batch) for batch in self._pool(pool)[first:])
+
+    def _pool(self, number: int) -> list[list[Encoded]]:
+        rng = random.Random(f"sft-{self.seed}-{number}")
+        groups = [self._draw(rng) for _ in range(self.POOL * self.batch_size)]
+        rows = sorted(self.encoder.encode(groups), key=len)
+        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        rng.shuffle(batches)
+        return batches
 
     def _draw(self, rng: random.Random) -> Group:
         while (problem := make_problem(rng)).text in self.held_out:
@@ -74,23 +81,28 @@ class Solutions(IterableDataset[Batch]):
         return Group(problem=Problem(prompt=problem.text, id="sft"), rollouts=(rollout,))
 
 
-class Snapshot(Callback):
-    """Saves the model as it is after a given number of updates."""
+class Keep(Callback):
+    """Saves the generator after ``at`` updates, and every ``every`` updates where an interrupted training goes on."""
 
-    def __init__(self, at: int, folder: Path) -> None:
+    def __init__(self, at: int, generator: Path, going_on: Path, every: int = 200) -> None:
         self.at = at
-        self.folder = folder
+        self.generator = generator
+        self.going_on = going_on
+        self.every = every
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.global_step == self.at:
-            pl_module.model.save_pretrained(self.folder)  # type: ignore[operator, union-attr]
+            pl_module.model.save_pretrained(self.generator)  # type: ignore[operator, union-attr]
+        if trainer.global_step % self.every == 0:
+            partial = self.going_on.with_suffix(".partial")
+            trainer.save_checkpoint(partial)
+            os.replace(partial, self.going_on)
 
 
 def train_base(
     tokenizer: PreTrainedTokenizerFast,
     *,
-    base: Path,
-    generator: Path,
+    folder: Path,
     hidden: int,
     layers: int,
     steps: int,
@@ -100,26 +112,34 @@ def train_base(
     seed: int,
     held_out: frozenset[str],
 ) -> None:
-    """Leave the final model in ``base`` and the snapshot after ``generator_steps`` updates in ``generator``."""
+    """Leave the final model in ``folder/base``, the snapshot after ``generator_steps`` in ``folder/generator``."""
+    going_on = folder / "sft.ckpt"
+    done = torch.load(going_on, weights_only=False)["global_step"] if going_on.exists() else 0
     with isolate_rng():
         seed_everything(seed, verbose=False)
         model = LlamaForCausalLM(_config(tokenizer, hidden, layers))
-        trainer = Trainer(
-            max_steps=steps,
-            accelerator="cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            gradient_clip_val=1.0,
-            callbacks=[Snapshot(generator_steps, generator)],
-        )
         encoder = Encoder(tokenizer, Newline(), max_length=256)
-        data = Solutions(encoder, batch_size, seed, held_out)
-        trainer.fit(SFT(model, lr, steps), DataLoader(data, batch_size=None))
-        model.save_pretrained(base)
-    for folder in (base, generator):
-        tokenizer.save_pretrained(folder)
+        data = Solutions(encoder, batch_size, seed, held_out, skip=done)
+        trainer = _trainer(steps, Keep(generator_steps, folder / "generator", going_on))
+        trainer.fit(SFT(model, lr, steps), DataLoader(data, batch_size=None), ckpt_path=going_on if done else None)
+        model.save_pretrained(folder / "base")
+    for name in ("base", "generator"):
+        tokenizer.save_pretrained(folder / name)
+    going_on.unlink(missing_ok=True)
+
+
+def _trainer(steps: int, keep: Keep) -> Trainer:
+    return Trainer(
+        max_epochs=1,
+        limit_train_batches=steps,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+        callbacks=[keep, RichProgressBar(refresh_rate=20)],
+    )
 
 
 def _config(tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int) -> LlamaConfig:

@@ -7,11 +7,27 @@ lines of filler, and how talkative the writer is.
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Sequence
+from pathlib import Path
 
 from lit_prm.tinymath.problems import TinyProblem
 
-LEADS = ("", "First ", "Next ", "Then ", "Now ", "So ", "We get ", "This gives ", "Here ", "Again ", "Well ", "Clearly ")
+LEADS = (
+    "",
+    "First ",
+    "Next ",
+    "Then ",
+    "Now ",
+    "So ",
+    "We get ",
+    "This gives ",
+    "Here ",
+    "Again ",
+    "Well ",
+    "Clearly ",
+)
 TAILS = ("", "", "", " as needed", " of course", " so far", " by the rule", " which is fine")
 FILLERS = (
     "Let us think.", "We go on.", "That was easy.", "One more thing to do.", "Keep the order in mind.",
@@ -41,6 +57,18 @@ def write_solution(problem: TinyProblem, rng: random.Random) -> str:
             lines.append(rng.choice(FILLERS))
     lines.append(rng.choice(FINALS).format(problem.answer))
     return "\n".join(lines)
+
+
+def write_problems(path: Path, split: str, problems: Sequence[TinyProblem], rng: random.Random) -> None:
+    """A JSONL file with MATH's columns, a canonical solution in some style among them."""
+    rows = (
+        {
+            "problem": p.text, "solution": write_solution(p, rng), "answer": p.answer, "subject": p.subject,
+            "level": p.level, "unique_id": f"{split}/{i}",
+        }
+        for i, p in enumerate(problems)
+    )  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _equation(equation: tuple[int, str, int, int], in_words: bool, rng: random.Random) -> str:

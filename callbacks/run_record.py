@@ -1,0 +1,206 @@
+"""RunRecord: what was run, from which code and data, how it ended and what it found."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lit_prm.tracking import MLflow, write_whole
+
+_PACKAGES = ("torch", "lightning", "transformers", "mlflow", "deepspeed", "datasets")
+
+
+class RunRecord(SaveConfigCallback):
+    """Keeps ``config.yaml`` and ``summary.json`` in the run's folder, and the run's record in MLflow.
+
+    ``summary.json`` holds the last value of every metric over fit and test; two equal runs have equal
+    "metrics", all that depends on the clock is in "timing". Seconds count from the moment the data are ready
+    and add up over stops and restarts. A fast_dev_run leaves nothing.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, overwrite: bool = True) -> None:
+        super().__init__(parser, config, overwrite=overwrite, save_to_log_dir=False)
+        self.folder = Path(config.run_dir)
+        self._metrics: dict[str, float] = {}
+        self._spent = _Spent()
+        self._fitting = True
+
+    # --- before -----------------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)  # calls save_config, once, on rank zero
+        self._spent.start()
+        tracker = _tracker(trainer)
+        if tracker is not None:
+            tracker.go_on()
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if _leaves_nothing(trainer):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if stage != "fit" or trainer.ckpt_path is not None:
+            self._remember(self._read_summary())
+        config = self.parser.dump(self.config, skip_link_targets=False)
+        self._write_inputs(trainer, config, stage)
+        self._log_inputs(trainer, config)
+
+    def _write_inputs(self, trainer: Trainer, config: str, stage: str) -> None:
+        stored = self.folder / "config.yaml"
+        if stage == "fit" and not stored.exists():  # a continued run differs at most by its ckpt_path
+            write_whole(stored, config)
+        report = getattr(getattr(trainer, "datamodule", None), "report", None)
+        if report is not None:
+            write_whole(self.folder / "data.json", json.dumps(report.as_dict(), indent=1) + "\n")
+
+    def _log_inputs(self, trainer: Trainer, config: str) -> None:
+        tracker = _tracker(trainer)
+        if tracker is None:
+            return
+        tracker.log_hyperparams(yaml.safe_load(config))
+        tracker.log_tags({**self._facts(), "command": _command(), "run_dir": self.config.run_dir})
+        if hasattr(getattr(trainer, "datamodule", None), "digests"):
+            tracker.log_data(trainer.datamodule.digests())  # type: ignore[attr-defined]
+        for name in ("config.yaml", "data.json"):
+            tracker.log_files(self.folder / name)
+
+    # --- during -----------------------------------------------------------------------------------
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._collect(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._collect(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that is killed without warning needs to go on with its record."""
+        return {"metrics": dict(self._metrics), **self._spent.seconds()}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._fitting = trainer.state.fn == "fit"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self._fitting:  # a test of an older checkpoint leaves the run's last metrics alone
+            self._remember({"metrics": state_dict["metrics"], "timing": state_dict})
+
+    # --- after ------------------------------------------------------------------------------------
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._finish(trainer, "FINISHED")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._collect(trainer)
+        self._finish(trainer, "FINISHED")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        if self.already_saved:  # else the run had not begun, and an earlier record stands
+            self._finish(trainer, "KILLED" if stopped else "FAILED")
+
+    def _collect(self, trainer: Trainer) -> None:
+        """Remember the latest metrics, on every rank: reading them may need all ranks."""
+        self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def _finish(self, trainer: Trainer, status: str) -> None:
+        if _leaves_nothing(trainer) or not trainer.is_global_zero:
+            return
+        write_whole(self.folder / "summary.json", json.dumps(self._summary(status), indent=1) + "\n")
+        tracker = _tracker(trainer)
+        if tracker is not None:
+            for name in ("summary.json", "figures", "scores"):
+                tracker.log_files(self.folder / name)
+
+    def _summary(self, status: str) -> dict[str, Any]:
+        clocked = {name: value for name, value in self._metrics.items() if name.startswith("time/")}
+        metrics = {name: value for name, value in self._metrics.items() if name not in clocked}
+        timing = {**self._spent.seconds(), **clocked}
+        return {**self._facts(), "versions": versions(), "status": status, "metrics": metrics, "timing": timing}
+
+    def _facts(self) -> dict[str, Any]:
+        named = {"name": self.config.name, "scale": self.config.scale, "seed": self.config.seed_everything}
+        return {**named, **code_state()}
+
+    def _read_summary(self) -> dict[str, Any]:
+        file = self.folder / "summary.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def _remember(self, earlier: dict[str, Any]) -> None:
+        self._metrics |= earlier.get("metrics", {})
+        self._spent.add_earlier(earlier.get("timing", {}))
+
+
+class _Spent:
+    """Wall and CPU seconds of a run: this process's since ``start``, and those before it."""
+
+    def __init__(self) -> None:
+        self._began: tuple[float, float] | None = None
+        self._earlier = (0.0, 0.0)
+
+    def start(self) -> None:
+        self._began = self._began or _clocks()
+
+    def add_earlier(self, timing: dict[str, float]) -> None:
+        """Earlier totals; of two records of the same run the longer one is the later one."""
+        told = (timing.get("wall_seconds", 0.0), timing.get("cpu_seconds", 0.0))
+        self._earlier = max(self._earlier, told)
+
+    def seconds(self) -> dict[str, float]:
+        now = _clocks()
+        wall, cpu = (e + n - b for e, n, b in zip(self._earlier, now, self._began or now, strict=True))
+        return {"wall_seconds": round(wall, 3), "cpu_seconds": round(cpu, 3)}
+
+
+def _clocks() -> tuple[float, float]:
+    return time.monotonic(), time.process_time()
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of every package whose release may change results; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def code_state() -> dict[str, Any]:
+    """The commit of this code and whether files differ from it; both None outside a git checkout."""
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return {"commit": commit, "dirty": bool(changes) if commit else None}
+
+
+def _git(*args: str) -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _command() -> str:
+    program, *args = sys.orig_argv
+    return shlex.join([Path(program).name, *args])
+
+
+def _tracker(trainer: Trainer) -> MLflow | None:
+    return next((logger for logger in trainer.loggers if isinstance(logger, MLflow)), None)
+
+
+def _leaves_nothing(trainer: Trainer) -> bool:
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]

@@ -1,0 +1,153 @@
+"""Files in the layouts people have to groups, and groups to files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lit_prm.formats.columns import BadRow
+from lit_prm.formats.layouts import Layout, layout_of
+from lit_prm.formats.sources import open_source
+from lit_prm.records import Group, Message, Rollout
+
+__all__ = ["Reading", "Refused", "read_groups", "write_groups"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that is in no group, and why. ``place`` is file:line, in files without lines file:row."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a source holds. ``rows`` counts the refused ones too; ``digest`` changes with the content."""
+
+    source: str
+    layout: str
+    groups: tuple[Group, ...]
+    rows: int
+    refused: tuple[Refused, ...]
+    digest: str
+
+
+def read_groups(source: str, *, on_bad: Literal["raise", "skip"] = "raise") -> Reading:
+    """The groups of a file or hub data set, in order of first appearance; the columns tell the layout.
+
+    The first row that fits a layout decides it for all. Ids are unique within the source.
+    """
+    table = open_source(source)
+    collected = _Collected()
+    refused: list[Refused] = []
+    number = 0
+    for number, (place, row) in enumerate(table.rows, start=1):
+        try:
+            collected.add(number - 1, row)
+        except BadRow as error:
+            if on_bad == "raise":
+                raise ValueError(f"{place}: {error}") from None
+            refused.append(Refused(place, str(error)))
+    if collected.layout is None or not collected.groups:
+        first = f"; the first of {number}: {refused[0].place}: {refused[0].reason}" if refused else ", it is empty"
+        raise ValueError(f"{source}: no row can be used{first}; correct the file")
+    return Reading(
+        source, collected.layout.name, tuple(collected.groups.values()), number, tuple(refused), table.digest
+    )
+
+
+@dataclass(slots=True)
+class _Collected:
+    """Groups by prompt where the layout merges rows, otherwise by row; no two share an id."""
+
+    layout: Layout | None = None
+    groups: dict[object, Group] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
+
+    def add(self, number: int, row: Any) -> None:
+        if isinstance(row, BadRow):
+            raise row
+        layout = self.layout or layout_of(row)
+        group = layout.read(row)
+        self.layout = layout
+        key = json.dumps(group.problem.prompt) if layout.merges else number
+        if key in self.groups:
+            group = _merged(self.groups[key], group)
+        else:
+            group = replace(group, problem=replace(group.problem, id=self._id(group.problem.id or str(number))))
+        self.groups[key] = _distinct(group) if layout.distinct else group
+
+    def _id(self, wanted: str) -> str:
+        """``wanted``, or with the first free number behind it: a row without a name may hit another's."""
+        name, n = wanted, 1
+        while name in self.ids:
+            n += 1
+            name = f"{wanted}-{n}"
+        self.ids.add(name)
+        return name
+
+
+def _merged(first: Group, more: Group) -> Group:
+    return replace(first, rollouts=first.rollouts + more.rollouts)
+
+
+def _distinct(group: Group) -> Group:
+    """Each (response, label) once, in order of appearance."""
+    seen: dict[object, Rollout] = {}
+    for rollout in group.rollouts:
+        seen.setdefault((rollout.response, rollout.correct), rollout)
+    return replace(group, rollouts=tuple(seen.values()))
+
+
+def write_groups(path: Path, groups: Iterable[Group]) -> None:
+    """Groups as JSONL in the paper's columns; equal groups give equal bytes, and no reader sees half a file.
+
+    Law: reading it gives the groups back, when ids are unique and gold answers are final answers.
+    """
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ValueError(f"{path}: groups are written as .jsonl or .jsonl.gz; change the name")
+    rows = [_row(group) for group in groups]
+    used = {name for row in rows for name, value in row.items() if name in _ALWAYS or _known(value)}
+    lines = (json.dumps({k: v for k, v in row.items() if k in used}, ensure_ascii=False) + "\n" for row in rows)
+    data = "".join(lines).encode()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    os.replace(partial, path)
+
+
+_ALWAYS = ("prompt", "completions", "correctness")
+
+
+def _known(value: object) -> bool:
+    """Whether a column says anything here: one that never does is left out of the file."""
+    return any(v is not None for v in value) if isinstance(value, list) else value is not None
+
+
+def _row(group: Group) -> dict[str, Any]:
+    problem, rollouts = group.problem, group.rollouts
+    prompt: str | list[Message] = problem.prompt if isinstance(problem.prompt, str) else list(problem.prompt)
+    return {
+        "prompt": prompt,
+        "reference": problem.answer,
+        "subject": problem.subject,
+        "level": problem.level,
+        "unique_id": problem.id,
+        "completions": [_response(problem.id, r) for r in rollouts],
+        "correctness": [r.correct for r in rollouts],
+        "answers": [r.answer for r in rollouts],
+        "steps": [None if r.steps is None else list(r.steps) for r in rollouts],
+        "first_errors": [r.first_error for r in rollouts],
+        "generators": [r.generator for r in rollouts],
+    }
+
+
+def _response(problem: str, rollout: Rollout) -> str:
+    if not rollout.response.strip():
+        raise ValueError(f"problem {problem}: a response is empty and could not be read again; leave it out")
+    return rollout.response

@@ -1,0 +1,25 @@
+"""Labels for responses: is the final answer right?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lit_prm.answers import extract_answer, is_correct
+from lit_prm.records import Group, Problem, Rollout
+
+
+def grade(group: Group) -> Group:
+    """The group with every response's final answer and whether it equals the problem's."""
+    if group.problem.answer is None:
+        raise ValueError(f"problem {group.problem.id} has no answer to grade against; give one or drop the problem")
+    return replace(group, rollouts=tuple(_graded(group.problem.answer, r) for r in group.rollouts))
+
+
+def graded_group(problem: Problem, responses: Sequence[str], generator: str | None = None) -> Group:
+    """A problem with its sampled responses, graded."""
+    return grade(Group(problem=problem, rollouts=tuple(Rollout(response=r, generator=generator) for r in responses)))
+
+
+def _graded(gold: str, rollout: Rollout) -> Rollout:
+    return replace(rollout, answer=extract_answer(rollout.response), correct=is_correct(rollout.response, gold))

@@ -1,0 +1,101 @@
+"""What a judgement leaves in a run's folder: scored responses, curves of every problem, a figure."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lit_prm.candidates import CandidateSet
+from lit_prm.judging import Judgement, Scored, located
+
+Row = Mapping[str, Any]
+
+
+def write_judgement(folder: Path, judgement: Judgement, candidates: CandidateSet, scored: Scored) -> None:
+    """Replace ``scores/<set>.jsonl.gz``, ``scores/<set>-problems.jsonl.gz`` and ``figures/<set>.png``, each whole."""
+    name = judgement.name
+    write_rows(folder / "scores" / f"{name}.jsonl.gz", _responses(judgement, candidates, scored))
+    write_rows(folder / "scores" / f"{name}-problems.jsonl.gz", _problems(judgement, candidates, scored))
+    draw_curves(folder / "figures" / f"{name}.png", judgement)
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """JSON lines, gzipped; equal rows give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    partial.write_bytes(gzip.compress(text.encode(), mtime=0))
+    os.replace(partial, path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that ``write_rows`` wrote."""
+    with gzip.open(path, "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+def _responses(judgement: Judgement, candidates: CandidateSet, scored: Scored) -> Iterable[Row]:
+    """One row per candidate: what it is, how each scorer judged it, the reward of each of its steps."""
+    rollouts = [(g.problem, i, r) for g in candidates.groups for i, r in enumerate(g.rollouts)]
+    for at, (problem, index, rollout) in enumerate(rollouts):
+        unique = candidates.source[at]
+        yield {
+            "problem": problem.id,
+            "response": index,
+            "correct": rollout.correct,
+            "answer": rollout.answer,
+            "first_error": rollout.first_error,
+            "reward": round(float(scored.reward[unique]), 5),
+            "step_rewards": [
+                round(float(x), 5) if ok else None
+                for x, ok in zip(scored.steps[unique], scored.valid[unique], strict=True)
+            ],
+            "scores": {name: round(float(values[at]), 5) for name, values in judgement.scores.items()},
+        }
+
+
+def _problems(judgement: Judgement, candidates: CandidateSet, scored: Scored) -> Iterable[Row]:
+    """One row per problem: every curve at every N, so that runs can be compared problem by problem."""
+    found = located(candidates, scored)
+    for p, group in enumerate(candidates.groups):
+        yield {
+            "problem": group.problem.id,
+            "subject": group.problem.subject,
+            "level": group.problem.level,
+            "candidates": len(group.rollouts),
+            "counts": list(judgement.counts),
+            "curves": {name: [round(float(x), 8) for x in values[p]] for name, values in judgement.curves.items()},
+            "first_error_found": _or_none(found[0][p]),
+            "first_error_chance": _or_none(found[1][p]),
+        }
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 8)
+
+
+def draw_curves(path: Path, judgement: Judgement) -> None:
+    """Accuracy against the number of candidates for every rule."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, values in judgement.curves.items():
+        plain = not name.startswith(("bon/", "vote/")) or "reference" in name or name.endswith(("est", "random"))
+        axes.plot(judgement.counts, 100 * values.mean(0), ":" if plain else "-", marker=".", label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(judgement.counts, [str(n) for n in judgement.counts])
+    axes.set(xlabel="candidates N", ylabel="accuracy, %", title=f"{judgement.name}: {len(values)} problems")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    partial = path.with_name(f".{path.stem}.partial.png")
+    FigureCanvasAgg(figure).print_png(str(partial))
+    os.replace(partial, path)

@@ -1,0 +1,140 @@
+"""What is in the data, said before training: counts, labels, duplicates, lengths, problems shared with evaluation."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lit_prm.encoding import length_quantiles
+from lit_prm.formats import Reading
+from lit_prm.records import Group
+
+REASONS = 5  # refused rows named one by one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataReport:
+    """Facts about the training data as it was read (``rows``, ``refused``) and as it was chosen (the rest)."""
+
+    source: str
+    layout: str
+    rows: int
+    refused: int
+    reasons: tuple[str, ...]
+    problems: int
+    responses: int
+    right: float
+    all_right: int
+    all_wrong: int
+    duplicate_responses: int
+    duplicate_problems: int
+    truncated: int
+    prompt_tokens: dict[str, int]
+    response_tokens: dict[str, int]
+    shared: dict[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        groups: Sequence[Group],
+        *,
+        reading: Reading,
+        prompt_tokens: Sequence[int],
+        response_tokens: Sequence[int],
+        truncated: int,
+        shared: Mapping[str, Sequence[str]] | None = None,
+    ) -> DataReport:
+        """Count the chosen ``groups`` of a ``reading``; the token counts are of their responses, one each."""
+        labels = [r.correct for g in groups for r in g.rollouts if r.correct is not None]
+        return cls(
+            source=reading.source,
+            layout=reading.layout,
+            rows=reading.rows,
+            refused=len(reading.refused),
+            reasons=tuple(f"{r.place}: {r.reason}" for r in reading.refused[:REASONS]),
+            problems=len(groups),
+            responses=sum(len(g.rollouts) for g in groups),
+            right=sum(labels) / len(labels) if labels else float("nan"),
+            all_right=sum(g.accuracy == 1 for g in groups),
+            all_wrong=sum(g.accuracy == 0 for g in groups),
+            duplicate_responses=sum(_repeats(r.response for r in g.rollouts) for g in groups),
+            duplicate_problems=_repeats(normalised(g) for g in groups),
+            truncated=truncated,
+            prompt_tokens=length_quantiles(prompt_tokens),
+            response_tokens=length_quantiles(response_tokens),
+            shared={name: len(ids) for name, ids in (shared or {}).items()},
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The facts by name, as JSON and trackers take them."""
+        return asdict(self) | {"reasons": list(self.reasons)}
+
+    def show(self, console: Console | None = None) -> None:
+        """Print the facts as one small table."""
+        table = Table(title=Text(f"training data: {self.source}"), title_justify="left", show_header=False)
+        for name, fact in self._lines():
+            table.add_row(name, Text(fact))  # Text: [asy] in a file is no markup
+        (console or Console()).print(table)
+
+    def _lines(self) -> list[tuple[str, str]]:
+        mixed = self.problems - self.all_right - self.all_wrong
+        lines = [
+            ("rows", f"{self.rows} read as {self.layout}, {self.refused} refused"),
+            *(("", reason) for reason in self.reasons),
+            ("problems", f"{self.problems}: {self.all_right} all right, {self.all_wrong} all wrong, {mixed} mixed"),
+            ("responses", f"{self.responses}, {self.right:.1%} right, {self.truncated} truncated"),
+            ("duplicates", f"{self.duplicate_responses} responses, {self.duplicate_problems} problems"),
+            ("prompt tokens", _quantiles(self.prompt_tokens)),
+            ("response tokens", _quantiles(self.response_tokens)),
+        ]
+        return lines + [("shared problems", f"{n} with {name}") for name, n in self.shared.items()]
+
+
+def _repeats(texts: Any) -> int:
+    """How many of the texts stood there before."""
+    return sum(n - 1 for n in Counter(texts).values())
+
+
+def _quantiles(lengths: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in lengths.items()) or "none"
+
+
+def normalised(group: Group) -> str:
+    """The letters and digits of the problem: equal for texts that differ in spacing, case and punctuation."""
+    return re.sub(r"\W+", "", group.problem.text.lower())
+
+
+def shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]]) -> dict[str, list[str]]:
+    """Ids of the problems in ``groups`` that an evaluation set has too, for every set, by normalised text."""
+    return {name: [g.problem.id for g in _also_in(groups, others)] for name, others in evaluation.items()}
+
+
+def drop_shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]]) -> list[Group]:
+    """The groups whose problem no evaluation set has."""
+    held_out = {normalised(g) for others in evaluation.values() for g in others}
+    return [g for g in groups if normalised(g) not in held_out]
+
+
+def refuse_shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]], allow: bool = False) -> None:
+    """Nothing happens when no evaluation set shares a problem with ``groups``; otherwise an error, or one line."""
+    found = {name: both for name, others in evaluation.items() if (both := _also_in(groups, others))}
+    if not found:
+        return
+    first = next(iter(found.values()))[0].problem.text[:60]
+    said = ", ".join(f"{len(both)} with {name}" for name, both in found.items())
+    said = f"training shares problems with evaluation sets: {said} (first: {first!r})"
+    if not allow:
+        raise ValueError(f"{said}; set data.shared_problems: drop to leave them out of training, or allow to keep them")
+    Console(stderr=True).print(Text(f"warning: {said}; allowed by data.shared_problems"), soft_wrap=True)
+
+
+def _also_in(groups: Sequence[Group], others: Sequence[Group]) -> list[Group]:
+    held_out = {normalised(g) for g in others}
+    return [g for g in groups if normalised(g) in held_out]

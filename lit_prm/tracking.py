@@ -1,0 +1,228 @@
+"""MLflow logger: needs no set-up, goes on in the same MLflow run, ends with the true status."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import posixpath
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+Item = TypeVar("Item")
+
+# What the MLflow store accepts: entities per request, characters per value.
+_METRICS, _PARAMS, _NAME, _PARAM_VALUE, _TAG_VALUE, _DIGEST = 1000, 100, 250, 6000, 8000, 36
+
+# MLflow's own patience with a server that does not answer is four minutes per call.
+_PATIENCE = {"MAX_RETRIES": "1", "TIMEOUT": "10", "BACKOFF_FACTOR": "1"}
+
+
+class MLflow(MLFlowLogger):
+    """One MLflow run per run folder, however often it is stopped and started again.
+
+    Recorded at ``tracking_uri``, else at MLFLOW_TRACKING_URI, else in ``mlflow.db`` of the working directory.
+    The run is RUNNING while something works on it and ends FINISHED, FAILED (an exception) or KILLED (Ctrl-C,
+    SIGTERM); a run ended by SIGKILL cannot say so and stays RUNNING until it is started again.
+    """
+
+    def __init__(
+        self, folder: str, run_name: str, experiment: str = "lit_prm", tracking_uri: str | None = None
+    ) -> None:
+        # The parent's constructor opens the store (seconds, or a missing server): it waits for the first use.
+        self._folder = Path(folder)
+        self._run_name = run_name
+        self._experiment_name = experiment
+        self._tracking_uri = tracking_uri or os.getenv("MLFLOW_TRACKING_URI") or _local_store()
+        self._run_id: str | None = None
+        self._experiment_id: str | None = None
+        self._log_model = False
+        self._initialized = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The MLflow client; the first use opens the store and this folder's run."""
+        if not self._initialized:
+            self._open()
+        return self._mlflow_client
+
+    @property
+    def save_dir(self) -> str:
+        return str(self._folder)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        named = [(entity_name(key), value) for key, value in metrics.items()]
+        for part in _parts(named, _METRICS):
+            super().log_metrics(dict(part), step)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        """Record nested ``params`` as dotted names; those already there stay, since MLflow refuses changes."""
+        from mlflow.entities import Param
+
+        nested = params if isinstance(params, Mapping) else vars(params)
+        known = self.experiment.get_run(self.run_id).data.params
+        named = {entity_name(key): str(value)[:_PARAM_VALUE] for key, value in flatten(nested).items()}
+        new = [Param(key, value) for key, value in named.items() if key not in known]
+        for part in _parts(new, _PARAMS):
+            self.experiment.log_batch(self.run_id, params=part)
+
+    @rank_zero_only
+    def log_tags(self, tags: Mapping[str, Any]) -> None:
+        from mlflow.entities import RunTag
+
+        entries = [RunTag(entity_name(key), str(value)[:_TAG_VALUE]) for key, value in tags.items()]
+        for part in _parts(entries, _PARAMS):
+            self.experiment.log_batch(self.run_id, tags=part)
+
+    @rank_zero_only
+    def log_data(self, digests: Mapping[str, str]) -> None:
+        """Record content hashes by role: as data set inputs (MLflow keeps 36 characters) and whole, as tags."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = []
+        for role, digest in digests.items():
+            context = InputTag("mlflow.data.context", "training" if role == "train" else "evaluation")
+            source = json.dumps({"sha256": digest})
+            inputs.append(DatasetInput(Dataset(role, digest[:_DIGEST], "sha256", source), [context]))
+        self.experiment.log_inputs(self.run_id, inputs)
+        self.log_tags({f"data.{role}": digest for role, digest in digests.items()})
+
+    @rank_zero_only
+    def log_files(self, path: Path) -> None:
+        """Keep a file, or a folder under its own name, as artifacts; a path that does not exist is no artifact."""
+        if path.is_dir():
+            self.experiment.log_artifacts(self.run_id, str(path), path.name)
+        elif path.exists():
+            self.experiment.log_artifact(self.run_id, str(path))
+
+    @rank_zero_only
+    def go_on(self) -> None:
+        """The run is RUNNING again, e.g. tested after it was trained."""
+        self.experiment.update_run(self.run_id, status="RUNNING")
+
+    @rank_zero_only
+    def finalize(self, status: str = "success") -> None:
+        # Lightning says "failed" of a stop from outside too; the exception being handled tells them apart.
+        stopped = isinstance(sys.exc_info()[1], KeyboardInterrupt | SIGTERMException)
+        super().finalize("KILLED" if status == "failed" and stopped else status)
+
+    def _open(self) -> None:
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
+        with _clear_error(self._tracking_uri), _one_at_a_time(self._tracking_uri):
+            super().__init__(
+                experiment_name=self._experiment_name,
+                run_name=self._run_name,
+                tracking_uri=self._tracking_uri,
+                artifact_location=_artifacts(self._tracking_uri),
+            )
+            self._make_experiment()
+            self._run_id = self._earlier_run()
+            _ = super().experiment  # looks up the run, or makes a new one
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._folder / "mlflow-run-id", f"{self._run_id}\n")
+
+    def _make_experiment(self) -> None:
+        """The experiment exists afterwards, also when another process makes it at the same moment."""
+        from mlflow.exceptions import MlflowException
+
+        if self._mlflow_client.get_experiment_by_name(self._experiment_name) is None:
+            try:
+                self._mlflow_client.create_experiment(self._experiment_name, self._artifact_location)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+
+    def _earlier_run(self) -> str | None:
+        """The run this folder was recorded in; None when there is none or the store no longer has it."""
+        from mlflow.exceptions import MlflowException
+
+        file = self._folder / "mlflow-run-id"
+        if not file.exists():
+            return None
+        try:
+            run = self._mlflow_client.get_run(file.read_text().strip())
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        return str(run.info.run_id) if run.info.lifecycle_stage == "active" else None
+
+
+def entity_name(key: str) -> str:
+    """``key`` as MLflow can store it: ``acc@16`` becomes ``acc_at_16``, other refused characters a dash."""
+    allowed = re.sub(r"[^a-zA-Z0-9_/. -]+", "-", key.replace("@", "_at_"))
+    return posixpath.normpath(allowed).lstrip("/.")[:_NAME]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def write_whole(path: Path, text: str) -> None:
+    """``path`` holds ``text`` afterwards, and never a part of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def _local_store() -> str:
+    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def _database(uri: str) -> Path | None:
+    """The file of an SQLite store."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
+def _artifacts(uri: str) -> str | None:
+    """Beside a database; None: a server chooses."""
+    database = _database(uri)
+    return (database.parent / "mlartifacts").as_uri() if database else None
+
+
+def _one_at_a_time(uri: str) -> AbstractContextManager[Any]:
+    """Two processes that create or migrate the same database at once would corrupt it."""
+    database = _database(uri)
+    if database is None:
+        return nullcontext()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{database}.lock")
+
+
+@contextmanager
+def _clear_error(uri: str) -> Iterator[None]:
+    """What goes wrong with the store inside is raised naming the store and the ways out."""
+    from mlflow.exceptions import MlflowException
+
+    # "Creating initial MLflow database tables", once per store
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    try:
+        yield
+    except MlflowException as error:
+        reason = str(error).split("\n", 1)[0][:300]
+        raise RuntimeError(
+            f"the MLflow store {uri} cannot be used: {reason}; start the server or correct MLFLOW_TRACKING_URI, "
+            f"unset it to record in ./mlflow.db, or train without a record: --trainer.logger false"
+        ) from error
+
+
+def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,0 +1,193 @@
+"""Votes over the answers of one problem's candidates: exact majority, weighted votes, their weights."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+EXACT_SUBSETS = 2048  # a weighted vote enumerates up to this many subsets ...
+SAMPLED_SUBSETS = 512  # ... and draws this many when there are more
+
+
+def subset_size(k: int, n: int, **arrays: Any) -> int:
+    """``n`` capped at K, after refusing what no subset can be drawn from."""
+    for name, array in arrays.items():
+        if array.shape != (k,) or k == 0:
+            raise ValueError(f"{name} has shape {array.shape}; one problem's K >= 1 candidates want [K] = ({k},)")
+        if np.isnan(array).any():
+            raise ValueError(f"{name} has nan at {np.flatnonzero(np.isnan(array))[:5]}; leave those candidates out")
+    if n < 1:
+        raise ValueError(f"n is {n}; a subset has at least one candidate: use n >= 1")
+    return min(n, k)
+
+
+def majority(cluster: ArrayLike, correct: ArrayLike, n: int) -> float:
+    """Expected correctness of the most frequent answer among n random candidates; exact.
+
+    Ties are shared uniformly among the tied answers; an answer is as right as its candidates are on
+    average; a candidate without answer can be drawn but never votes; a subset without votes is wrong.
+    """
+    answer, right = np.asarray(cluster), np.asarray(correct, float)
+    n = subset_size(len(right), n, cluster=answer, correct=right)
+    size, share = _clusters(answer, right)
+    order = np.argsort(size, kind="stable")
+    curve = _majority_curve(tuple(size[order].tolist()), tuple(share[order].tolist()), int((answer < 0).sum()))
+    return float(curve[n])
+
+
+def _clusters(answer: NDArray[Any], right: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Size and mean correctness of every answer given."""
+    _, ids = np.unique(answer[answer >= 0], return_inverse=True)
+    size = np.bincount(ids)
+    return size, np.bincount(ids, right[answer >= 0]) / np.maximum(size, 1)
+
+
+@lru_cache(maxsize=4096)
+def _majority_curve(sizes: tuple[int, ...], shares: tuple[float, ...], blanks: int) -> Floats:
+    """[K+1]: ``majority`` for every n at once, from generating functions in x (candidates drawn).
+
+    For a winning count t, a cluster of size c has fewer than t votes in A(x) = sum_{s<t} C(c, s) x^s
+    ways and exactly t in B(x) = C(c, t) x^t ways. A winner tied with r others gets 1/(r+1), which is
+    the integral of y^r over [0, 1]: so sum the integral of B_j prod_{i != j} (A_i + y B_i), weighted by
+    the share of j. Gauss-Legendre is exact for these polynomials in y, and no term is negative.
+    """
+    k = sum(sizes) + blanks
+    if k > 2000:
+        raise ValueError(f"{k} candidates: C(K, K/2) leaves the range of floats above 2000; vote over at most 2000")
+    ways = np.zeros(k + 1)
+    for t in range(1, max(sizes, default=0) + 1):
+        ways += _winning_ways(t, [(c, p) for c, p in zip(sizes, shares, strict=True) if c >= t], k)
+    return ways / _binomials(k)
+
+
+def _winning_ways(t: int, active: list[tuple[int, float]], k: int) -> Floats:
+    """[K+1]: share-weighted number of subsets of each size that a cluster wins with t votes."""
+    nodes, weights = np.polynomial.legendre.leggauss(len(active) // 2 + 1)  # degree in y < len(active)
+    free = k - sum(c for c, _ in active)  # blanks and clusters that cannot reach t votes
+    polys = np.zeros((2, len(nodes), k + 1))  # [no winner yet | winner marked, y, x]
+    polys[0, :, : free + 1] = _binomials(free)
+    for c, share in active:
+        factor = np.repeat(_binomials(c)[None, : t + 1], len(nodes), 0)  # [y, t+1]
+        won = share * factor[0, t] * polys[0, :, : k + 1 - t]
+        factor[:, t] *= (nodes + 1) / 2
+        polys = _times(polys, factor)
+        polys[1, :, t:] += won
+    return cast(Floats, weights / 2 @ polys[1])
+
+
+def _times(polys: Floats, factor: Floats) -> Floats:
+    """Product of polynomials [..., Q, K+1] with factors [Q, t+1], dropping powers above K."""
+    padded = np.concatenate([np.zeros((*polys.shape[:-1], factor.shape[1] - 1)), polys], -1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, factor.shape[1], -1)
+    return cast(Floats, np.einsum("...qkt,qt->...qk", windows, factor[:, ::-1]))
+
+
+@lru_cache(maxsize=2048)
+def _binomials(k: int) -> Floats:
+    """C(k, s) / sqrt(2)^k for s = 0 ... k: products keep this scale, and it centres the exponents of floats."""
+    scale = 2 ** (k // 2), math.sqrt(2) ** (k % 2)
+    return np.array([math.comb(k, s) / scale[0] / scale[1] for s in range(k + 1)])
+
+
+class VoteWeight(ABC):
+    """Turns the scores [K] of one problem into vote weights [K] >= 0.
+
+    Scores of one problem share an offset nobody knows (a reward is known up to a function of the
+    prompt): a strategy either ignores it or says that it does not.
+    """
+
+    @abstractmethod
+    def __call__(self, scores: Floats) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class Uniform(VoteWeight):
+    """Every candidate counts the same: majority vote."""
+
+    def __call__(self, scores: Floats) -> Floats:
+        return np.ones(len(scores))
+
+
+@dataclass(frozen=True)
+class Sigmoid(VoteWeight):
+    """sigmoid(scale * score): the chance of being right if the score is a log-odds; moves with the offset."""
+
+    scale: float = 1.0
+
+    def __call__(self, scores: Floats) -> Floats:
+        return cast(Floats, np.exp(-np.logaddexp(0.0, -self.scale * np.asarray(scores, float))))
+
+
+@dataclass(frozen=True)
+class Softmax(VoteWeight):
+    """exp(score / temperature), the best of the problem at 1: the unknown offset cancels."""
+
+    temperature: float = 1.0
+
+    def __call__(self, scores: Floats) -> Floats:
+        score = np.asarray(scores, float)
+        best = score.max()
+        below = np.subtract(score, best, where=score != best, out=np.zeros(len(score)))  # inf - inf is nan
+        return cast(Floats, np.exp(below / self.temperature))
+
+
+@dataclass(frozen=True)
+class Rank(VoteWeight):
+    """1 for the worst of the problem to K for the best, ties share: any increasing map of scores gives the same."""
+
+    def __call__(self, scores: Floats) -> Floats:
+        _, block = np.unique(scores, return_inverse=True)
+        size = np.bincount(block)
+        return np.asarray((np.cumsum(size) - (size - 1) / 2)[block], float)
+
+
+@lru_cache(maxsize=64)
+def _subsets(k: int, n: int, seed: int) -> Floats:
+    """[M, K] membership of all n-subsets, or of a seeded sample where there are more than ``EXACT_SUBSETS``."""
+    if math.comb(k, n) <= EXACT_SUBSETS:
+        chosen = np.array(list(combinations(range(k), n)))
+    else:
+        draws = np.random.default_rng([seed, k, n]).random((SAMPLED_SUBSETS, k))
+        chosen = draws.argpartition(n, 1)[:, :n]
+    members = np.zeros((len(chosen), k))
+    np.put_along_axis(members, chosen, 1.0, 1)
+    return members
+
+
+def weighted_vote(weights: ArrayLike, cluster: ArrayLike, correct: ArrayLike, n: int, seed: int = 0) -> float:
+    """Expected correctness of the answer with the largest summed weight among n random candidates.
+
+    Exact where the subsets can be enumerated (at most ``EXACT_SUBSETS``; n >= K is one). Beyond, an
+    estimate from ``SAMPLED_SUBSETS`` subsets, the same for every call with this K, n and seed, as the exact
+    majority vote plus the sampled difference to it: votes are compared on paired subsets, equal weights
+    give exactly ``majority``, and the result is kept in [0, 1]. Ties and blanks as in ``majority``.
+    """
+    weight, answer, right = np.asarray(weights, float), np.asarray(cluster), np.asarray(correct, float)
+    n = subset_size(len(weight), n, weights=weight, cluster=answer, correct=right)
+    if (weight < 0).any() or np.isinf(weight).any():
+        raise ValueError(f"weights span {weight.min()} to {weight.max()}; a vote wants finite weights >= 0")
+    members = _subsets(len(weight), n, seed)
+    if math.comb(len(weight), n) <= EXACT_SUBSETS:
+        return _vote(members, weight, answer, right)
+    paired = _vote(members, weight, answer, right) - _vote(members, np.ones(len(weight)), answer, right)
+    return float(np.clip(majority(answer, right, n) + paired, 0, 1))
+
+
+def _vote(members: Floats, weight: Floats, answer: NDArray[Any], right: Floats) -> float:
+    """Mean correctness of the winner over the given subsets [M, K]."""
+    _, share = _clusters(answer, right)
+    is_answer = np.unique(answer[answer >= 0]) == answer[:, None]  # [K, clusters]
+    drawn = members @ is_answer > 0  # [M, clusters]
+    summed = np.where(drawn, members @ (weight[:, None] * is_answer), -1.0)
+    best = summed.max(1, keepdims=True, initial=0.0)
+    tied = drawn & (summed >= best * (1 - 1e-9))  # sums of equal weights differ by their order's rounding
+    return float((tied @ share / np.maximum(tied.sum(1), 1)).mean())

@@ -1,0 +1,149 @@
+"""The data report counts what is there; problems shared with evaluation sets are found, dropped or refused."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from lit_prm.formats import Reading, Refused
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.report import DataReport, drop_shared, refuse_shared, shared
+
+
+def group(text: str, labels: str = "", *, id: str = "", responses: str = "abcdefgh") -> Group:
+    """A problem with one response per letter of ``labels``: + right, - wrong, ? unlabelled."""
+    names = {"+": True, "-": False, "?": None}
+    rollouts = tuple(Rollout(response=r, correct=names[c]) for r, c in zip(responses, labels, strict=False))
+    return Group(problem=Problem(prompt=text, id=id or text), rollouts=rollouts)
+
+
+GROUPS = [
+    group("What is 2+2?", "++", responses="aa"),
+    group("what is 2 + 2 ?", "--", responses="xy", id="again"),
+    group("Find [asy] x", "+-+-", responses="pqpp"),
+]
+REFUSED = tuple(Refused(f"data.jsonl:{n}", f"[bad] row {n}; remove it") for n in range(2, 9))
+READING = Reading("data.jsonl", "paper rollouts", tuple(GROUPS), 10, REFUSED, "00")
+
+
+def report(groups: list[Group] = GROUPS) -> DataReport:
+    return DataReport.of(
+        groups,
+        reading=READING,
+        prompt_tokens=[3, 3, 4, 4, 5, 5, 5, 5],
+        response_tokens=list(range(8)),
+        truncated=1,
+        shared={"math500": ["again"], "gsm8k": []},
+    )
+
+
+def test_every_count_is_what_a_person_would_count() -> None:
+    facts = report().as_dict()
+    quantiles = facts.pop("response_tokens")
+    assert facts == {
+        "source": "data.jsonl",
+        "layout": "paper rollouts",
+        "rows": 10,
+        "refused": 7,
+        "reasons": [f"data.jsonl:{n}: [bad] row {n}; remove it" for n in range(2, 7)],
+        "problems": 3,
+        "responses": 8,
+        "right": 0.5,
+        "all_right": 1,
+        "all_wrong": 1,
+        "duplicate_responses": 3,
+        "duplicate_problems": 1,
+        "truncated": 1,
+        "prompt_tokens": {"min": 3, "5%": 3, "50%": 4, "95%": 5, "99%": 5, "max": 5},
+        "shared": {"math500": 1, "gsm8k": 0},
+    }
+    assert (quantiles["min"], quantiles["50%"], quantiles["max"]) == (0, 3, 7)
+    json.dumps(facts)
+
+
+def test_unlabelled_responses_are_neither_right_nor_wrong() -> None:
+    facts = report([group("a", "+?"), group("b", "??"), group("c")])
+    assert (facts.right, facts.all_right, facts.all_wrong, facts.responses) == (1.0, 1, 0, 4)
+
+
+def test_the_table_says_it_in_few_lines_and_takes_brackets_as_text() -> None:
+    out = io.StringIO()
+    report().show(Console(file=out, width=120))
+    said = out.getvalue()
+    for fact in (
+        "training data: data.jsonl",
+        "10 read as paper rollouts, 7 refused",
+        "data.jsonl:2: [bad] row 2; remove it",
+        "3: 1 all right, 1 all wrong, 1 mixed",
+        "8, 50.0% right, 1 truncated",
+        "3 responses, 1 problems",
+        "min 3, 5% 3, 50% 4",
+        "1 with math500",
+    ):
+        assert fact in said
+    assert said.count("\n") < 20
+
+
+@pytest.mark.parametrize("same", ["WHAT is\n2+2", "What is $2 + 2$?", "what is 22"])
+def test_spacing_case_and_punctuation_do_not_hide_a_shared_problem(same: str) -> None:
+    assert shared(GROUPS, {"eval": [group(same)]}) == {"eval": ["What is 2+2?", "again"]}
+
+
+def test_other_numbers_and_other_words_are_other_problems() -> None:
+    others = [group("Let x be 5."), group("Let x be 55."), group("Let y be 5."), group("Soit x égal à 5.")]
+    for i, one in enumerate(others):
+        assert shared([one], {"eval": others[:i] + others[i + 1 :]}) == {"eval": []}
+
+
+def test_a_chat_prompt_is_compared_by_what_the_user_asks() -> None:
+    chat = Problem(
+        prompt=({"role": "system", "content": "Think."}, {"role": "user", "content": "What is 2+2?"}), id="chat"
+    )
+    assert shared(GROUPS, {"eval": [Group(problem=chat, rollouts=())]})["eval"] == ["What is 2+2?", "again"]
+
+
+NAMES = st.lists(st.sampled_from(["one", "One!", "two", "three", "3"]), max_size=6)
+
+
+@given(train=NAMES, first=NAMES, second=NAMES)
+def test_dropping_leaves_nothing_shared_and_keeps_the_rest_in_order(
+    train: list[str], first: list[str], second: list[str]
+) -> None:
+    groups = [group(text, id=str(i)) for i, text in enumerate(train)]
+    evaluation = {"first": [group(t) for t in first], "second": [group(t) for t in second]}
+    kept = drop_shared(groups, evaluation)
+    found = {i for ids in shared(groups, evaluation).values() for i in ids}
+    assert shared(kept, evaluation) == {"first": [], "second": []}
+    assert [g.problem.id for g in kept] == [g.problem.id for g in groups if g.problem.id not in found]
+
+
+def test_shared_problems_are_refused_by_set_count_and_text_with_the_remedy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    long = "What is [b]the[/b] sum? " + "x" * 100
+    train = [group("first"), group(long), group("also")]
+    evaluation = {"clean": [group("other")], "math500": [group(long), group("also!")], "gsm8k": [group("Also")]}
+    with pytest.raises(ValueError, match="shares problems") as error:
+        refuse_shared(train, evaluation)
+    said = str(error.value)
+    assert "2 with math500, 1 with gsm8k" in said
+    assert "clean" not in said
+    assert repr(long[:60]) in said
+    assert "data.shared_problems: drop" in said
+    refuse_shared(train, evaluation, allow=True)
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "2 with math500" in line
+    assert "[b]the[/b]" in line
+
+
+def test_nothing_shared_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    refuse_shared(GROUPS, {"eval": [group("other")]})
+    refuse_shared(GROUPS, {})
+    refuse_shared([], {"eval": GROUPS}, allow=True)
+    assert capsys.readouterr() == ("", "")
