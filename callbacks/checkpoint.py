@@ -63,4 +63,4 @@ class LastCheckpoint(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         self._saved_at = trainer.global_step
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)

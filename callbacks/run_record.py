@@ -71,6 +71,7 @@ class RunRecord(SaveConfigCallback):
             return
         tracker.log_hyperparams(yaml.safe_load(config))
         tracker.log_tags({**self._facts(), "command": _command(), "run_dir": self.config.run_dir})
+        tracker.log_tags({f"version.{package}": number for package, number in versions().items()})
         if hasattr(getattr(trainer, "datamodule", None), "digests"):
             tracker.log_data(trainer.datamodule.digests())  # type: ignore[attr-defined]
         for name in ("config.yaml", "data.json"):

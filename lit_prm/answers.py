@@ -32,10 +32,11 @@ def extract_answer(text: str) -> str | None:
     r"""The final answer a response states, or None.
 
     The last ``\boxed{}`` or ``\fbox{}`` with balanced braces; else what follows the last ``####``; else the
-    last ``<answer>`` tag; else the rest of the sentence after the last "answer is" or "answer:", or the last
-    value in it where it is prose; else the whole response if it is nothing but one number or formula.
+    last ``<answer>`` tag; else the rest of the sentence after the last "answer is" or "answer:"; of both, where
+    they are prose, the last value in it; else the whole response if it is nothing but one number or formula.
     """
-    for found in (_boxes(text), _HASHES.findall(text), _TAG.findall(text), _sentences(text)):
+    said = map(_value_of_prose, _TAG.findall(text)), map(_value_of_prose, _sentences(text))
+    for found in (_boxes(text), _HASHES.findall(text), *said):
         answers = [answer for raw in found if (answer := raw.strip(" \t\n*"))]
         if answers:
             return answers[-1]
@@ -48,6 +49,10 @@ def guess_answer(text: str) -> str | None:
     Half-finished responses get an answer too, so labels made with it are doubtful; votes gain from it.
     """
     return extract_answer(text) or _last_value(text)
+
+
+def _value_of_prose(said: str) -> str:
+    return (_last_value(said) if _PROSE.search(said) else None) or said
 
 
 def _last_value(text: str) -> str | None:
@@ -80,8 +85,7 @@ def _sentences(text: str) -> Iterator[str]:
         if display:
             yield display.group(1) or display.group(2)
         elif sentence:
-            said = sentence.group(1)
-            yield (_last_value(said) if _PROSE.search(said) else None) or said
+            yield sentence.group(1)
 
 
 # ---- normalise ----------------------------------------------------------------------------------

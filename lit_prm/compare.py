@@ -172,6 +172,7 @@ def draw(runs: Sequence[Recorded], path: Path) -> bool:
         for method, style in (("majority", "--"), ("any", ":")):
             _draw_reference(panel, runs, methods[method], _LABELS[method], style)
         panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:g}")
         panel.set(title=name, xlabel="candidates N", ylabel="accuracy of the chosen answer, %")
         panel.legend(fontsize="small")
     figure.savefig(path, dpi=150)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+import torch
 import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -16,12 +18,13 @@ import callbacks  # noqa: F401  their bare class names become known to configs
 from callbacks import RunRecord
 from lit_prm.data import RolloutDataModule
 from lit_prm.module import LitPRM
+from lit_prm.tracking import flatten
 
 # `${model.beta}` means the same in every file, after all files and overrides are merged.
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
 # What may differ between a run and its continuation.
-_FREE = {"ckpt_path", "config", "trainer.enable_progress_bar", "trainer.enable_model_summary"}
+_FREE = {"ckpt_path", "config", "threads", "trainer.enable_progress_bar", "trainer.enable_model_summary"}
 
 
 class LitCLI(LightningCLI):
@@ -31,11 +34,14 @@ class LitCLI(LightningCLI):
         parser.add_argument("--name", default="dev", help="what this run is called: an experiment file's stem")
         parser.add_argument("--scale", default="none", help="the scale file's stem")
         parser.add_argument("--run_dir", default="runs/none/dev", help="folder of everything this run writes")
+        parser.add_argument("--threads", type=int | None, default=None, help="torch threads; by default all cores")
         parser.add_argument("--base_model", type=str, help="folder or hub name: policy at start, and reference")
 
     def before_instantiate_classes(self) -> None:
         """Continue the run of this folder, or refuse when it was made by another configuration."""
         config = self.config[self.subcommand]
+        if config.threads:
+            torch.set_num_threads(config.threads)
         if self.subcommand != "fit" or config.trainer.fast_dev_run:
             return
         refuse_mixing(Path(config.run_dir), self.parser_of_subcommand().dump(config, skip_link_targets=False))
@@ -54,6 +60,8 @@ def run(args: Sequence[str]) -> LitCLI:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked after tokenizers were used
     for chatty in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # our own front end passes them
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec", FutureWarning)  # Lightning's own use
     return LitCLI(
         LitPRM,
         RolloutDataModule,
@@ -79,11 +87,3 @@ def refuse_mixing(folder: Path, config: str) -> None:
             f"{folder} holds a run with another configuration:\n{shown}\n"
             f"remove the folder to start again, or keep both: --run_dir {folder}-other"
         )
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

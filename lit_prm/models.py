@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.encoding import Batch
 
@@ -29,6 +30,7 @@ def load_model(name: str, dtype: Dtype = "float32") -> PreTrainedModel:
     that transforms its logits after the head (soft-capping, scaling) would be misread: such a model is refused.
     """
     _refuse_missing_folder(name)
+    disable_progress_bar()  # of shards: half a second each
     model = cast(PreTrainedModel, AutoModelForCausalLM.from_pretrained(name, dtype=_torch_dtype(dtype)))
     return model.eval()
 

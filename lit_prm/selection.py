@@ -80,7 +80,7 @@ def product(steps: Floats, valid: NDArray[np.bool_]) -> Floats:
     the log-odds of its step and makes the product fall with every doubt. Summed as log-sigmoids and
     exponentiated once; it reaches 0, and ties there, when the logs sum to less than -745.
     """
-    return _where_any(np.exp(-np.logaddexp(0.0, -steps).sum(-1, where=valid)), valid)
+    return _where_any(np.exp(-np.logaddexp(0.0, -np.where(valid, steps, np.inf)).sum(-1)), valid)
 
 
 AGGREGATES: dict[str, Aggregate] = {"min": least, "sum": total, "mean": mean, "last": last, "product": product}

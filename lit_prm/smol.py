@@ -34,7 +34,9 @@ class SmolLM2:
 
     def _convert(self, gguf: Path) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         loaded = cast(Any, AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name))
         config = loaded.config.to_dict()

@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -63,9 +64,12 @@ class MLflow(MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        named = [(entity_name(key), value) for key, value in metrics.items()]
-        for part in _parts(named, _METRICS):
-            super().log_metrics(dict(part), step)
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        entries = [Metric(entity_name(key), float(value), now, step or 0) for key, value in metrics.items()]
+        for part in _parts(entries, _METRICS):
+            self.experiment.log_batch(self.run_id, metrics=part)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:

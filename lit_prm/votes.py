@@ -66,7 +66,7 @@ def _majority_curve(sizes: tuple[int, ...], shares: tuple[float, ...], blanks: i
     ways = np.zeros(k + 1)
     for t in range(1, max(sizes, default=0) + 1):
         ways += _winning_ways(t, [(c, p) for c, p in zip(sizes, shares, strict=True) if c >= t], k)
-    return ways / _binomials(k)
+    return cast(Floats, np.clip(ways / _binomials(k), 0, 1))  # rounding may leave 1 + 2e-16
 
 
 def _winning_ways(t: int, active: list[tuple[int, float]], k: int) -> Floats:

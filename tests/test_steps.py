@@ -14,7 +14,22 @@ RULES: list[StepRule] = [Marked(), BlankLine(), Newline(), Sentence(), EachToken
 
 # pieces on which rules decide, beside arbitrary unicode
 PIECES = st.sampled_from(
-    ["Step 1:", "Step 22: ", "\n", "\r\n", "\n \n", "\n\n\n", " ", "\t", "\u2028", "\u00a0", "x = 3.5.", "e.g. ", "Why? ", '." ']
+    [
+        "Step 1:",
+        "Step 22: ",
+        "\n",
+        "\r\n",
+        "\n \n",
+        "\n\n\n",
+        " ",
+        "\t",
+        "\u2028",
+        "\u00a0",
+        "x = 3.5.",
+        "e.g. ",
+        "Why? ",
+        '." ',
+    ]
 )
 TEXTS = st.one_of(st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=12).map("".join), st.text(max_size=40))
 

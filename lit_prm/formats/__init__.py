@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lit_prm.formats.columns import BadRow
+from lit_prm.formats.columns import BadRow, sampled
 from lit_prm.formats.layouts import Layout, layout_of
 from lit_prm.formats.sources import open_source
 from lit_prm.records import Group, Message, Rollout
@@ -138,16 +138,10 @@ def _row(group: Group) -> dict[str, Any]:
         "subject": problem.subject,
         "level": problem.level,
         "unique_id": problem.id,
-        "completions": [_response(problem.id, r) for r in rollouts],
+        "completions": [sampled(r.response, r.correct, f"problem {problem.id}: response") for r in rollouts],
         "correctness": [r.correct for r in rollouts],
         "answers": [r.answer for r in rollouts],
         "steps": [None if r.steps is None else list(r.steps) for r in rollouts],
         "first_errors": [r.first_error for r in rollouts],
         "generators": [r.generator for r in rollouts],
     }
-
-
-def _response(problem: str, rollout: Rollout) -> str:
-    if not rollout.response.strip():
-        raise ValueError(f"problem {problem}: a response is empty and could not be read again; leave it out")
-    return rollout.response

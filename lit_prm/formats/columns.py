@@ -42,6 +42,11 @@ def texts(value: object, name: str) -> list[str]:
     return [text(item, f"{name}[{i}]") for i, item in enumerate(items(value, name))]
 
 
+def sampled(value: object, correct: bool | None, name: str) -> str:
+    """A response; an empty one only where it is labelled wrong, since a model may end at once but never rightly."""
+    return "" if value == "" and correct is False else text(value, name)
+
+
 def maybe_text(value: object, name: str) -> str | None:
     """A string or nothing."""
     if value is not None and not isinstance(value, str):
@@ -136,15 +141,15 @@ def reply(value: object, said: str | tuple[Message, ...], name: str) -> str:
 
 
 def gold(value: object, name: str) -> str | None:
-    """The final answer of a gold answer or a whole solution."""
+    """The final answer of a gold answer or a whole solution; nothing of an empty one, as two rows of MATH have it."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    said = maybe_text(value, name)
+    said = maybe_text(value, name) or None
     if said is None or not ("\\boxed" in said or "####" in said):
         return said
     answer = extract_answer(said)
     if answer is None:
-        raise wrong(name, said[-40:], "a solution whose \\boxed{...} closes", "complete the solution")
+        raise wrong(name, said[-40:], "a solution with its answer in \\boxed{...}", "complete it")
     return answer
 
 

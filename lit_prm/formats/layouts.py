@@ -21,6 +21,7 @@ from lit_prm.formats.columns import (
     problem,
     prompt,
     reply,
+    sampled,
     step_index,
     text,
     texts,
@@ -58,30 +59,32 @@ class PaperRollouts(Layout):
     columns = ("prompt", "completions", "correctness")
 
     def group(self, row: Row) -> Group:
-        responses = texts(row["completions"], "completions")
+        responses = items(row["completions"], "completions")
         doubtful = parallel(row, "ambiguous", responses)
         kept = [r for r, out in zip(self._rollouts(row, responses), doubtful, strict=True) if not out]
         asked = problem(row, prompt(row["prompt"]), gold(row.get("reference"), "reference"))
         return Group(problem=asked, rollouts=tuple(kept))
 
-    def _rollouts(self, row: Row, responses: Sequence[str]) -> list[Rollout]:
+    def _rollouts(self, row: Row, responses: Sequence[object]) -> list[Rollout]:
         names = ("correctness", "answers", "steps", "first_errors", "generators")
         columns = [parallel(row, name, responses) for name in names]
-        return [self._rollout(*values) for values in zip(responses, *columns, strict=True)]
+        return [self._rollout(i, *values) for i, values in enumerate(zip(responses, *columns, strict=True))]
 
     def _rollout(
-        self, response: str, correct: object, answer: object, pieces: object, error: object, by: object
+        self, i: int, said: object, correct: object, answer: object, pieces: object, error: object, by: object
     ) -> Rollout:
-        steps = None if pieces is None else tuple(str(s) for s in items(pieces, "steps"))
+        right = maybe_label(correct, f"correctness[{i}]")
+        response = sampled(said, right, f"completions[{i}]")
+        steps = None if pieces is None else tuple(str(s) for s in items(pieces, f"steps[{i}]"))
         tiles = steps is not None and all(steps) and "".join(steps) == response
         known = tiles or steps is None  # an index into steps that are not kept would mean something else
         return Rollout(
             response=response,
-            correct=maybe_label(correct, "correctness"),
-            answer=maybe_text(answer, "answers"),
+            correct=right,
+            answer=maybe_text(answer, f"answers[{i}]"),
             steps=steps if tiles else None,
-            first_error=step_index(error, len(steps) if steps else None, "first_errors") if known else None,
-            generator=maybe_text(by, "generators"),
+            first_error=step_index(error, len(steps) if steps else None, f"first_errors[{i}]") if known else None,
+            generator=maybe_text(by, f"generators[{i}]"),
         )
 
 

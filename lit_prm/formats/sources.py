@@ -17,7 +17,7 @@ from lit_prm.formats.columns import BadRow, Row
 
 Placed = tuple[str, Row | BadRow]  # "file:line" and what stands there
 
-HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))??(?::([\w.\[\]%-]+))?")
+HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))??(?::([\w.+-]+(?:\[[^\]]*\])?))?")
 FILES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
 
 
@@ -61,7 +61,7 @@ def _unzipped(path: Path, data: bytes) -> bytes:
 
 
 def _jsonl(name: str, data: bytes) -> Iterator[Placed]:
-    lines = data.split(b"\n")  # not splitlines: JSON strings may hold other line breaks such as U+2028
+    lines = data.split(b"\n")  # a complete file leaves an empty piece behind its last line break
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield f"{name}:{number}", _line(line, last=number == len(lines))

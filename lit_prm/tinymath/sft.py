@@ -18,6 +18,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.encoding import Batch, Encoded, Encoder, collate
 from lit_prm.models import token_logps
@@ -95,7 +96,7 @@ class Keep(Callback):
             pl_module.model.save_pretrained(self.generator)  # type: ignore[operator, union-attr]
         if trainer.global_step % self.every == 0:
             partial = self.going_on.with_suffix(".partial")
-            trainer.save_checkpoint(partial)
+            trainer.save_checkpoint(partial, weights_only=False)
             os.replace(partial, self.going_on)
 
 
@@ -115,13 +116,15 @@ def train_base(
     """Leave the final model in ``folder/base``, the snapshot after ``generator_steps`` in ``folder/generator``."""
     going_on = folder / "sft.ckpt"
     done = torch.load(going_on, weights_only=False)["global_step"] if going_on.exists() else 0
+    disable_progress_bar()
     with isolate_rng():
         seed_everything(seed, verbose=False)
         model = LlamaForCausalLM(_config(tokenizer, hidden, layers))
         encoder = Encoder(tokenizer, Newline(), max_length=256)
         data = Solutions(encoder, batch_size, seed, held_out, skip=done)
         trainer = _trainer(steps, Keep(generator_steps, folder / "generator", going_on))
-        trainer.fit(SFT(model, lr, steps), DataLoader(data, batch_size=None), ckpt_path=going_on if done else None)
+        loader = DataLoader(data, batch_size=None)
+        trainer.fit(SFT(model, lr, steps), loader, ckpt_path=going_on if done else None, weights_only=False)
         model.save_pretrained(folder / "base")
     for name in ("base", "generator"):
         tokenizer.save_pretrained(folder / name)
