@@ -26,6 +26,7 @@ class BestOfN(Callback):
     ``acc`` for every aggregate and baseline, with ``/low`` and ``/high`` of a 95 % interval; and by subject and
     level. So ``ModelCheckpoint(monitor="bon/validation/acc@16", mode="max")`` works.
 
+    A fast_dev_run and the sanity check before training judge nothing.
     Responses are gathered over ranks by their row, so their order and repetition do not matter.
     """
 
@@ -76,13 +77,16 @@ class BestOfN(Callback):
         self._collected.append(scores._replace(row=torch.stack([torch.full_like(scores.row, loader), scores.row], 1)))
 
     def _judge(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return  # a few batches are no candidate set
         collected = _over_ranks(self._collected)
         for loader, candidates in enumerate(trainer.datamodule.candidates(stage)):  # type: ignore[attr-defined]
             scored = by_row(candidates, [s for s in collected if int(s.row[0, 0]) == loader])
             judgement = judge(candidates, scored, self.aggregates, self.weight)
             metrics = {name: float(value) for name, value in judgement.metrics.items()}
-            pl_module.log_dict(metrics, rank_zero_only=True)
-            if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            # equal on every rank, and there for the monitor of every rank's checkpoint callback
+            pl_module.log_dict(metrics, sync_dist=trainer.world_size > 1)
+            if trainer.is_global_zero:
                 write_judgement(self.folder, judgement, candidates, scored)
 
 

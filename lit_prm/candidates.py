@@ -1,32 +1,42 @@
-"""A named set of candidate groups, encoded once per distinct response."""
+"""A named set of candidate groups, encoded once per distinct response, answers clustered once per problem."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import Progress
 
+from lit_prm.answers import cluster, guess_answer
 from lit_prm.encoding import Encoded, Encoder
 from lit_prm.records import Group
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateSet:
     """Groups to choose among. Equal responses of a problem share one encoding and are scored once.
 
-    ``source[r]`` is the row of ``encoded`` that scores the r-th response, counted over the groups.
+    ``source[r]`` is the row of ``encoded`` that scores the r-th response, counted over the groups;
+    ``clusters[r]`` is which answer of its problem it gave, -1 for none: equal for equivalent answers.
     """
 
     name: str
     groups: tuple[Group, ...]
     encoded: tuple[Encoded, ...]
     source: NDArray[np.intp]
+    clusters: NDArray[np.intp]
 
     @classmethod
     def of(cls, name: str, groups: Sequence[Group], encoder: Encoder) -> CandidateSet:
         """Encode the labelled groups; a problem without a labelled response cannot be judged and is refused."""
+        if not groups:
+            raise ValueError(f"candidate set {name!r} has no problem with responses; give a file that has, or drop it")
         bad = [g.problem.id for g in groups if not g.rollouts or any(r.correct is None for r in g.rollouts)]
         if bad:
             raise ValueError(
@@ -38,9 +48,33 @@ class CandidateSet:
         source = np.array([first.setdefault((row.group, row.key), len(first)) for row in rows], dtype=np.intp)
         _, representatives = np.unique(source, return_index=True)
         encoded = tuple(replace(rows[i], row=u) for u, i in enumerate(representatives))
-        return cls(name, tuple(groups), encoded, source)
+        return cls(name, tuple(groups), encoded, source, _clusters(name, groups))
 
-    def split(self, per_response: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    def split(self, per_response: NDArray[Kind]) -> list[NDArray[Kind]]:
         """One array per group from one array over all responses."""
         sizes = np.cumsum([len(g.rollouts) for g in self.groups])[:-1]
         return np.split(per_response, sizes)
+
+
+def _clusters(name: str, groups: Sequence[Group]) -> NDArray[np.intp]:
+    """The answers each problem's responses gave; a response read without an answer is searched for one."""
+    found: list[int] = []
+    for group in _watched(f"{name}: comparing answers", groups):
+        found += cluster([guess_answer(r.response) if r.answer is None else r.answer for r in group.rollouts])
+    return np.array(found, dtype=np.intp)
+
+
+def _watched(label: str, groups: Sequence[Group], patience: float = 2.0) -> Iterator[Group]:
+    """The groups in order; a progress bar appears once they have taken ``patience`` seconds."""
+    progress = Progress(transient=True)
+    task = progress.add_task(label, total=len(groups))
+    patient_until = monotonic() + patience
+    try:
+        for done, group in enumerate(groups):
+            if not progress.live.is_started and monotonic() > patient_until:
+                progress.start()
+            progress.update(task, completed=done)
+            yield group
+    finally:
+        if progress.live.is_started:
+            progress.stop()

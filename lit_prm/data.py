@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
@@ -59,6 +60,7 @@ class RolloutDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        _refuse_ambiguous(validation or {}, test or {})
         self.tokenizer_name = tokenizer
         self.files = {"train": train}
         self.sets = {"validate": validation or {}, "test": test or {}}
@@ -133,7 +135,7 @@ class RolloutDataModule(LightningDataModule):
             seed=self.seed,
         )
         self._updates.skip, self._skip = self._skip, 0
-        return DataLoader(Responses(self._train), sampler=self._updates, batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(Responses(self._train), sampler=self._updates, batch_size=None)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return self._eval_loaders("validate")
@@ -146,8 +148,9 @@ class RolloutDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """How many micro-batches of the epoch are done, so that a resumed epoch goes on with the next."""
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress  # type: ignore[union-attr]
-        return {"skip": 0 if progress.is_last_batch else progress.current.processed}
+        progress = cast(Trainer, self.trainer).fit_loop.epoch_loop.batch_progress
+        done = cast(_ProcessedTracker, progress.current).processed
+        return {"skip": 0 if progress.is_last_batch else done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._skip = int(state_dict["skip"])
@@ -155,14 +158,15 @@ class RolloutDataModule(LightningDataModule):
     # --- steps of setup ----------------------------------------------------------------------------
 
     def _read(self, role: str, path: str) -> Sequence[Group]:
-        local = self.root / path
-        reading = read_groups(str(local if local.exists() or local.suffix else path), on_bad=self.bad_rows)
-        self._readings[role] = reading
-        return reading.groups
+        if role not in self._readings:
+            local = self.root / path
+            source = str(local if local.exists() or local.suffix else path)
+            self._readings[role] = read_groups(source, on_bad=self.bad_rows)
+        return self._readings[role].groups
 
     def _setup_train(self, encoder: Encoder) -> None:
         every = self._read("train", self.files["train"])
-        groups = [g for g in every if g.rollouts and all(r.correct is not None for r in g.rollouts)]
+        groups: Sequence[Group] = [g for g in every if g.rollouts and all(r.correct is not None for r in g.rollouts)]
         if not groups:
             raise ValueError(
                 f"{self.files['train']} has no labelled responses to train on; give correctness or label them first"
@@ -182,10 +186,7 @@ class RolloutDataModule(LightningDataModule):
         self._show(self.report)
 
     def _without_shared(self, groups: Sequence[Group]) -> Sequence[Group]:
-        evaluation = {role: self._readings[role].groups for role in self._candidates}
-        evaluation |= {
-            n: read_groups(str(self.root / p)).groups for n, p in self.sets["test"].items() if n not in evaluation
-        }
+        evaluation = {name: self._read(name, path) for sets in self.sets.values() for name, path in sets.items()}
         if self.shared_problems == "drop":
             return drop_shared(groups, evaluation)
         refuse_shared(groups, evaluation, allow=self.shared_problems == "allow")
@@ -196,7 +197,7 @@ class RolloutDataModule(LightningDataModule):
         return [
             DataLoader(
                 Responses(c.encoded),
-                sampler=TokenBudget(c.encoded, self.eval_tokens, rank=rank, ranks=ranks),  # type: ignore[arg-type]
+                sampler=TokenBudget(c.encoded, self.eval_tokens, rank=rank, ranks=ranks),
                 batch_size=None,
             )
             for c in self.candidates(stage)
@@ -205,6 +206,13 @@ class RolloutDataModule(LightningDataModule):
     def _in_order(self, encoded: Sequence[Encoded]) -> Iterator[Batch]:
         return (Responses(encoded)[cut] for cut in TokenBudget(encoded, self.eval_tokens))
 
-    @rank_zero_only  # type: ignore[untyped-decorator]
+    @rank_zero_only
     def _show(self, report: DataReport) -> None:
         report.show()
+
+
+def _refuse_ambiguous(validation: dict[str, str], test: dict[str, str]) -> None:
+    """A set's name stands for one file in metrics and digests, where "train" is the training data."""
+    for name in {**validation, **test}:
+        if name == "train" or validation.get(name, test.get(name)) != test.get(name, validation.get(name)):
+            raise ValueError(f"candidate set {name!r} is the name of two files; call one of them something else")

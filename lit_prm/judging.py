@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_prm.answers import cluster
 from lit_prm.candidates import CandidateSet
 from lit_prm.selection import (
     AGGREGATES,
@@ -66,7 +65,7 @@ def judge(
     counts = tuple(candidate_counts(max(len(g.rollouts) for g in candidates.groups)))
     voters = {name: scores[name] for name in (*aggregates, "reference-min")}
     correct = [np.array([bool(r.correct) for r in g.rollouts], dtype=float) for g in candidates.groups]
-    answers = [np.array(cluster([r.answer for r in g.rollouts])) for g in candidates.groups]
+    answers = candidates.split(candidates.clusters)
 
     def curve(rule: Callable[[int, int], float]) -> Floats:
         return np.array([[rule(p, n) for n in counts] for p in range(len(correct))])
@@ -126,9 +125,10 @@ def _metrics(
 
 
 def with_interval(name: str, per_problem: Floats) -> Iterator[tuple[str, float]]:
-    """The mean and a 95 % bootstrap interval over problems."""
-    low, high = bootstrap_interval(per_problem)
-    yield from ((name, float(per_problem.mean())), (f"{name}/low", low), (f"{name}/high", high))
+    """The mean and a 95 % bootstrap interval over problems; one problem has no interval."""
+    yield name, float(per_problem.mean())
+    if len(per_problem) > 1:
+        yield from zip((f"{name}/low", f"{name}/high"), bootstrap_interval(per_problem), strict=True)
 
 
 def _parts(candidates: CandidateSet) -> Iterator[tuple[str, NDArray[np.intp]]]:
@@ -162,7 +162,7 @@ def _outcome(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
 def _per_problem(
     candidates: CandidateSet, values: Floats, correct: NDArray[np.bool_]
 ) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
-    yield from zip(candidates.split(values), [c > 0.5 for c in candidates.split(correct.astype(float))], strict=True)
+    yield from zip(candidates.split(values), candidates.split(correct), strict=True)
 
 
 def auc(right: Floats, wrong: Floats) -> float:
@@ -175,7 +175,7 @@ def auc(right: Floats, wrong: Floats) -> float:
 
 
 def _located(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
-    """Is the lowest step reward that of the first wrong step? Over wrong responses whose first error is known."""
+    """Is the lowest step reward that of the first wrong step? Over responses whose first error is known."""
     hits, chance = located(candidates, scored)
     hits, chance = hits[~np.isnan(hits)], chance[~np.isnan(hits)]
     right, wrong = _judged_steps(candidates, scored)
@@ -189,21 +189,25 @@ def _located(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
 
 
 def located(candidates: CandidateSet, scored: Scored) -> tuple[Floats, Floats]:
-    """Per problem: share of wrong responses whose worst step is the first wrong one, and what chance would find.
+    """Per problem: share of responses with an error whose worst step is the first wrong one, and chance's share.
 
-    Chance draws one of the response's steps. Problems without such a response are nan; [P], [P].
+    Ties for the worst step share the hit; chance draws one of the response's steps. Problems without such a
+    response are nan; [P], [P].
     """
-    worst = scored.steps.copy()
-    worst[~scored.valid] = np.inf
     hits, chance = np.full((2, len(candidates.groups)), np.nan)
-    rows = candidates.split(candidates.source.astype(float))
-    for p, group in enumerate(candidates.groups):
-        pairs = zip(rows[p].astype(int), (r.first_error for r in group.rollouts), strict=True)
-        known = [(u, e) for u, e in pairs if e is not None and e >= 0]
+    for p, (rows, group) in enumerate(zip(candidates.split(candidates.source), candidates.groups, strict=True)):
+        pairs = zip(rows, (r.first_error for r in group.rollouts), strict=True)
+        known = [(u, e) for u, e in pairs if e is not None and e >= 0 and scored.valid[u].any()]
         if known:
-            hits[p] = np.mean([worst[u].argmin() == e for u, e in known])
-            chance[p] = np.mean([1 / max(scored.valid[u].sum(), 1) for u, _ in known])
+            hits[p] = np.mean([_is_worst(scored.steps[u], scored.valid[u], e) for u, e in known])
+            chance[p] = np.mean([1 / scored.valid[u].sum() for u, _ in known])
     return hits, chance
+
+
+def _is_worst(steps: Floats, valid: NDArray[np.bool_], step: int) -> float:
+    """1 when ``step`` alone has the lowest reward, a share of it when others have it too, 0 otherwise."""
+    lowest = valid & (steps == steps[valid].min())
+    return float(lowest[step] / lowest.sum()) if step < len(steps) else 0.0  # a cut-off response lost its error
 
 
 def _judged_steps(candidates: CandidateSet, scored: Scored) -> tuple[Floats, Floats]:

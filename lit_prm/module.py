@@ -103,10 +103,10 @@ class LitPRM(LightningModule):
         # Lightning divides by the number of micro-batches and averages over ranks: undo both.
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:  # type: ignore[override]
         return self.score(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:  # type: ignore[override]
         return self.score(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
@@ -150,6 +150,12 @@ class LitPRM(LightningModule):
         return float(optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]
 
 
+def _ranks(rewards: Tensor) -> Tensor:
+    """Rewards in their order within [0, 1]: beyond it torchmetrics takes a sigmoid, where all above 17 are equal."""
+    order: Tensor = torch.unique(rewards, return_inverse=True)[1]
+    return order.double() / max(len(rewards) - 1, 1)
+
+
 def reward_metrics(rewards: Tensor, labels: Tensor, group: Tensor, tokens: Tensor) -> dict[str, Tensor]:
     """What every loss reports of one update, from the same rewards and labels; keys absent when undefined.
 
@@ -159,7 +165,7 @@ def reward_metrics(rewards: Tensor, labels: Tensor, group: Tensor, tokens: Tenso
     right, wrong = rewards[labels > 0.5], rewards[labels < 0.5]
     metrics = {}
     if len(right) and len(wrong):
-        metrics["train/auc"] = binary_auroc(rewards, labels.long())
+        metrics["train/auc"] = binary_auroc(_ranks(rewards), labels.long())
         metrics["rewards/chosen"], metrics["rewards/rejected"] = right.mean(), wrong.mean()
         metrics["rewards/margins"] = right.mean() - wrong.mean()
     chosen, rejected = preference_pairs(labels, group)

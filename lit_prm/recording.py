@@ -50,6 +50,7 @@ def _responses(judgement: Judgement, candidates: CandidateSet, scored: Scored) -
             "response": index,
             "correct": rollout.correct,
             "answer": rollout.answer,
+            "cluster": int(candidates.clusters[at]),
             "first_error": rollout.first_error,
             "reward": round(float(scored.reward[unique]), 5),
             "step_rewards": [

@@ -53,6 +53,8 @@ class LocalSampler:
         self.progress = progress
 
     def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
+        if n < 1:
+            raise ValueError(f"{n} responses to each prompt are less than one; ask for n >= 1")
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         size = max(self.ROWS // n, 1)
         chunks = [order[i : i + size] for i in range(0, len(order), size)]

@@ -1,57 +1,138 @@
-"""Tables a person can read: what one run found, with its baselines beside it."""
+"""Tables a person can read on 80 columns: what one run found, with its baselines beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 Metrics = Mapping[str, float]
 
+UNTRAINED = {
+    "reference-sum": "ref. log-lik., sum",
+    "reference-min": "ref. log-lik., worst step",
+    "shortest": "shortest",
+    "longest": "longest",
+    "random": "random",
+}
+MOST_COLUMNS = 7  # numbers of candidates shown beside a label of 28 characters
+
 
 def best_of_n_table(metrics: Metrics, console: Console | None = None) -> None:
-    """Accuracy in percent by number of candidates, one table per candidate set; [low, high] is a 95 % interval."""
+    """Three tables for every candidate set: accuracy by rule and N, what was gained, subjects and levels."""
     console = console or Console()
-    sets = dict.fromkeys(name.split("/")[1] for name in metrics if name.startswith("bon/"))
-    for name in sets:
-        console.print(_one_set(name, metrics))
+    for name in dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("bon/")):
+        for table in (_accuracy(name, metrics), _gains(name, metrics), _breakdown(name, metrics)):
+            if table.row_count:
+                console.print(table)
 
 
-def _one_set(name: str, metrics: Metrics) -> Table:
-    rows = _rows(name, metrics)
-    ns = sorted({n for curve in rows.values() for n in curve})
-    table = Table(title=f"{name}: accuracy of the chosen answer, %", title_justify="left")
-    table.add_column("chosen by")
-    for n in ns:
-        table.add_column(f"N={n}", justify="right")
-    for label, curve in rows.items():
-        table.add_row(label, *(curve.get(n, "") for n in ns))
+# --- accuracy by rule and number of candidates ----------------------------------------------------
+
+
+def _accuracy(name: str, metrics: Metrics) -> Table:
+    counts = _few(_counts(name, metrics))
+    table = _table(f"{name}: accuracy of the chosen answer, %", "chosen by", *(f"N={n}" for n in counts))
+    for label, prefix in _rules(name, metrics):
+        table.add_row(label, *(_percent(metrics, f"{prefix}/acc@{n}") for n in counts))
+        if prefix == f"any/{name}":  # below it nothing was trained
+            table.add_section()
     return table
 
 
-def _rows(name: str, metrics: Metrics) -> dict[str, dict[int, str]]:
-    """Label -> N -> shown value, in the order the metrics were logged."""
-    rows: dict[str, dict[int, str]] = {}
-    for key in metrics:
-        method, _, rest = key.partition(f"/{name}/")
-        *scorer, last = rest.split("/")
-        if method in ("bon", "vote", "majority", "any") and last.startswith("acc@") and not _is_breakdown(scorer):
-            label = " ".join([_METHODS[method], *scorer]).strip()
-            rows.setdefault(label, {})[int(last[4:])] = interval(metrics, key)
-    return rows
+def _rules(name: str, metrics: Metrics) -> Iterator[tuple[str, str]]:
+    """Label and metric prefix of every row: what was trained, votes and the ceiling, what needs no training."""
+    scorers = _scorers(name, metrics)
+    trained = [scorer for scorer in scorers if scorer not in UNTRAINED]
+    yield from ((f"best of N, {scorer}", f"bon/{name}/{scorer}") for scorer in trained)
+    yield from ((f"weighted vote, {scorer}", f"vote/{name}/{scorer}") for scorer in trained[:1])
+    yield from (("majority vote", f"majority/{name}"), ("any right", f"any/{name}"))
+    yield from ((label, f"bon/{name}/{scorer}") for scorer, label in UNTRAINED.items() if scorer in scorers)
+    yield "vote by ref. log-lik.", f"vote/{name}/reference-min"
+
+
+def _scorers(name: str, metrics: Metrics) -> list[str]:
+    """Scorers of best-of-N in the order logged: the model's aggregates first, the primary before the others."""
+    found = (re.fullmatch(rf"bon/{re.escape(name)}/([^/]+)/acc@\d+", key) for key in metrics)
+    scorers = dict.fromkeys(match[1] for match in found if match)
+    return [scorer for scorer in scorers if not scorer.startswith(("level-", "subject-"))]
+
+
+def _counts(name: str, metrics: Metrics) -> list[int]:
+    start = f"majority/{name}/acc@"
+    return sorted(int(key[len(start) :]) for key in metrics if key.startswith(start) and key[len(start) :].isdigit())
+
+
+def _few(counts: list[int]) -> list[int]:
+    """All, or where they are too many for the width the first, the last and every second one back from it."""
+    return counts if len(counts) <= MOST_COLUMNS else sorted({counts[0], *counts[::-2][: MOST_COLUMNS - 1]})
+
+
+# --- what was gained ------------------------------------------------------------------------------
+
+
+def _gains(name: str, metrics: Metrics) -> Table:
+    table = _table(f"{name}: paired gains, 95 % interval", "", "points", "interval")
+    for n in _telling(_counts(name, metrics)):
+        _add_gain(table, f"best of {n} minus random", metrics, f"gain/{name}/bon-random@{n}")
+        _add_gain(table, f"vote of {n} minus majority", metrics, f"gain/{name}/vote-majority@{n}")
+    _add_gain(table, "first wrong step found minus chance", metrics, f"gain/{name}/first_error-chance")
+    for label, key in (("first wrong step found, %", "found"), ("... by chance, %", "chance")):
+        if f"steps/{name}/first_error_{key}" in metrics:
+            table.add_row(label, _percent(metrics, f"steps/{name}/first_error_{key}"))
+    for label, key in (("outcome AUC", "auc"), ("outcome AUC within problems", "auc_within_problems")):
+        if f"outcome/{name}/{key}" in metrics:
+            table.add_row(label, f"{metrics[f'outcome/{name}/{key}']:.3f}")
+    return table
+
+
+def _telling(counts: list[int]) -> list[int]:
+    """4 and 16, the largest in place of those that there are not."""
+    wanted = [n for n in counts if n in (4, 16)]
+    return wanted if len(wanted) == 2 else sorted({*wanted, *counts[-1:]} - {1})
+
+
+def _add_gain(table: Table, label: str, metrics: Metrics, key: str) -> None:
+    if key in metrics:
+        ends = [f"{100 * metrics[end]:+.1f}" for end in (f"{key}/low", f"{key}/high") if end in metrics]
+        table.add_row(label, f"{100 * metrics[key]:+.1f}", ", ".join(ends))
+
+
+# --- subjects and levels --------------------------------------------------------------------------
+
+
+def _breakdown(name: str, metrics: Metrics) -> Table:
+    counts = _counts(name, metrics)
+    n = 16 if 16 in counts else max(counts, default=0)
+    table = _table(f"{name}: accuracy by level and subject at N={n}, %", "", "best of N", "weighted vote", "majority")
+    found = (re.fullmatch(rf"bon/{re.escape(name)}/((?:level|subject)-[^/]+)/acc@{n}", key) for key in metrics)
+    for part in (match[1] for match in found if match):
+        label = part.removeprefix("subject-").replace("-", " ")
+        table.add_row(label, *(_percent(metrics, f"{m}/{name}/{part}/acc@{n}") for m in ("bon", "vote", "majority")))
+    return table
+
+
+# --- cells ----------------------------------------------------------------------------------------
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _percent(metrics: Metrics, key: str) -> str:
+    return f"{100 * metrics[key]:.1f}" if key in metrics else ""
 
 
 def interval(metrics: Metrics, key: str, scale: float = 100.0) -> str:
-    """`41.2 [38.0, 44.1]`, or the value alone where no interval was recorded."""
+    """`41.2 [38, 44]`, or the value alone where no interval was recorded."""
     value = f"{scale * metrics[key]:.1f}"
     if f"{key}/low" not in metrics:
         return value
     return f"{value} [{scale * metrics[f'{key}/low']:.0f}, {scale * metrics[f'{key}/high']:.0f}]"
-
-
-def _is_breakdown(scorer: list[str]) -> bool:
-    return any(part.startswith(("level-", "subject-")) for part in scorer)
-
-
-_METHODS = {"bon": "best-of-N", "vote": "weighted vote", "majority": "majority vote", "any": "any right"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 from pathlib import Path
+from typing import Any, cast
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing downloads in tests
@@ -14,7 +17,21 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lit_prm.formats import read_groups, write_groups
+from lit_prm.records import Group, Rollout
+from lit_prm.tinymath import TinyMath
+from lit_prm.tinymath.checker import first_error
+from lit_prm.tinymath.problems import TinyProblem
+from lit_prm.tinymath.solutions import write_solution
+
 torch.set_num_threads(1)
+
+# a TinyMath of seconds, as init_args of data.world in a config
+MICRO: dict[str, Any] = {
+    "seed": 0, "train_problems": 24, "validation_problems": 6, "test_problems": 6, "responses": 8,
+    "validation_candidates": 4, "test_candidates": 4, "hidden": 32, "layers": 1, "steps": 4, "generator_steps": 2,
+    "batch_size": 4, "workers": 1,
+}  # fmt: skip
 
 CORPUS = [
     "Step 1: Add 3 and 4 to get 7.\n\nStep 2: Double it: 7 * 2 = 14.\n\nThe answer is \\boxed{14}.",
@@ -24,6 +41,12 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What Lightning does to itself is not ours to fix."""
+    config.addinivalue_line("filterwarnings", "ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
+    config.addinivalue_line("filterwarnings", "ignore:.*does not have many workers")
 
 
 def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
@@ -37,7 +60,9 @@ def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
         CORPUS,
         trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|pad|>", eos_token="<|im_end|>")
+    fast: PreTrainedTokenizerFast = cast(Any, PreTrainedTokenizerFast)(
+        tokenizer_object=core, pad_token="<|pad|>", eos_token="<|im_end|>"
+    )
     fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     fast.chat_template = template
     return fast
@@ -50,7 +75,7 @@ def small_llama(seed: int, vocab: int = 400, layers: int = 2) -> LlamaForCausalL
         vocab_size=vocab, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3, tie_word_embeddings=True,
     )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    return cast(LlamaForCausalLM, cast(Any, LlamaForCausalLM(config)).eval())
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +97,39 @@ def reference_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTra
     small_llama(1, len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def built_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``TinyMath(**MICRO)`` builds."""
+    root = tmp_path_factory.mktemp("built")
+    TinyMath(**MICRO).build(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def micro_world(built_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a world to train in, left unchanged by whoever asks; building ``MICRO`` here returns at once.
+
+    Four updates teach no arithmetic: every second response of ``built_world`` is replaced by a right solution,
+    so that there are labels of both kinds, pairs and first errors.
+    """
+    root = shutil.copytree(built_world, tmp_path_factory.mktemp("micro") / "world", symlinks=True)
+    for split, problems in TinyMath(**MICRO).problem_texts().items():
+        path = root / ("rollouts" if split == "train" else "candidates") / f"{split}.jsonl"
+        rng = random.Random(split)
+        pairs = zip(read_groups(str(path)).groups, problems, strict=True)
+        write_groups(path, [_half_right(group, problem, rng) for group, problem in pairs])
+    return root
+
+
+def _half_right(group: Group, problem: TinyProblem, rng: random.Random) -> Group:
+    rollouts = list(group.rollouts)
+    for i in range(0, len(rollouts), 2):
+        right = write_solution(problem, rng)
+        assert first_error(problem, right) == -1
+        rollouts[i] = Rollout(
+            response=right, correct=True, answer=problem.answer, steps=tuple(right.splitlines(keepends=True)),
+            first_error=-1, generator="tinymath",
+        )  # fmt: skip
+    return Group(problem=group.problem, rollouts=tuple(rollouts))

@@ -36,7 +36,7 @@ def first_error(problem: TinyProblem, response: str) -> int:
         if any(not _same(s, d) for s, d in zip(said, due, strict=False)):
             return i
         del due[: len(said)]
-    return len(lines) - 1
+    return max(len(lines) - 1, 0)  # an empty response errs at its start
 
 
 def _parse(match: tuple[str, str, str, str]) -> Equation:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import warnings
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule, Trainer, seed_everything
@@ -83,18 +84,19 @@ class Solutions(IterableDataset[Batch]):
 
 
 class Keep(Callback):
-    """Saves the generator after ``at`` updates, and every ``every`` updates where an interrupted training goes on."""
+    """Saves the generator after ``at`` updates, and every ``EVERY`` updates where an interrupted training goes on."""
 
-    def __init__(self, at: int, generator: Path, going_on: Path, every: int = 200) -> None:
+    EVERY = 200
+
+    def __init__(self, at: int, generator: Path, going_on: Path) -> None:
         self.at = at
         self.generator = generator
         self.going_on = going_on
-        self.every = every
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.global_step == self.at:
             pl_module.model.save_pretrained(self.generator)  # type: ignore[operator, union-attr]
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step % self.EVERY == 0:
             partial = self.going_on.with_suffix(".partial")
             trainer.save_checkpoint(partial, weights_only=False)
             os.replace(partial, self.going_on)
@@ -116,8 +118,10 @@ def train_base(
     """Leave the final model in ``folder/base``, the snapshot after ``generator_steps`` in ``folder/generator``."""
     going_on = folder / "sft.ckpt"
     done = torch.load(going_on, weights_only=False)["global_step"] if going_on.exists() else 0
-    disable_progress_bar()
-    with isolate_rng():
+    cast(Any, disable_progress_bar)()
+    with isolate_rng(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # ours passes over what is done
+        warnings.filterwarnings("ignore", ".*does not have many workers")  # batches are cheaper than a worker
         seed_everything(seed, verbose=False)
         model = LlamaForCausalLM(_config(tokenizer, hidden, layers))
         encoder = Encoder(tokenizer, Newline(), max_length=256)

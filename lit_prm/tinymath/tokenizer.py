@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any, cast
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -34,7 +35,9 @@ def make_tokenizer(samples: int = 20_000) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     core.pre_tokenizer = split
     core.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN)
+    tokenizer: PreTrainedTokenizerFast = cast(Any, PreTrainedTokenizerFast)(
+        tokenizer_object=core, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN
+    )
     tokenizer.add_special_tokens({"additional_special_tokens": [ASK, SAY]})
     tokenizer.chat_template = TEMPLATE
     return tokenizer

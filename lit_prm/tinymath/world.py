@@ -37,7 +37,7 @@ class TinyMath:
     def __init__(
         self,
         seed: int = 0,
-        train_problems: int = 2000,
+        train_problems: int = 1600,
         validation_problems: int = 100,
         test_problems: int = 200,
         responses: int = 8,

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from transformers import PreTrainedTokenizerFast
+
+from callbacks.best_of_n import BestOfN, by_row
+from lit_prm.batching import Responses, TokenBudget
+from lit_prm.data import RolloutDataModule
+from lit_prm.encoding import collate
+from lit_prm.judging import Judgement, Scored, judge
+from lit_prm.losses.ce import CE
+from lit_prm.module import LitPRM, Scores
+from lit_prm.recording import read_rows
+from lit_prm.reference import Frozen
+from lit_prm.reward_model import ImplicitReward
+from lit_prm.selection import Sigmoid
+from lit_prm.steps import Newline
+from tests.candidate_sets import candidate_set, scored
+
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
+
+
+def collected(given: Scored, *parts: list[int]) -> list[Scores]:
+    """The rows of each part as a validation batch hands them out, its steps cut to the widest row."""
+    out = []
+    for rows in parts:
+        width = int(given.valid[rows].sum(1).max())
+        steps, valid, ref = (torch.from_numpy(f[rows][:, :width]) for f in given[1:])
+        row = torch.stack([torch.zeros(len(rows), dtype=torch.long), torch.tensor(rows)], 1)
+        out.append(Scores(row, torch.from_numpy(given.reward[rows]), steps, valid, ref))
+    return out
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+
+def test_order_batches_and_repetition_of_rows_do_not_matter(tokenizer: PreTrainedTokenizerFast) -> None:
+    candidates = candidate_set(tokenizer)
+    given = scored(candidates, decimals=3)
+    rows = list(range(len(candidates.encoded)))
+    for parts in ([rows], [rows[::-1]], [rows[5:], rows[:5]], [[r] for r in rows], [rows[:9], rows[3:], rows]):
+        found = by_row(candidates, collected(given, *parts))
+        for name, wanted in given._asdict().items():
+            np.testing.assert_allclose(getattr(found, name), wanted)
+
+
+def test_a_response_that_was_not_scored_is_an_error_with_the_remedy(tokenizer: PreTrainedTokenizerFast) -> None:
+    candidates = candidate_set(tokenizer)
+    some = collected(scored(candidates), [0, 2, 3])
+    missing = len(candidates.encoded) - 3
+    with pytest.raises(RuntimeError, match=rf"'set': {missing} of .* were not scored; .*data\.limit_candidates"):
+        by_row(candidates, some)
+    with pytest.raises(RuntimeError, match="were not scored"):
+        by_row(candidates, [])
+
+
+# --- through the trainer --------------------------------------------------------------------------
+
+
+def data_of(world: Path, **settings: Any) -> RolloutDataModule:
+    given = {
+        "validation": {"v": "candidates/validation.jsonl", "w": "candidates/test.jsonl"},
+        "test": {"w": "candidates/test.jsonl"}, "steps": Newline(), "batch_size": 48, **settings,
+    }  # fmt: skip
+    return RolloutDataModule(str(world / "models/base"), "rollouts/train.jsonl", root=str(world), **given)
+
+
+def model_of(world: Path) -> LitPRM:
+    reference = Frozen(str(world / "models/generator"))
+    model = LitPRM(ImplicitReward(str(world / "models/base"), reference, beta=2.0), CE())
+    return model
+
+
+def trainer_of(*callbacks: Any, **settings: Any) -> Trainer:
+    given = {"logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0, **settings}
+    return Trainer(
+        accelerator="cpu", max_epochs=1, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, callbacks=list(callbacks), **given,
+    )  # fmt: skip
+
+
+def judged(world: Path) -> dict[str, Judgement]:
+    """What every candidate set is judged to be when each response is scored alone."""
+    data, model = data_of(world), model_of(world)
+    data.setup("validate")
+    model.configure_model()
+    out = {}
+    for candidates in data.candidates("validate"):
+        with torch.no_grad():
+            scores = [model.score(collate([row])) for row in candidates.encoded]
+        rows = [s._replace(row=torch.stack([s.row, s.row], 1)) for s in scores]
+        out[candidates.name] = judge(candidates, by_row(candidates, rows), ["min", "sum", "mean"], Sigmoid())
+    return out
+
+
+@pytest.mark.parametrize("eval_tokens", [400, 16384])
+def test_validation_logs_the_judgement_of_every_set_however_it_is_batched(
+    micro_world: Path, tmp_path: Path, eval_tokens: int
+) -> None:
+    trainer = trainer_of(BestOfN(str(tmp_path)))
+    trainer.validate(model_of(micro_world), data_of(micro_world, eval_tokens=eval_tokens), verbose=False)
+    wanted = {k: v for judgement in judged(micro_world).values() for k, v in judgement.metrics.items()}
+    found = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    assert {"bon/v/acc@4", "bon/w/acc@4", "vote/v/sum/acc@2", "bon/v/level-1/acc@4"} <= found.keys()
+    assert found == {k: pytest.approx(v, abs=1e-4) for k, v in wanted.items()}
+
+
+def test_test_judges_and_keeps_the_test_sets_alone(micro_world: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(BestOfN(str(tmp_path)))
+    trainer.test(model_of(micro_world), data_of(micro_world), verbose=False)
+    assert {key.split("/")[1] for key in trainer.callback_metrics} == {"w"}
+    assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["w-problems.jsonl.gz", "w.jsonl.gz", "w.png"]
+    rows = read_rows(tmp_path / "scores" / "w.jsonl.gz")
+    given = judged(micro_world)["w"].scores["sum"]
+    assert [row["scores"]["sum"] for row in rows] == pytest.approx(given.tolist(), abs=1e-3)
+    assert [row["reward"] for row in rows] == pytest.approx(given.tolist(), abs=1e-3)
+
+
+def test_a_checkpoint_callback_can_monitor_it(micro_world: Path, tmp_path: Path) -> None:
+    best = ModelCheckpoint(tmp_path / "best", monitor="bon/v/acc@4", mode="max")
+    trainer = trainer_of(BestOfN(str(tmp_path)), best, enable_checkpointing=True)
+    trainer.fit(model_of(micro_world), data_of(micro_world))
+    assert best.best_model_score == trainer.callback_metrics["bon/v/acc@4"]
+    assert Path(best.best_model_path).exists()
+
+
+@pytest.mark.parametrize("settings", [{"fast_dev_run": True}, {"num_sanity_val_steps": 1, "limit_train_batches": 0}])
+def test_a_run_over_a_few_batches_judges_and_leaves_nothing(
+    micro_world: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    trainer = trainer_of(BestOfN(str(tmp_path)), **settings)
+    trainer.fit(model_of(micro_world), data_of(micro_world, eval_tokens=400))
+    assert not [key for key in trainer.callback_metrics if key.startswith("bon/")]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_batches_of_this_test_do_cut_the_sets(micro_world: Path) -> None:
+    data = data_of(micro_world)
+    data.setup("validate")
+    encoded = data.candidates("validate")[0].encoded
+    assert len(TokenBudget(encoded, 400)) > 3
+    assert len(Responses(encoded)[next(iter(TokenBudget(encoded, 400)))].row) > 1

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from lit_prm.data import RolloutDataModule
+from lit_prm.encoding import Batch
+from lit_prm.formats import read_groups, write_groups
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.tinymath import TinyMath
+from tests.conftest import MICRO
+
+FILES: dict[str, Any] = {
+    "train": "rollouts/train.jsonl", "validation": {"validation": "candidates/validation.jsonl"},
+    "test": {"test": "candidates/test.jsonl"},
+}  # fmt: skip
+
+
+def module(root: Path, tokenizer: Path | None = None, **settings: Any) -> RolloutDataModule:
+    given = {"tokenizer": str(tokenizer or root / "models" / "base"), "root": str(root), "steps": None, **FILES}
+    return RolloutDataModule(**{**given, "batch_size": 24, **settings})
+
+
+def write(path: Path, *problems: tuple[str, list[bool | None]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_groups(path, [
+        Group(problem=Problem(prompt=text, id=text),
+              rollouts=tuple(Rollout(response=f"{i} is it", correct=c) for i, c in enumerate(labels)))
+        for text, labels in problems
+    ])  # fmt: skip
+
+
+def texts(data: RolloutDataModule, batches: Any) -> Counter[str]:
+    """The whole text of every row of the batches."""
+    decode = data.encoder().tokenizer.decode
+    return Counter(
+        str(decode(ids[:n])) for batch in batches for ids, n in zip(batch.ids, batch.length.tolist(), strict=True)
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three problems to train on, two to validate on, one to test on, in words any tokenizer has."""
+    write(tmp_path / "train.jsonl", ("one?", [True, False]), ("two?", [False] * 3), ("three?", [True]))
+    write(tmp_path / "v.jsonl", ("four?", [True, False]), ("five?", [True, True]))
+    write(tmp_path / "t.jsonl", ("six?", [False]))
+    return tmp_path
+
+
+def small(root: Path, tokenizer: Path, **settings: Any) -> RolloutDataModule:
+    files = {"train": "train.jsonl", "validation": {"v": "v.jsonl"}, "test": {"t": "t.jsonl"}}
+    return module(root, tokenizer, **{**files, "batch_size": 3, **settings})
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+
+def test_an_epoch_sees_every_training_response_once(micro_world: Path) -> None:
+    data = module(micro_world)
+    data.setup("fit")
+    seen = texts(data, data.train_dataloader())
+    wanted = read_groups(str(micro_world / FILES["train"])).groups
+    assert sum(seen.values()) == sum(len(g.rollouts) for g in wanted) == 192
+    whole = [f"<ask>{g.problem.text}<say>{r.response}<eos>" for g in wanted for r in g.rollouts]
+    words = data.encoder().tokenizer  # untrained models join pieces that it reads otherwise
+    assert seen == Counter(str(words.decode(words(text)["input_ids"])) for text in whole)
+
+
+def test_evaluation_sees_every_distinct_candidate_once(micro_world: Path) -> None:
+    data = module(micro_world, eval_tokens=600)
+    for stage in ("validate", "test"):
+        data.setup(stage)
+    for stage, loaders in (("validate", data.val_dataloader()), ("test", data.test_dataloader())):
+        (candidates,), (loader,) = data.candidates(stage), loaders
+        batches = list(loader)
+        assert len(batches) > 1
+        assert max(b.ids.numel() for b in batches) <= 600
+        assert sorted(r for b in batches for r in b.row.tolist()) == list(range(len(candidates.encoded)))
+
+
+def test_all_batches_cover_training_and_what_was_set_up(micro_world: Path) -> None:
+    data = module(micro_world)
+    data.setup("fit")
+    every = texts(data, data.all_batches())
+    assert every == texts(data, data.train_dataloader()) + texts(data, data.val_dataloader()[0])
+
+
+def test_fewer_problems_and_responses_lie_inside_more(micro_world: Path) -> None:
+    def chosen(**regime: Any) -> Counter[str]:
+        data = module(micro_world, **regime)
+        data.setup("fit")
+        return texts(data, data.train_dataloader())
+
+    whole = chosen()
+    half, one, both = chosen(fraction=0.5), chosen(responses=1), chosen(fraction=0.5, responses=1, batch_size=8)
+    assert [sum(c.values()) for c in (whole, half, one, both)] == [192, 96, 24, 12]
+    assert both <= half <= whole
+    assert both <= one <= whole
+    assert chosen(responses=1, seed=1) != one
+
+
+def test_the_same_seed_gives_the_same_batches(micro_world: Path) -> None:
+    def batches(seed: int) -> list[Batch]:
+        data = module(micro_world, seed=seed)
+        data.setup("fit")
+        return list(data.train_dataloader())
+
+    assert all(torch.equal(a.ids, b.ids) for a, b in zip(batches(0), batches(0), strict=True))
+    assert [b.row.tolist() for b in batches(0)] != [b.row.tolist() for b in batches(1)]
+
+
+def test_a_resumed_epoch_goes_on_behind_the_batches_that_are_done(micro_world: Path) -> None:
+    data = module(micro_world)
+    data.setup("fit")
+    rows = [b.row.tolist() for b in data.train_dataloader()]
+    progress = SimpleNamespace(is_last_batch=False, current=SimpleNamespace(processed=3))
+    loops = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    data.trainer = SimpleNamespace(fit_loop=loops, accumulate_grad_batches=1, global_rank=0, world_size=1)  # type: ignore[assignment]
+    state = data.state_dict()
+    resumed = module(micro_world)
+    resumed.setup("fit")
+    resumed.load_state_dict(state)
+    loader = resumed.train_dataloader()
+    assert [b.row.tolist() for b in loader] == rows[3:]
+    assert len(list(loader)) == len(rows)
+    progress.is_last_batch = True
+    assert data.state_dict() == {"skip": 0}
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+def test_a_world_is_built_where_the_files_are_looked_for(tmp_path: Path) -> None:
+    class World:
+        def build(self, root: Path) -> None:
+            write(root / "train.jsonl", ("one?", [True]))
+
+    data = module(tmp_path / "new", world=World(), train="train.jsonl", validation={}, test={})
+    data.prepare_data()
+    assert (tmp_path / "new" / "train.jsonl").exists()
+
+
+def test_the_micro_world_is_there_at_once(micro_world: Path) -> None:
+    before = (micro_world / FILES["train"]).stat().st_mtime_ns
+    module(micro_world, world=TinyMath(**MICRO)).prepare_data()
+    assert (micro_world / FILES["train"]).stat().st_mtime_ns == before
+
+
+def test_fit_encodes_what_it_trains_and_validates_on_and_test_what_it_tests_on(root: Path, policy_folder: Path) -> None:
+    data = small(root, policy_folder)
+    data.setup("test")
+    assert [c.name for c in data.candidates("test")] == ["t"]
+    assert data.report is None
+    fit = small(root, policy_folder)
+    fit.setup("fit")
+    assert [c.name for c in fit.candidates("validate")] == ["v"]
+    assert fit.report is not None
+    assert (fit.report.problems, fit.report.responses, fit.report.all_wrong) == (3, 6, 1)
+
+
+def test_digests_change_with_the_file_they_are_of(root: Path, policy_folder: Path) -> None:
+    def digests() -> dict[str, str]:
+        data = small(root, policy_folder)
+        data.setup("fit")
+        return data.digests()
+
+    before = digests()
+    assert set(before) == {"train", "v", "t"}
+    write(root / "v.jsonl", ("four?", [True, False]))
+    assert {role for role, digest in digests().items() if digest != before[role]} == {"v"}
+
+
+def test_candidates_are_limited_by_problem_and_problems_without_responses_left_out(
+    root: Path, policy_folder: Path
+) -> None:
+    write(root / "v.jsonl", ("none?", []), ("four?", [True, False]), ("five?", [True]))
+    data = small(root, policy_folder, limit_candidates=1)
+    data.setup("validate")
+    assert [g.problem.text for g in data.candidates("validate")[0].groups] == ["four?"]
+
+
+def test_unlabelled_responses_are_not_trained_on(root: Path, policy_folder: Path) -> None:
+    write(root / "train.jsonl", ("one?", [True, False]), ("two?", [True, None]))
+    data = small(root, policy_folder, batch_size=2)
+    data.setup("fit")
+    assert data.report is not None
+    assert data.report.responses == 2
+    write(root / "train.jsonl", ("two?", [None]))
+    with pytest.raises(ValueError, match=r"train\.jsonl has no labelled responses to train on"):
+        small(root, policy_folder).setup("fit")
+
+
+def test_the_report_is_shown_before_training(
+    root: Path, policy_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(root, policy_folder).setup("fit")
+    assert "3: 1 all right, 1 all wrong, 1 mixed" in capsys.readouterr().out
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["v.jsonl", "t.jsonl"])
+def test_a_problem_shared_with_evaluation_is_refused_dropped_or_allowed(
+    root: Path, policy_folder: Path, file: str
+) -> None:
+    write(root / file, ("One?", [True]), ("seven?", [True]))
+    with pytest.raises(ValueError, match="training shares problems with evaluation sets: 1 with"):
+        small(root, policy_folder).setup("fit")
+    for how, problems in (("drop", 2), ("allow", 3)):
+        data = small(root, policy_folder, shared_problems=how)
+        data.setup("fit")
+        assert data.report is not None
+        assert data.report.problems == problems
+
+
+@pytest.mark.parametrize("sets", [{"validation": {"a": "v.jsonl"}, "test": {"a": "t.jsonl"}},
+                                  {"validation": {"train": "v.jsonl"}}, {"test": {"train": "t.jsonl"}}])  # fmt: skip
+def test_a_name_that_stands_for_two_files_is_refused(root: Path, policy_folder: Path, sets: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is the name of two files; call one of them something else"):
+        small(root, policy_folder, **sets)
+
+
+def test_one_file_may_be_validated_and_tested_on_by_one_name(root: Path, policy_folder: Path) -> None:
+    data = small(root, policy_folder, validation={"a": "v.jsonl"}, test={"a": "v.jsonl"})
+    data.setup("fit")
+    data.setup("test")
+    assert data.candidates("validate")[0] is data.candidates("test")[0]
+
+
+def test_bad_rows_are_refused_or_counted(root: Path, policy_folder: Path) -> None:
+    with (root / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": 3}) + "\n")
+    with pytest.raises(ValueError, match=r"train\.jsonl:4"):
+        small(root, policy_folder).setup("fit")
+    data = small(root, policy_folder, bad_rows="skip")
+    data.setup("fit")
+    assert data.report is not None
+    assert data.report.refused == 1

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lit_prm.models import load_model, load_tokenizer
+from lit_prm.sampling import LocalSampler, _Decoder
+
+PROMPTS = ["Add 3 and 4.", "7 * 2 =", "Find the sum of the first five odd numbers.", "Hi"]
+
+
+def sample(model: Path, prompts: list[str] = PROMPTS, n: int = 3, **settings: float) -> list[list[str]]:
+    given = {"max_new_tokens": 8, **settings}
+    return LocalSampler(str(model), **given).sample(prompts, n)  # type: ignore[arg-type]
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+
+def test_every_prompt_has_n_responses_and_the_seed_decides_them(policy_folder: Path) -> None:
+    first = sample(policy_folder)
+    assert [len(texts) for texts in first] == [3] * len(PROMPTS)
+    assert sample(policy_folder) == first
+    assert sample(policy_folder, seed=1) != first
+    assert len({text for texts in first for text in texts}) > 8
+
+
+def test_responses_belong_to_their_prompts_in_any_order(policy_folder: Path) -> None:
+    order = [2, 0, 3, 1]
+    turned = sample(policy_folder, [PROMPTS[i] for i in order], temperature=0.001)
+    straight = sample(policy_folder, temperature=0.001)
+    assert turned == [straight[i] for i in order]
+
+
+def test_a_worker_does_what_this_process_would(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: what a pool is given suffices, whatever the order in which jobs are done."""
+    monkeypatch.setattr(LocalSampler, "ROWS", 4)  # four chunks
+    alone = sample(policy_folder)
+    monkeypatch.setattr("lit_prm.sampling.ProcessPoolExecutor", _Backwards)
+    assert sample(policy_folder, workers=2) == alone
+
+
+class _Backwards:
+    """A pool of one worker, this process, that does the last job first."""
+
+    def __init__(self, _: int, __: object, initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:
+        initializer(*initargs)
+
+    def __enter__(self) -> _Backwards:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, work: Callable[[Any], Any], jobs: list[Any]) -> Iterator[Any]:
+        done = [work(job) for job in reversed(jobs)]
+        return iter(done[::-1])
+
+
+@pytest.mark.slow  # starting two processes takes seconds each
+def test_workers_change_nothing(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalSampler, "ROWS", 4)  # four chunks
+    alone, two = (LocalSampler(str(policy_folder), max_new_tokens=8, workers=w).sample(PROMPTS, 3) for w in (1, 2))
+    assert alone == two
+
+
+def test_the_caller_s_random_numbers_are_left_alone(policy_folder: Path) -> None:
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    sample(policy_folder, ["Hi"], 1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("longest", [1, 3])
+def test_no_response_is_longer_than_allowed(policy_folder: Path, longest: int) -> None:
+    assert decode(_Decoder(str(policy_folder), "float32", 1.0, longest)).shape == (len(PROMPTS), longest)
+
+
+def decode(decoder: _Decoder) -> torch.Tensor:
+    """Token ids of one response to each prompt."""
+    with torch.inference_mode():
+        return decoder._decode(*decoder._prompts(PROMPTS, 1), torch.Generator().manual_seed(0))
+
+
+# --- a slow, obvious reference --------------------------------------------------------------------
+
+
+def logits(model: Path, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        out: torch.Tensor = load_model(str(model))(input_ids=torch.tensor([ids])).logits[0, -1]
+    return out
+
+
+def test_cold_samples_are_the_likeliest_tokens_one_prompt_at_a_time(policy_folder: Path) -> None:
+    """No padding, no cache, one full forward per token."""
+    tokenizer = load_tokenizer(str(policy_folder))
+    for prompt, texts in zip(PROMPTS, sample(policy_folder, temperature=0.001, n=1), strict=True):
+        ids = list(tokenizer(prompt)["input_ids"])
+        start = len(ids)
+        while len(ids) - start < 8:
+            best = int(logits(policy_folder, ids).argmax())
+            if best == tokenizer.eos_token_id:
+                break
+            ids.append(best)
+        assert texts == [tokenizer.decode(ids[start:], skip_special_tokens=True)]
+
+
+def test_a_finished_row_leaves_the_others_as_they_were(policy_folder: Path) -> None:
+    """Greedy tokens stay what they are up to the first that ends its row, and the end fills the rest."""
+    decoder = _Decoder(str(policy_folder), "float32", 0.001, 8)
+    decoder.stop = -1
+    whole = decode(decoder)
+    decoder.stop = int(whole[1, 2])  # the second row ends here
+    for row, cut in zip(whole.tolist(), decode(decoder).tolist(), strict=True):
+        kept = row[: row.index(decoder.stop)] if decoder.stop in row else row
+        assert (cut + [decoder.stop] * 8)[:8] == kept + [decoder.stop] * (8 - len(kept))
+
+
+def test_warm_samples_follow_the_tempered_softmax(policy_folder: Path) -> None:
+    tokenizer = load_tokenizer(str(policy_folder))
+    prompt, temperature, n = PROMPTS[1], 0.7, 3000
+    p = torch.softmax(logits(policy_folder, list(tokenizer(prompt)["input_ids"])) / temperature, -1)
+    (texts,) = sample(policy_folder, [prompt], n, temperature=temperature, max_new_tokens=1)
+    drawn = Counter(texts)
+    likely = p.topk(4)
+    for token, chance in zip(likely.indices.tolist(), likely.values.tolist(), strict=True):
+        spread = 5 * (chance * (1 - chance) / n) ** 0.5  # five standard deviations
+        assert drawn[str(tokenizer.decode([token]))] / n == pytest.approx(chance, abs=spread)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0, -1])
+def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match=r"is not positive; for nearly greedy responses give 0\.01"):
+        LocalSampler("none", temperature=temperature)
+
+
+def test_no_responses_are_refused_and_no_prompts_have_none(policy_folder: Path) -> None:
+    with pytest.raises(ValueError, match="less than one"):
+        sample(policy_folder, n=0)
+    assert sample(policy_folder, []) == []

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import random
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lit_prm.encoding import Encoder
+from lit_prm.models import load_model, load_tokenizer
+from lit_prm.steps import Newline
+from lit_prm.tinymath import sft
+from lit_prm.tinymath.checker import first_error
+from lit_prm.tinymath.problems import make_problem
+from lit_prm.tinymath.sft import SFT, Keep, Solutions, train_base
+from lit_prm.tinymath.tokenizer import EOS, make_tokenizer
+
+SETTINGS: dict[str, Any] = {
+    "hidden": 32, "layers": 1, "steps": 6, "generator_steps": 3, "batch_size": 3, "lr": 3e-3, "seed": 0,
+    "held_out": frozenset(),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def words() -> PreTrainedTokenizerFast:
+    return make_tokenizer(samples=3000)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(words: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sft")
+    train_base(words, folder=folder, **SETTINGS)
+    return folder
+
+
+def weights(folder: Path, name: str) -> dict[str, Tensor]:
+    return load_file(folder / name / "model.safetensors")
+
+
+def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, update: int) -> None:
+    """The process ends, as far as files can tell, when the update of this number is about to begin."""
+    original = SFT.training_step
+
+    def step(self: SFT, batch: Any, batch_idx: int) -> Tensor:
+        if self.global_step == update:
+            raise Stop
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SFT, "training_step", step)
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stops", [(5,), (2,), (3, 5)])
+def test_a_training_stopped_and_started_again_ends_bit_for_bit_as_one_never_stopped(
+    words: PreTrainedTokenizerFast, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    stops: tuple[int, ...],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Keep, "EVERY", 2)
+    for update in stops:
+        with monkeypatch.context() as context:
+            stop_at(context, update)
+            with pytest.raises(Stop):
+                train_base(words, folder=tmp_path, **SETTINGS)
+    done: list[int] = []
+    monkeypatch.setattr(SFT, "on_train_batch_start", lambda self, *_: done.append(self.global_step))
+    train_base(words, folder=tmp_path, **SETTINGS)
+    assert done == list(range(stops[-1] // 2 * 2, 6))  # it goes on, it does not begin again
+    for name in ("base", "generator"):
+        assert same(weights(tmp_path, name), weights(uninterrupted, name))
+
+
+def test_a_training_killed_while_saving_its_last_weights_saves_them(
+    words: PreTrainedTokenizerFast, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Keep, "EVERY", 2)
+    with monkeypatch.context() as context:
+        context.setattr(LlamaForCausalLM, "save_pretrained", _kill_at_base(LlamaForCausalLM.save_pretrained))
+        with pytest.raises(Stop):
+            train_base(words, folder=tmp_path, **SETTINGS)
+    train_base(words, folder=tmp_path, **SETTINGS)
+    for name in ("base", "generator"):
+        assert same(weights(tmp_path, name), weights(uninterrupted, name))
+
+
+def _kill_at_base(save: Any) -> Any:
+    def killed(self: object, folder: Path) -> None:
+        if folder.name == "base":
+            raise Stop
+        save(self, folder)
+
+    return killed
+
+
+def test_the_generator_is_an_earlier_snapshot_that_a_shorter_training_would_not_end_with(
+    words: PreTrainedTokenizerFast, uninterrupted: Path
+) -> None:
+    """Its learning rate had not come down yet; the base went on from it."""
+    base, generator = weights(uninterrupted, "base"), weights(uninterrupted, "generator")
+    assert not same(base, generator)
+    assert {p.name for p in uninterrupted.iterdir()} == {"base", "generator"}  # no checkpoint is left
+
+
+def test_both_models_load_with_the_tokenizer_beside_them(uninterrupted: Path) -> None:
+    for name in ("base", "generator"):
+        model, tokenizer = load_model(str(uninterrupted / name)), load_tokenizer(str(uninterrupted / name))
+        assert model.config.vocab_size == len(tokenizer)
+        assert tokenizer.eos_token == EOS
+        assert tokenizer.chat_template
+
+
+def test_training_lowers_the_loss_and_leaves_the_caller_s_random_numbers_alone(
+    words: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[float] = []
+    original = SFT.training_step
+
+    def step(self: SFT, batch: Any, batch_idx: int) -> Tensor:
+        loss = original(self, batch, batch_idx)
+        losses.append(float(loss.detach()))
+        return loss
+
+    monkeypatch.setattr(SFT, "training_step", step)
+    before = torch.random.get_rng_state()
+    train_base(words, folder=tmp_path, **{**SETTINGS, "steps": 40, "batch_size": 8})
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert losses[0] == pytest.approx(torch.log(torch.tensor(float(len(words)))), abs=0.5)  # it knew nothing
+    assert sum(losses[-5:]) / 5 < losses[0] - 1
+
+
+# --- what it is trained on ------------------------------------------------------------------------
+
+
+def test_skipping_batches_is_going_on_behind_them(
+    words: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Solutions, "POOL", 4)
+    encoder = Encoder(words, Newline(), max_length=256)
+    whole = list(islice(Solutions(encoder, 2, 7, frozenset()), 11))
+    for skip in (0, 3, 4, 9):
+        rest = islice(Solutions(encoder, 2, 7, frozenset(), skip=skip), 11 - skip)
+        for left, right in zip(rest, whole[skip:], strict=True):
+            assert torch.equal(left.ids, right.ids)
+
+
+def test_problems_come_as_drawn_but_for_the_held_out_ones_each_with_a_right_solution(
+    words: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(1)
+    problems = [make_problem(rng) for _ in range(30)]
+    barred = {p.text for p in problems[::3]}
+    them = iter(problems)
+    monkeypatch.setattr(sft, "make_problem", lambda _: next(them))
+    data = Solutions(Encoder(words, Newline(), max_length=256), 2, 0, frozenset(barred))
+    wanted = [p for p in problems if p.text not in barred]
+    for problem in wanted:
+        group = data._draw(rng)
+        assert group.problem.text == problem.text
+        assert first_error(problem, group.rollouts[0].response) == -1
