@@ -60,7 +60,7 @@ def test_steps_tile_any_response(template: str | None, text: str, rule: StepRule
     assert steps == sorted(steps)
     assert min(steps, default=0) >= 0
     ids = row.ids[row.prompt_length :].tolist()
-    assert tokenizer.decode(ids, skip_special_tokens=False).removesuffix("<|im_end|>") == text
+    assert str(tokenizer.decode(ids, skip_special_tokens=False)).removesuffix("<|im_end|>") == text
 
 
 TOKENIZERS = {None: byte_tokenizer(None), "chat": byte_tokenizer()}
