@@ -41,8 +41,7 @@ class BestOfN(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._collected = []
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._collected = []
+    on_test_start = on_validation_start
 
     def on_validation_batch_end(
         self,
@@ -55,16 +54,7 @@ class BestOfN(Callback):
     ) -> None:
         self._collect(outputs, dataloader_idx)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._collect(outputs, dataloader_idx)
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._judge(trainer, pl_module, "validate")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -24,11 +24,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         os.replace(partial, target)
 
 
-class LastCheckpoint(Callback):
+class LastCheckpoint(Checkpoint):
     """Saves ``<folder>/last.ckpt`` every ``every_n_updates`` updates and when training ends.
 
-    With the seeded order of updates and the generator's state kept here, a run killed at any moment and
-    started again ends with the weights of one never killed, bit for bit on CPU.
+    The last one holds what other callbacks learnt from the last validation. With the seeded order of updates
+    and the generator's state kept here, a run killed at any moment and started again ends with the weights of
+    one never killed, bit for bit on CPU.
     """
 
     def __init__(self, folder: str, every_n_updates: int = 50) -> None:
@@ -37,6 +38,7 @@ class LastCheckpoint(Callback):
         self.path = str(Path(folder) / "last.ckpt")
         self.every_n_updates = every_n_updates
         self._saved_at = -1
+        self._waits = False  # for the end of a validation
         self._generator: torch.Tensor | None = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -49,10 +51,17 @@ class LastCheckpoint(Callback):
     ) -> None:
         update_done = trainer.global_step != self._saved_at and trainer.global_step > 0
         if update_done and trainer.global_step % self.every_n_updates == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if _validates_next(trainer):  # a run stopped in that validation must do it again
+                self._waits = True
+            else:
+                self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._waits:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step != self._saved_at and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -62,5 +71,11 @@ class LastCheckpoint(Callback):
         self._generator = state_dict["generator"]
 
     def _save(self, trainer: Trainer) -> None:
-        self._saved_at = trainer.global_step
+        self._saved_at, self._waits = trainer.global_step, False
         trainer.save_checkpoint(self.path, weights_only=False)
+
+
+def _validates_next(trainer: Trainer) -> bool:
+    """Whether the trainer goes from this training batch into validation."""
+    loop = trainer.fit_loop
+    return loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)

@@ -19,4 +19,5 @@ class FillReference(Callback):
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches = trainer.datamodule.all_batches()  # type: ignore[attr-defined]
         shown = track(batches, "reference log-probs", total=None, transient=True, disable=not trainer.is_global_zero)
-        pl_module.reward_model.prepare(shown, pl_module.device)  # type: ignore[operator, union-attr]
+        with trainer.precision_plugin.forward_context():  # as a live reference would compute in a step
+            pl_module.reward_model.prepare(shown, pl_module.device)  # type: ignore[operator, union-attr]

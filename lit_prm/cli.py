@@ -1,9 +1,13 @@
-"""The command line: picks one job and imports only what that job needs."""
+"""The command line: picks one job, imports only what that job needs, tells mistakes in one message."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
+from types import TracebackType
 
 USAGE = """\
 usage: python -m lit_prm COMMAND ...
@@ -20,8 +24,18 @@ LIGHTNING = ("fit", "validate", "test", "predict")
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command; exits with status 2 and one message when the command is not known."""
+    """Run one command; a mistake that a user can correct ends it with status 2 and one message."""
     command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
+    try:
+        _run(command, rest)
+    except Exception as error:
+        if os.environ.get("LIT_PRM_TRACEBACK") or not is_mistake(error):
+            raise
+        print(f"error: {_told(error)}\n(LIT_PRM_TRACEBACK=1 shows where)", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _run(command: str, rest: Sequence[str]) -> None:
     if command in ("-h", "--help"):
         print(USAGE)
     elif command in LIGHTNING:
@@ -41,5 +55,32 @@ def main(args: Sequence[str] | None = None) -> None:
 
         compare(rest)
     else:
-        print(f"unknown command {command!r}\n\n{USAGE}", file=sys.stderr)
-        raise SystemExit(2)
+        raise ValueError(f"unknown command {command!r}\n\n{USAGE}")
+
+
+def is_mistake(error: Exception) -> bool:
+    """Whether a user can correct it: wrong options, files and interpolations, and what our own code refuses.
+
+    A ValueError or RuntimeError from inside a library is not known to be one: its traceback is worth more.
+    """
+    kind = type(error)
+    if isinstance(error, ArgumentError | OSError) or kind.__name__ == "MisconfigurationException":
+        return True
+    if kind.__module__.startswith("omegaconf"):
+        return True
+    return isinstance(error, ValueError | RuntimeError) and _raised_in(error.__traceback__) in ("lit_prm", "callbacks")
+
+
+def _raised_in(traceback: TracebackType | None) -> str:
+    """The package whose line raised it."""
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    name = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
+    return str(name).partition(".")[0]
+
+
+def _told(error: Exception) -> str:
+    """The message; of an interpolation the option that holds it instead of its inner names."""
+    text = str(error)
+    found = re.search(r"\n\s*full_key: (?:fit|validate|test|predict)?\.?(\S+)", text)
+    return f"{text.splitlines()[0]}, which {found[1]} refers to; correct the name after ${{" if found else text

@@ -28,7 +28,7 @@ def config_files(name: str, scale: str) -> list[Path]:
     for what, stem, folder in (("SCALE", scale, EXPERIMENTS / "scale"), ("NAME", name, EXPERIMENTS)):
         valid = available(folder)
         if stem not in valid:
-            raise SystemExit(f"unknown {what} {stem!r}; {folder}/ has:\n{_listed(valid)}")
+            raise ValueError(f"unknown {what} {stem!r}; {folder}/ has:\n{_listed(valid)}")
     return [EXPERIMENTS / "base.yaml", EXPERIMENTS / "scale" / f"{scale}.yaml", EXPERIMENTS / f"{name}.yaml"]
 
 
@@ -49,14 +49,17 @@ def _listed(purposes: dict[str, str]) -> str:
 
 
 def run_experiment(options: Sequence[str]) -> Path:
-    """Fit (or continue), test, print; returns the run's folder."""
+    """Fit (or continue), test, print; returns the run's folder. What is finished is only printed."""
     from lit_prm.lightning_cli import run
 
     cli = run(["fit", *options])
     folder = Path(cli.config.fit.run_dir)
-    if cli.datamodule.sets["test"]:
+    if cli.config.fit.trainer.fast_dev_run:  # leaves nothing to test or to show
+        return folder
+    if not cli.finished and cli.datamodule.sets["test"]:
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
-    show(folder)
+    if cli.trainer.is_global_zero:
+        show(folder)
     return folder
 
 

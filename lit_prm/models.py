@@ -30,9 +30,9 @@ def load_model(name: str, dtype: Dtype = "float32") -> PreTrainedModel:
     that transforms its logits after the head (soft-capping, scaling) would be misread: such a model is refused.
     """
     _refuse_missing_folder(name)
-    disable_progress_bar()  # of shards: half a second each
-    model = cast(PreTrainedModel, AutoModelForCausalLM.from_pretrained(name, dtype=_torch_dtype(dtype)))
-    return model.eval()
+    cast(Any, disable_progress_bar)()  # of shards: half a second each
+    model = cast(Any, AutoModelForCausalLM.from_pretrained(name, dtype=_torch_dtype(dtype)))
+    return cast(PreTrainedModel, model.eval())
 
 
 def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
@@ -47,7 +47,7 @@ def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
     states, ids = hidden[:, :-1][target], batch.ids[:, 1:][target]  # [R, H], [R]
     pieces = [
         _chunk_logps(lm.get_output_embeddings(), s, i, more_than_one=len(states) > chunk)
-        for s, i in zip(states.split(chunk), ids.split(chunk), strict=True)
+        for s, i in zip(torch.split(states, chunk), torch.split(ids, chunk), strict=True)
     ]
     logps = torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
     logps[:, 1:][target] = torch.cat(pieces)
@@ -59,7 +59,9 @@ def check_readable(model: PreTrainedModel) -> None:
     ids = torch.tensor([[1, 2, 3]], device=model.device)
     with torch.no_grad():
         own = model(input_ids=ids, use_cache=False).logits
-        ours = model.get_output_embeddings()(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+        ours = cast(Any, model).get_output_embeddings()(
+            model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        )
     if not torch.allclose(own.float(), ours.float(), rtol=1e-3, atol=1e-3):
         raise ValueError(
             f"{type(model).__name__} changes its logits after the output head (largest difference "

@@ -53,7 +53,8 @@ class Frozen(Reference):
 
     def _on(self, device: torch.device) -> PreTrainedModel:
         if self._model is None:
-            self._model = load_model(self.name, self.dtype).requires_grad_(False)
+            self._model = load_model(self.name, self.dtype)
+            self._model.requires_grad_(False)
         if self._model.device != device:
             self._model = self._model.to(device)  # type: ignore[arg-type]
         return self._model
@@ -62,9 +63,9 @@ class Frozen(Reference):
 class Stored(Reference):
     """Log-probs of a frozen model, computed once per response and kept in a file.
 
-    The address of an entry is its content: the reference's weights and the token ids. So losses, epochs,
-    seeds and validation share entries, a killed pass goes on where it was, and a store can hold several
-    references. The model is loaded only while something is missing.
+    The address of an entry is its content: the reference's weights, the precision they compute in and the
+    token ids. So losses, epochs, seeds and validation share entries, a killed pass goes on where it was, and
+    a store can hold several references. The model is loaded only while something is missing.
     """
 
     def __init__(self, model: str, path: str, dtype: Dtype = "float32") -> None:
@@ -77,15 +78,16 @@ class Stored(Reference):
 
     def prepare(self, batches: Iterable[Batch], device: torch.device) -> None:
         for batch in batches:
-            self._fill(batch.keys(), batch._replace(ids=batch.ids.to(device)))
+            there = batch._replace(ids=batch.ids.to(device))
+            self._fill(self._addresses(there), there)
         self.source.release()
 
     def logps(self, batch: Batch) -> Tensor:
-        keys = batch.keys()
-        rows = self._read(keys)
+        addresses = self._addresses(batch)
+        rows = self._read(addresses)
         if any(row is None for row in rows):
-            self._fill(keys, batch)
-            rows = self._read(keys)
+            self._fill(addresses, batch)
+            rows = self._read(addresses)
         out = torch.zeros(batch.ids.shape, dtype=torch.float32)
         for i, row in enumerate(rows):
             if row is None:
@@ -94,29 +96,30 @@ class Stored(Reference):
             out[i, start : start + len(row)] = torch.from_numpy(row.copy())
         return out.to(batch.ids.device)
 
-    def _fill(self, keys: Sequence[bytes], batch: Batch) -> None:
+    def _fill(self, addresses: Sequence[bytes], batch: Batch) -> None:
         """Compute and commit what is missing of a batch, in one transaction."""
-        missing = [i for i, row in enumerate(self._read(keys)) if row is None]
-        self.hits += len(keys) - len(missing)
+        missing = [i for i, row in enumerate(self._read(addresses)) if row is None]
+        self.hits += len(addresses) - len(missing)
         self.misses += len(missing)
         if not missing:
             return
         part = _rows(batch, missing)
         logps = self.source.logps(part).cpu().numpy()
         spans = zip(missing, logps, part.prompt_length.tolist(), part.length.tolist(), strict=True)
-        entries = [(self._address(keys[i]), row[start:end].tobytes()) for i, row, start, end in spans]
+        entries = [(addresses[i], row[start:end].tobytes()) for i, row, start, end in spans]
         with self._open() as database:  # commits, or rolls back when killed half-way
             database.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?)", entries)
 
-    def _read(self, keys: Sequence[bytes]) -> list[np.ndarray[tuple[int], np.dtype[np.float32]] | None]:
-        addresses = [self._address(key) for key in keys]
+    def _read(self, addresses: Sequence[bytes]) -> list[np.ndarray[tuple[int], np.dtype[np.float32]] | None]:
         query = f"SELECT address, logps FROM logps WHERE address IN ({','.join('?' * len(addresses))})"
         found = dict(self._open().execute(query, addresses))
         return [np.frombuffer(found[a], dtype=np.float32) if a in found else None for a in addresses]
 
-    def _address(self, key: bytes) -> bytes:
+    def _addresses(self, batch: Batch) -> list[bytes]:
         self._salt = self._salt or weights_id(self.source.name, self.source.dtype).encode()
-        return hashlib.sha256(self._salt + key).digest()
+        salt = self._salt + _autocast(batch.ids.device).encode()
+        keys = batch.keys()
+        return [hashlib.sha256(salt + key).digest() for key in keys]
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
@@ -143,10 +146,15 @@ def weights_id(name: str, dtype: Dtype) -> str:
     return hashlib.sha256("|".join([str(folder.resolve()) if files else name, dtype, *parts]).encode()).hexdigest()
 
 
+def _autocast(device: torch.device) -> str:
+    """The precision a model would compute in here, where it is not that of its weights."""
+    return str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else ""
+
+
 def _rows(batch: Batch, rows: Sequence[int]) -> Batch:
     """The batch with some of its rows, cut to their longest."""
     index = torch.tensor(rows)
     width = int(batch.length[index.to(batch.length.device)].max())
-    picked = [field[index.to(field.device)] for field in batch[:7]]
-    picked[0], picked[3] = picked[0][:, :width], picked[3][:, :width]
+    ids, length, prompt_length, step, labels, group, rows_of = (f[index.to(f.device)] for f in batch[:7])
+    picked = (ids[:, :width], length, prompt_length, step[:, :width], labels, group, rows_of)
     return Batch(*picked, global_labels=batch.global_labels, global_group=batch.global_group)

@@ -102,7 +102,7 @@ def start(
     parser: Any = SimpleNamespace(dump=lambda config, **_: yaml.safe_dump({**vars(config), "model": {"beta": 0.05}}))
     runner = Trainer(
         max_epochs=1, accelerator="cpu", enable_progress_bar=False, log_every_n_steps=1, num_sanity_val_steps=0,
-        enable_model_summary=False, enable_checkpointing=False, default_root_dir=run,
+        enable_model_summary=False, default_root_dir=run,
         logger=MLflow(run, "ce-1resp") if logger else False,
         callbacks=[RunRecord(parser, config), LastCheckpoint(f"{run}/checkpoints", every_n_updates=3)], **trainer,
     )  # fmt: skip

@@ -1,0 +1,114 @@
+"""Every mistake a user can make gives one message and status 2, before any training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from lit_prm.cli import main
+from lit_prm.module import LitPRM
+from tests.integration.conftest import Desk
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """The message that a command ends with."""
+
+    def trained(*_: Any) -> NoReturn:
+        pytest.fail("trained before the mistake was told")
+
+    monkeypatch.setattr(LitPRM, "training_step", trained)
+    monkeypatch.delenv("LIT_PRM_TRACEBACK", raising=False)
+
+    def run(*args: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(args)
+        assert ended.value.code == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert message.endswith("(LIT_PRM_TRACEBACK=1 shows where)\n")
+        assert "Traceback" not in message
+        assert "usage:" not in message or args[0] == "fits"
+        return message
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["exp", "ce-9resp"], ["unknown NAME 'ce-9resp'", "ce-1resp", "dpo-8resp"]),
+        (["exp", ""], ["unknown NAME ''", "ce-1resp"]),
+        (["exp", "ce-1resp", "--scale", "huge"], ["unknown SCALE 'huge'", "tiny", "smol"]),
+        (["fits"], ["unknown command 'fits'", "exp NAME"]),
+        (["fit", "--config", "none.yaml"], ["none.yaml"]),
+        (["fit"], ["fit.model.loss", "required"]),
+    ],
+)
+def test_unknown_names_list_the_known(args: list[str], expected: list[str], refused: Refused) -> None:
+    message = refused(*args)
+    assert all(part in message for part in expected), message
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--model.reward_model.init_args.betta", "1"], ["betta", "not accepted", "ImplicitReward"]),
+        (["--model.reward_modle.init_args.beta", "1"], ["--model.reward_modle.init_args.beta"]),
+        (["--data.respons", "1"], ["--data.respons"]),
+        (["--model.reward_model.init_args.beta", "abc"], ["beta", "float", "abc"]),
+        (["--model.reward_model.init_args.beta", "-1"], ["beta -1.0 is not positive"]),
+        (["--model.loss", "Nope"], ["model.loss", "Nope", "known: CE, DPO"]),
+        (["--data.steps", "Nope"], ["data.steps", "Nope", "Newline", "BlankLine"]),
+        (["--base_model", "${nope.x}/y"], ["'nope.x' not found", "model.reward_model.init_args.policy"]),
+        (["--base_model", "./nowhere"], ["model folder './nowhere' does not exist"]),
+        (["--data.train", "rollouts/none.jsonl"], ["rollouts/none.jsonl: no such file", "data.root"]),
+        (["--data.responses", "9"], ["fewer than 9 responses", "set data.responses to 8"]),
+        (["--data.train", "candidates/test.jsonl"], ["test", "data.shared_problems"]),
+    ],
+)
+def test_wrong_options_are_named(options: list[str], expected: list[str], refused: Refused, desk: Desk) -> None:
+    message = refused("exp", "ce-8resp", *desk.options(*options))
+    assert all(part in message for part in expected), message
+
+
+def test_a_truncated_line_is_named_with_its_file_and_number(refused: Refused, desk: Desk, micro_world: Path) -> None:
+    cut = desk.folder / "cut.jsonl"
+    cut.write_bytes((micro_world / "rollouts" / "train.jsonl").read_bytes()[:-40])
+    lines = cut.read_bytes().count(b"\n") + 1
+    message = refused("exp", "ce-8resp", *desk.options("--data.train", str(cut)))
+    assert f"cut.jsonl:{lines}" in message
+    assert "looks cut" in message
+
+
+def test_a_response_whose_tokens_do_not_follow_its_prompts_is_named(
+    refused: Refused, desk: Desk, micro_world: Path
+) -> None:
+    """A tokenizer that merges across the boundary: the prompt's last token is another one with the response."""
+    from transformers import AutoTokenizer
+
+    from tests.conftest import byte_tokenizer
+
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    merging = byte_tokenizer(template)
+    assert len(merging("7 * 2")["input_ids"]) < len(merging("7 *")["input_ids"]) + len(merging(" 2")["input_ids"]) + 1
+    folder = desk.folder / "merging"
+    merging.save_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(folder).is_fast
+    row = {"prompt": "Find the fi", "completions": ["rst five odd", "no"], "correctness": [True, False]}
+    (desk.folder / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    options = desk.options("--data.train", str(desk.folder / "rows.jsonl"), "--data.tokenizer", str(folder))
+    message = refused("exp", "ce-8resp", *options, "--data.responses=2", "--data.batch_size=2")
+    assert "do not follow its prompt's" in message
+
+
+def test_a_traceback_is_there_for_who_asks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_PRM_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="unknown NAME"):
+        main(["exp", "ce-9resp"])

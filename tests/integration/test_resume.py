@@ -1,0 +1,138 @@
+"""Law 8: resuming equals never having stopped, bit for bit; what is finished is not done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning import LightningModule, Trainer
+
+from callbacks import BestOfN
+from lit_prm.encoding import Batch
+from lit_prm.module import LitPRM
+from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary
+
+RUN = "runs/tiny/ce-8resp/seed-0"
+
+KILLED = """
+import os, signal, sys
+from callbacks import LastCheckpoint
+from lit_prm.cli import main
+saved = LastCheckpoint.on_train_batch_end
+def and_die(self, trainer, *args):
+    saved(self, trainer, *args)
+    if trainer.global_step == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+LastCheckpoint.on_train_batch_end = and_die
+main(sys.argv[1:])
+"""
+
+
+class Stop(Exception):
+    """What a power cut would be."""
+
+
+def rhythm(desk: Desk) -> list[str]:
+    """Options of a run of 12 updates in 2 epochs, validated at 3, 6, 9 and 12, saved at every third."""
+    config = callbacks("${run_dir}", 3)
+    config["trainer"]["max_epochs"] = 2
+    return [desk.config("rhythm", config), "--data.batch_size=32"]
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory, micro_world: Path) -> Path:
+    folder = tmp_path_factory.mktemp("never-stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        desk = Desk(folder, micro_world)
+        return desk.exp("ce-8resp", *rhythm(desk))
+
+
+def test_a_run_killed_mid_epoch_ends_with_the_weights_of_one_never_killed(
+    desk: Desk, never_stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, "exp", "ce-8resp", *desk.options(*rhythm(desk))]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")  # and it had nothing to warn of
+    capsys.readouterr()
+    run = desk.exp("ce-8resp", *rhythm(desk))
+    assert f"continuing {RUN} from its last checkpoint" in capsys.readouterr().out
+    assert same_weights(run, never_stopped)
+    assert metrics(run) == metrics(never_stopped)
+
+
+@pytest.mark.parametrize("at", [6, 12])
+def test_a_run_stopped_while_it_validates_loses_no_metric(at: int, desk: Desk, never_stopped: Path) -> None:
+    def stop(self: BestOfN, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == at:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BestOfN, "on_validation_epoch_end", stop)
+        with pytest.raises(Stop):
+            desk.exp("ce-8resp", *rhythm(desk))
+    assert summary(desk.folder / RUN)["status"] == "FAILED"
+    run = desk.exp("ce-8resp", *rhythm(desk))
+    assert same_weights(run, never_stopped)
+    assert metrics(run) == metrics(never_stopped)
+
+
+class TestFinished:
+    @pytest.fixture
+    def finished(self, done: Path, desk: Desk) -> Path:
+        shutil.copytree(done, desk.folder / RUN)
+        return desk.folder / RUN
+
+    @pytest.fixture(autouse=True)
+    def no_work(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Once finished, nothing may be trained or scored."""
+
+        def refused(*_: Any) -> None:
+            pytest.fail("worked again")
+
+        monkeypatch.setattr(LitPRM, "training_step", refused)
+        monkeypatch.setattr(LitPRM, "score", refused)
+
+    def test_a_finished_run_only_prints_its_table(
+        self, finished: Path, desk: Desk, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        files = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
+        capsys.readouterr()
+        desk.exp("ce-8resp")
+        out = capsys.readouterr().out
+        assert "is finished" in out
+        assert "test: accuracy of the chosen answer" in out
+        assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == files
+
+    def test_another_configuration_is_refused_and_named(
+        self, finished: Path, desk: Desk, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            desk.exp("ce-8resp", "--model.reward_model.init_args.beta=0.5")
+        assert ended.value.code == 2
+        message = capsys.readouterr().err
+        assert "model.reward_model.init_args.beta: 2.0 -> 0.5" in message
+        assert "--run_dir runs/tiny/ce-8resp/seed-0-other" in message
+
+    def test_a_trained_run_that_was_not_tested_is_tested(
+        self, finished: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Training must not run again (see above), testing must: it is stopped at its first batch."""
+        found = summary(finished)
+        found["metrics"] = {k: v for k, v in found["metrics"].items() if "/test/" not in k}
+        (finished / "summary.json").write_text(json.dumps(found))
+
+        def stop(self: LitPRM, batch: Batch) -> None:
+            raise Stop
+
+        monkeypatch.setattr(LitPRM, "score", stop)
+        with pytest.raises(Stop):
+            desk.exp("ce-8resp")

@@ -1,0 +1,145 @@
+"""What a run leaves: every experiment file runs, equal commands find equal things, options change what they name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lit_prm.cli import main
+from lit_prm.recording import read_rows
+from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
+
+NAMES = sorted(f.stem for f in (REPOSITORY / "experiments").glob("*.yaml") if f.stem != "base")
+BETA = "--model.reward_model.init_args.beta"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_file_trains_tests_and_leaves_its_record(name: str, desk: Desk) -> None:
+    run = desk.exp(name)
+    found = summary(run)
+    assert (found["name"], found["scale"], found["seed"], found["status"]) == (name, "tiny", 0, "FINISHED")
+    assert {"bon/validation/acc@4", "bon/test/acc@4", "train/loss"} <= found["metrics"].keys()
+    left = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
+    assert left == {
+        "config.yaml", "data.json", "summary.json", "checkpoints/last.ckpt",
+        *(f"scores/{s}.jsonl.gz" for s in ("validation", "test", "validation-problems", "test-problems")),
+        "figures/validation.png", "figures/test.png",
+    }  # fmt: skip
+
+
+def test_equal_commands_find_equal_metrics_and_weights(done: Path, desk: Desk) -> None:
+    again = desk.exp("ce-8resp")
+    assert metrics(again) == metrics(done)
+    assert same_weights(again, done)
+
+
+def test_another_seed_finds_others(done: Path, desk: Desk) -> None:
+    desk.exp("ce-8resp", "--seed", "1")
+    other = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-1"
+    assert metrics(other) != metrics(done)
+
+
+def test_the_resolved_config_runs_again_to_the_same_metrics(done: Path, desk: Desk) -> None:
+    config = done / "config.yaml"
+    assert "${" not in config.read_text()
+    main(["fit", "--config", str(config)])
+    again = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0"
+    trained = {k: v for k, v in summary(done)["metrics"].items() if "/test/" not in k}
+    assert summary(again)["metrics"] == trained
+    assert same_weights(again, done)
+
+
+def test_print_config_prints_a_file_that_runs(done: Path, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        desk.exp("ce-8resp", "--print_config")
+    assert ended.value.code in (0, None)
+    printed = desk.folder / "printed.yaml"
+    printed.write_text(capsys.readouterr().out)
+    main(["fit", "--config", str(printed)])
+    assert same_weights(desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0", done)
+
+
+def test_beta_on_the_command_line_changes_the_run_its_config_and_its_record(done: Path, desk: Desk) -> None:
+    from mlflow import MlflowClient
+
+    run = desk.exp("ce-8resp", BETA, "0.1", record=True)
+    assert summary(run)["metrics"]["train/loss"] != summary(done)["metrics"]["train/loss"]
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["reward_model"]["init_args"]["beta"] == 0.1
+    assert yaml.safe_load((done / "config.yaml").read_text())["model"]["reward_model"]["init_args"]["beta"] == 2.0
+    record = MlflowClient().get_run((run / "mlflow-run-id").read_text().strip())
+    assert record.data.params["model.reward_model.init_args.beta"] == "0.1"
+    assert record.info.status == "FINISHED"
+
+
+def test_a_live_reference_finds_what_a_stored_one_does(done: Path, desk: Desk) -> None:
+    live = {"class_path": "lit_prm.reference.Frozen", "init_args": {"model": "${base_model}"}}
+    config = desk.config("live", {"model": {"reward_model": {"init_args": {"reference": live}}}})
+    run = desk.exp("ce-8resp", config)
+    found, expected = summary(run)["metrics"], summary(done)["metrics"]
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert len(weights(run)) == len(weights(done))  # the reference is in no checkpoint
+
+
+def test_model_checkpoint_works_beside_last_checkpoint(desk: Desk) -> None:
+    best = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {"monitor": "bon/validation/acc@4", "mode": "max", "dirpath": "best", "filename": "best"},
+    }
+    desk.exp("ce-1resp", desk.config("best", callbacks("${run_dir}", 50, [best])))
+    assert [p.name for p in (desk.folder / "best").iterdir()] == ["best.ckpt"]
+    assert (desk.folder / "runs/tiny/ce-1resp/seed-0/checkpoints/last.ckpt").exists()
+
+
+def test_a_fast_dev_run_leaves_nothing(desk: Desk) -> None:
+    run = desk.exp("ce-1resp", "--trainer.fast_dev_run=true", "--trainer.limit_val_batches=0")
+    assert not run.exists()
+
+
+class TestWithACheckpoint:
+    def command(self, done: Path, *options: str) -> list[str]:
+        ckpt = f"--ckpt_path={done / 'checkpoints' / 'last.ckpt'}"
+        return ["--config", str(done / "config.yaml"), ckpt, *options]
+
+    @pytest.fixture
+    def copy(self, done: Path, desk: Desk) -> Path:
+        run = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0"
+        shutil.copytree(done, run)
+        return run
+
+    def test_test_finds_what_the_run_found(self, done: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        before = read_rows(copy / "scores" / "test.jsonl.gz")
+        shutil.rmtree(copy / "scores")
+        main(["test", *self.command(done)])
+        assert read_rows(copy / "scores" / "test.jsonl.gz") == before
+        assert "test: accuracy of the chosen answer" in capsys.readouterr().out
+
+    def test_validate_prints_its_table(self, done: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        before = read_rows(copy / "scores" / "validation.jsonl.gz")
+        main(["validate", *self.command(done)])
+        assert read_rows(copy / "scores" / "validation.jsonl.gz") == before
+        assert "validation: accuracy of the chosen answer" in capsys.readouterr().out
+
+    def test_predict_leaves_the_same_rewards_and_says_where(
+        self, done: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        main(["predict", *self.command(done)])
+        assert "predictions: runs/tiny/ce-8resp/seed-0/predictions/test.jsonl.gz" in capsys.readouterr().out
+        judged = read_rows(copy / "scores" / "test.jsonl.gz")
+        predicted = read_rows(copy / "predictions" / "test.jsonl.gz")
+        for row, was in zip(predicted, judged, strict=True):
+            assert (row["problem"], row["response"], row["reward"]) == (was["problem"], was["response"], was["reward"])
+            assert row["step_rewards"] == [s for s in was["step_rewards"] if s is not None]
+            assert {k: row["scores"][k] for k in ("min", "sum", "mean")} == {
+                k: was["scores"][k] for k in ("min", "sum", "mean")
+            }
+
+    def test_the_command_line_beats_the_checkpoint(self, done: Path, copy: Path) -> None:
+        """Rewards are beta times log-ratios: half the beta gives half the rewards of the same weights."""
+        main(["predict", *self.command(done, BETA, "1.0")])
+        rewards = [row["reward"] for row in read_rows(copy / "predictions" / "test.jsonl.gz")]
+        at_two = [row["reward"] for row in read_rows(copy / "scores" / "test.jsonl.gz")]
+        assert max(map(abs, at_two)) > 0.1
+        assert rewards == pytest.approx([r / 2 for r in at_two], abs=2e-5)

@@ -1,0 +1,73 @@
+"""The front door is light, and tells a user's mistakes from the project's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_prm import cli, lightning_cli
+
+REPOSITORY = Path(__file__).parents[1]
+HEAVY = ("mlflow", "deepspeed", "lightning", "torch", "transformers", "datasets", "matplotlib")
+
+
+def test_importing_the_library_imports_nothing_heavy() -> None:
+    """Law 10."""
+    code = f"import sys, lit_prm, lit_prm.cli; print([m for m in {HEAVY} if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("args", [["--help"], []])
+def test_help_answers_in_under_three_seconds(args: list[str]) -> None:
+    """Law 10; processor time, since a busy machine is not the program's fault."""
+    before = os.times()
+    shown = subprocess.run(
+        [sys.executable, "-m", "lit_prm", *args], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    after = os.times()
+    assert "exp NAME" in shown.stdout
+    assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < 3
+
+
+def test_an_error_from_inside_a_library_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        torch.zeros(2) @ torch.zeros(3)
+
+    monkeypatch.setattr(cli, "_run", broken)
+    with pytest.raises(RuntimeError, match="size"):
+        cli.main(["list"])
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "cpu", "expected"),
+    [
+        ("auto", True, False, "bf16-mixed"),
+        ("auto", False, True, "bf16-mixed"),
+        ("auto", False, False, "32-true"),
+        ("cpu", True, False, "32-true"),
+        ("cpu", False, True, "bf16-mixed"),
+        ("gpu", True, False, "bf16-mixed"),
+        ("mps", False, True, "32-true"),
+    ],
+)
+def test_precision_is_bf16_only_where_the_device_in_use_is_fast_at_it(
+    accelerator: str, cuda: bool, cpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: not including_emulation)
+    monkeypatch.setattr(lightning_cli, "_cpu_has_bf16", lambda: cpu)
+    assert lightning_cli.fast_precision(accelerator) == expected
+
+
+def test_this_cpu_is_known() -> None:
+    flags = Path("/proc/cpuinfo")
+    if not flags.exists() or "flags" not in flags.read_text():
+        pytest.skip("the kernel names no flags")
+    known = set(flags.read_text().split("flags", 1)[1].split("\n", 1)[0].split())
+    assert lightning_cli._cpu_has_bf16() == bool(known & {"avx512_bf16", "amx_bf16"})

@@ -1,0 +1,99 @@
+"""Experiment files, scales and the environment say each thing once, and agree."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lit_prm import experiment
+from lit_prm.tracking import flatten
+
+REPOSITORY = Path(__file__).parents[1]
+EXPERIMENTS = REPOSITORY / "experiments"
+
+
+def keys(file: Path) -> set[str]:
+    return set(flatten(yaml.safe_load(file.read_text())))
+
+
+def stems(folder: Path) -> list[str]:
+    return sorted(f.stem for f in folder.glob("*.yaml") if f.stem != "base")
+
+
+@pytest.mark.parametrize("scale", stems(EXPERIMENTS / "scale"))
+@pytest.mark.parametrize("name", stems(EXPERIMENTS))
+def test_scales_and_experiments_set_different_keys(name: str, scale: str) -> None:
+    """So the order of the files cannot matter: neither sets a key of the other, nor a key below or above one."""
+    ours, theirs = keys(EXPERIMENTS / f"{name}.yaml"), keys(EXPERIMENTS / "scale" / f"{scale}.yaml")
+    clashes = [(a, b) for a in ours for b in theirs if a == b or a.startswith(f"{b}.") or b.startswith(f"{a}.")]
+    assert clashes == []
+
+
+@pytest.mark.parametrize("file", sorted(EXPERIMENTS.rglob("*.yaml")), ids=lambda f: f.stem)
+def test_every_file_opens_with_what_it_is_for(file: Path) -> None:
+    assert re.match(r"# \S.{20,}", file.read_text())
+
+
+@pytest.mark.parametrize("scale", stems(EXPERIMENTS / "scale"))
+def test_a_scale_file_names_itself(scale: str) -> None:
+    assert yaml.safe_load((EXPERIMENTS / "scale" / f"{scale}.yaml").read_text())["scale"] == scale
+
+
+def test_files_are_base_then_scale_then_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    files = [str(f) for f in experiment.config_files("ce-1resp", "tiny")]
+    assert files == ["experiments/base.yaml", "experiments/scale/tiny.yaml", "experiments/ce-1resp.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "expected"), [("base", "tiny", "NAME 'base'"), ("ce-1resp", "x", "SCALE 'x'")]
+)
+def test_unknown_names_list_every_known_one(
+    name: str, scale: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(ValueError, match=f"unknown {expected}") as refused:
+        experiment.config_files(name, scale)
+    folder = EXPERIMENTS / "scale" if "SCALE" in expected else EXPERIMENTS
+    assert re.findall(r"^  (\S+)", str(refused.value), re.MULTILINE) == stems(folder)
+
+
+def test_list_shows_every_experiment_and_its_purpose(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    experiment.show_available()
+    shown = capsys.readouterr().out
+    assert all(stem in shown for stem in (*stems(EXPERIMENTS), *stems(EXPERIMENTS / "scale")))
+    assert "ONE labelled response per problem" in shown
+
+
+def test_options_become_configs_facts_and_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overrides come last, so they win."""
+    monkeypatch.chdir(REPOSITORY)
+    seen: list[str] = []
+    monkeypatch.setattr(experiment, "run_experiment", seen.extend)
+    experiment.main(["dpo-8resp", "--seed", "3", "--data.responses", "4", "--scale", "smol"])
+    assert seen[1::2][:3] == ["experiments/base.yaml", "experiments/scale/smol.yaml", "experiments/dpo-8resp.yaml"]
+    assert seen[6:] == ["--name=dpo-8resp", "--scale=smol", "--seed_everything=3", "--data.responses", "4"]
+
+
+def test_the_conda_environment_says_what_pyproject_says() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    python = next(d for d in environment["dependencies"] if str(d).startswith("python"))
+    minor = int(python.split("=")[1].split(".")[1])
+    lowest, below = map(int, re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups())  # type: ignore[union-attr]
+    assert lowest <= minor < below
+    pip: list[Any] = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
+    assert {str(d).split("=")[0] for d in environment["dependencies"] if not isinstance(d, dict)} == {"python", "pip"}
+    extras = re.fullmatch(r"-e \.\[(.+)\]", next(p for p in pip if p.startswith("-e")))
+    assert extras is not None
+    assert set(extras[1].split(",")) <= project["optional-dependencies"].keys()
+    constraints = next(p.split()[1] for p in pip if p.startswith("--constraint"))
+    assert (REPOSITORY / constraints).exists()
