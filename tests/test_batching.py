@@ -19,7 +19,7 @@ def rows(lengths: list[int], per_problem: int = 2) -> list[Encoded]:
     ]  # fmt: skip
 
 
-LENGTHS = st.lists(st.integers(2, 40), min_size=8, max_size=40)
+LENGTHS = st.lists(st.integers(2, 40), min_size=12, max_size=40)  # six problems: as many as cuts x ranks
 
 
 @given(LENGTHS, st.integers(1, 3), st.integers(1, 2), st.integers(0, 3))
