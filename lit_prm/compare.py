@@ -17,7 +17,7 @@ from rich.table import Table
 from lit_prm.tables import interval
 
 _CURVE = re.compile(r"(bon|vote|majority|any)/([^/]+)/acc@(\d+)")
-_LABELS = {"bon": "best-of-N", "vote": "weighted vote", "majority": "majority vote", "any": "any right"}
+_LABELS = {"bon": "best-of-N", "vote": "vote", "majority": "majority", "any": "any right"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _rows(runs: Sequence[Recorded]) -> list[tuple[str, Callable[[Recorded], str]
     rows: list[tuple[str, Callable[[Recorded], str]]] = []
     for name, methods in _curves(keys).items():
         for method, curve in methods.items():
-            for n in _few(curve):
+            for n in _few(curve, one=method == "bon"):  # of one candidate every rule makes the same
                 key = curve[n]
                 label = f"{name}  {_LABELS[method]}  N={n}"
                 rows.append((label, lambda run, key=key: run.shown(key)))  # type: ignore[misc]
@@ -151,10 +151,10 @@ def _curves(keys: Iterable[str]) -> dict[str, dict[str, dict[int, str]]]:
     return found
 
 
-def _few(curve: Iterable[int]) -> list[int]:
-    """1, 4, 16, ... and the largest."""
+def _few(curve: Iterable[int], one: bool) -> list[int]:
+    """1 (if wanted), 4, 16, ... and the largest."""
     ns = sorted(curve)
-    return [n for n in ns if n == ns[-1] or (n.bit_count() == 1 and n.bit_length() % 2)]
+    return [n for n in ns if n == ns[-1] or (n.bit_count() == 1 and n.bit_length() % 2 and n > 1 - one)]
 
 
 def draw(runs: Sequence[Recorded], path: Path) -> bool:

@@ -59,13 +59,13 @@ def run_experiment(options: Sequence[str]) -> Path:
     if not cli.finished and cli.datamodule.sets["test"]:
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
-        show(folder)
+        show(folder, list(cli.datamodule.sets["test"]))
     return folder
 
 
-def show(folder: Path) -> None:
-    """Print the run's best-of-N table and where to look next."""
+def show(folder: Path, sets: Sequence[str]) -> None:
+    """Print what the run found on the candidate sets, and where to look next."""
     from lit_prm.tables import best_of_n_table
 
-    best_of_n_table(json.loads((folder / "summary.json").read_text())["metrics"])
-    print(f"files: {folder}   next: make ui | make compare NAMES=... | make exp NAME=dpo-8resp")
+    best_of_n_table(json.loads((folder / "summary.json").read_text())["metrics"], sets)
+    print(f"files: {folder}   next: make ui | make compare | make list")

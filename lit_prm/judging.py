@@ -111,11 +111,11 @@ def _metrics(
     main = {"bon": f"bon/{primary}", "vote": f"vote/{primary}", "majority": "majority", "any": "any"}
     for c, n in enumerate(counts):
         for method, key in main.items():  # the names a checkpoint or a sweep monitors
-            yield f"{method}/{name}/acc@{n}", float(curves[key][:, c].mean())
+            yield from with_interval(f"{method}/{name}/acc@{n}", curves[key][:, c])
         for key, values in curves.items():
             method, _, scorer = key.partition("/")
-            label = f"{method}/{name}/{scorer}/acc@{n}" if scorer else f"{method}/{name}/acc@{n}"
-            yield from with_interval(label, values[:, c])
+            if scorer:
+                yield from with_interval(f"{method}/{name}/{scorer}/acc@{n}", values[:, c])
         bon, vote = curves[main["bon"]][:, c], curves[main["vote"]][:, c]
         yield from with_interval(f"gain/{name}/bon-random@{n}", bon - curves["bon/random"][:, c])
         yield from with_interval(f"gain/{name}/vote-majority@{n}", vote - curves["majority"][:, c])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from rich import box
 from rich.console import Console
@@ -21,10 +21,11 @@ UNTRAINED = {
 MOST_COLUMNS = 7  # numbers of candidates shown beside a label of 28 characters
 
 
-def best_of_n_table(metrics: Metrics, console: Console | None = None) -> None:
-    """Three tables for every candidate set: accuracy by rule and N, what was gained, subjects and levels."""
+def best_of_n_table(metrics: Metrics, sets: Collection[str] = (), console: Console | None = None) -> None:
+    """Three tables for every candidate set (of ``sets``, if named): accuracy by rule and N, gains, breakdown."""
     console = console or Console()
-    for name in dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("bon/")):
+    found = dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("bon/"))
+    for name in [name for name in found if name in sets] or found:
         for table in (_accuracy(name, metrics), _gains(name, metrics), _breakdown(name, metrics)):
             if table.row_count:
                 console.print(table)

@@ -51,7 +51,9 @@ def test_rows_are_the_declared_aggregate_at_powers_of_four_and_the_largest() -> 
     metrics |= {"bon/test/last/acc@4": 0.1, "bon/test/level-3/acc@4": 0.2, "train/loss": 0.6931, "train/auc": 0.75}
     metrics |= {"rewards/margins": 1.0, "bon/test/acc@4/low": 0.4, "bon/test/acc@4/high": 0.6}
     labels = [
-        f"test  {m}  N={n}" for m in ("best-of-N", "weighted vote", "majority vote", "any right") for n in (1, 4, 10)
+        f"test  {m}  N={n}"
+        for m in ("best-of-N", "vote", "majority", "any right")
+        for n in ((1, 4, 10) if m == "best-of-N" else (4, 10))
     ]
     shown = rows(Recorded("a", (metrics,)))
     assert list(shown) == [*labels, "train/loss", "train/auc"]

@@ -27,7 +27,7 @@ def metrics(*counts: int, name: str = "test") -> dict[str, float]:
 
 def shown(given: dict[str, float], width: int = 80) -> list[str]:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115  closed with the test
-    best_of_n_table(given, console)
+    best_of_n_table(given, console=console)
     console.file.close()
     return console.export_text().splitlines()
 
