@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from lit_prm.candidates import CandidateSet
 from lit_prm.judging import Judgement, Scored, located
+from lit_prm.selection import bootstrap_interval
 
 Row = Mapping[str, Any]
 
@@ -82,21 +84,45 @@ def _or_none(value: float) -> float | None:
 
 
 def draw_curves(path: Path, judgement: Judgement) -> None:
-    """Accuracy against the number of candidates for every rule."""
+    """Accuracy against the number of candidates: trained rules in colour, the first of each kind with its interval."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    seen: Counter[str] = Counter()
     for name, values in judgement.curves.items():
-        plain = not name.startswith(("bon/", "vote/")) or "reference" in name or name.endswith(("est", "random"))
-        axes.plot(judgement.counts, 100 * values.mean(0), ":" if plain else "-", marker=".", label=name)
+        kind = _kind(name)
+        colour, line = _STYLES[kind]
+        (drawn,) = axes.plot(judgement.counts, 100 * values.mean(0), line, color=colour, marker=".", label=name)
+        drawn.set_alpha(max(1.0 - 0.3 * seen[kind], 0.3))
+        if kind in ("bon", "vote") and not seen[kind]:
+            low, high = np.array([bootstrap_interval(column) for column in values.T]).T
+            axes.fill_between(judgement.counts, 100 * low, 100 * high, color=colour, alpha=0.1, linewidth=0)
+        seen[kind] += 1
     axes.set_xscale("log", base=2)
     axes.set_xticks(judgement.counts, [str(n) for n in judgement.counts])
-    axes.set(xlabel="candidates N", ylabel="accuracy, %", title=f"{judgement.name}: {len(values)} problems")
+    axes.set(
+        xlabel="candidates N",
+        ylabel="accuracy of the chosen answer, %",
+        title=f"{judgement.name} ({len(values)} problems)",
+    )
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     partial = path.with_name(f".{path.stem}.partial.png")
     FigureCanvasAgg(figure).print_png(str(partial))
     os.replace(partial, path)
+
+
+_STYLES = {
+    "bon": ("tab:blue", "-"), "vote": ("tab:orange", "-"), "reference": ("tab:green", "--"),
+    "untrained": ("tab:gray", ":"), "majority": ("black", "--"), "any": ("black", ":"),
+}  # fmt: skip
+
+
+def _kind(curve: str) -> str:
+    method, _, scorer = curve.partition("/")
+    if scorer.startswith("reference"):
+        return "reference"
+    return "untrained" if scorer in ("shortest", "longest", "random") else method
