@@ -2,8 +2,9 @@
 
 python benchmarks/update_floor.py [--threads 1] [--repeats 9] [--json FILE]
 
-The floor: 2 FLOPs per weight and token forward, 6 with the backward pass (the head for response tokens only), at the rate
-this machine multiplies matrices of the model's own shapes. Times are CPU seconds of this process, the median of the repeats; shapes are those of tinymath.
+The floor: 2 FLOPs per weight and token forward, 6 with the backward pass (the head for response tokens only), at the
+rate this machine multiplies matrices of the model's own shapes. Times are CPU seconds of this process, the median of
+the repeats; shapes are those of tinymath.
 """
 
 from __future__ import annotations
