@@ -17,6 +17,9 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # No library phones home.
 QUIET := MLFLOW_DISABLE_TELEMETRY=true HF_HUB_DISABLE_TELEMETRY=1 DS_ACCELERATOR=$(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
+# As requires-python of pyproject.toml says.
+RIGHT_PYTHON := import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; make env PYTHON=python3.12")
+
 .DEFAULT_GOAL := help
 .PHONY: help env check format test test-slow test-gpu exp list compare ui clean
 
@@ -28,7 +31,8 @@ env: $(VENV)/.installed ## the virtual environment, by the exact pins of constra
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 && $(BIN)/python -c '$(RIGHT_PYTHON)' 2>/dev/null || { \
+	  $(PYTHON) -c '$(RIGHT_PYTHON)' && $(PYTHON) -m venv --clear $(VENV); }  # missing, half made or of another Python
 	@$(PIP) torch  # alone and first: the pin decides the build, nothing else may pull another
 	@$(PIP) --editable ".[dev]"
 	@touch $@

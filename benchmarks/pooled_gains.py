@@ -58,10 +58,11 @@ def pooled(folder: Path, candidates: str) -> dict[str, Any]:
             points[f"{label} @{n}"] = summary(at(rows, ours, n) - at(rows, theirs, n))
         for name in ("bon/min", "bon/sum", "bon/random", "majority", "vote/min", "bon/reference-min", "any"):
             points[f"{name} @{n}"] = summary(at(rows, name, n))
-    known = [row for row in rows if row["first_error_found"] is not None]
-    found = np.array([[row["first_error_found"], row["first_error_chance"]] for row in known])
-    points["first wrong step found"] = summary(found[:, 0])
-    points["first wrong step found - chance"] = summary(found[:, 0] - found[:, 1])
+    known = [row["first_error"] for row in rows if row["first_error"]["chance"] is not None]
+    found = {rule: np.array([row[rule] for row in known]) for rule in known[0]} if known else {}
+    for rule, values in found.items():
+        label = "first wrong step found" + ("" if rule == "found" else f" - {rule}")
+        points[label] = summary(found["found"] - values if rule != "found" else values)
     return {"seeds": len(files), "problems": len(rows), "points": points}
 
 

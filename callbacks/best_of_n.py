@@ -12,10 +12,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from lit_prm.candidates import CandidateSet
-from lit_prm.judging import Scored, judge
+from lit_prm.diagnosis import Scored
+from lit_prm.judging import judge
 from lit_prm.module import Scores
 from lit_prm.recording import write_judgement
-from lit_prm.selection import Sigmoid, VoteWeight
+from lit_prm.selection import AGGREGATES, Sigmoid, VoteWeight
 
 
 class BestOfN(Callback):
@@ -33,6 +34,9 @@ class BestOfN(Callback):
     def __init__(
         self, folder: str, aggregates: Sequence[str] = ("min", "sum", "mean"), weight: VoteWeight | None = None
     ) -> None:
+        unknown = [name for name in aggregates if name not in AGGREGATES]
+        if unknown or not aggregates:
+            raise ValueError(f"aggregates {list(aggregates)}: known are {', '.join(AGGREGATES)}; name at least one")
         self.folder = Path(folder)
         self.aggregates = tuple(aggregates)
         self.weight = weight or Sigmoid()

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ class RunRecord(SaveConfigCallback):
 
     ``summary.json`` holds the last value of every metric over fit and test; two equal runs have equal
     "metrics", all that depends on the clock is in "timing". Seconds count from the moment the data are ready
-    and add up over stops and restarts. A fast_dev_run leaves nothing.
+    and add up over stops and restarts. A fast_dev_run leaves nothing; a test of the untrained policy has the
+    status UNTRAINED and leaves the summary of a finished run alone.
+
+    ``data.json`` holds the digest of every file read: a fit goes on from a checkpoint on the same data only.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, overwrite: bool = True) -> None:
@@ -37,10 +41,15 @@ class RunRecord(SaveConfigCallback):
         self._metrics: dict[str, float] = {}
         self._spent = _Spent()
         self._fitting = True
+        self._trained = False  # weights come from a fit, here or before
 
     # --- before -----------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        goes_on = self.config.ckpt_path is not None  # the trainer knows only later
+        self._trained = self._trained or stage == "fit" or goes_on
+        if stage == "fit" and goes_on and not _leaves_nothing(trainer):
+            refuse_changed_data(self.folder / "data.json", _digests(trainer))  # on every rank, before any writes
         super().setup(trainer, pl_module, stage)  # calls save_config, once, on rank zero
         self._spent.start()
         tracker = _tracker(trainer)
@@ -51,7 +60,7 @@ class RunRecord(SaveConfigCallback):
         if _leaves_nothing(trainer):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        if stage != "fit" or trainer.ckpt_path is not None:
+        if self._trained and stage != "fit":
             self._remember(self._read_summary())
         config = self.parser.dump(self.config, skip_link_targets=False)
         self._write_inputs(trainer, config, stage)
@@ -59,11 +68,13 @@ class RunRecord(SaveConfigCallback):
 
     def _write_inputs(self, trainer: Trainer, config: str, stage: str) -> None:
         stored = self.folder / "config.yaml"
-        if stage == "fit" and not stored.exists():  # a continued run differs at most by its ckpt_path
+        goes_on = self.config.ckpt_path is not None and stored.exists()
+        if stage == "fit" and not goes_on:  # one that goes on differs at most by its ckpt_path
             write_whole(stored, config)
         report = getattr(getattr(trainer, "datamodule", None), "report", None)
         if report is not None:
-            write_whole(self.folder / "data.json", json.dumps(report.as_dict(), indent=1) + "\n")
+            facts = {**report.as_dict(), "digests": _digests(trainer)}
+            write_whole(self.folder / "data.json", json.dumps(facts, indent=1) + "\n")
 
     def _log_inputs(self, trainer: Trainer, config: str) -> None:
         tracker = _tracker(trainer)
@@ -72,8 +83,8 @@ class RunRecord(SaveConfigCallback):
         tracker.log_hyperparams(yaml.safe_load(config))
         tracker.log_tags({**self._facts(), "command": _command(), "run_dir": self.config.run_dir})
         tracker.log_tags({f"version.{package}": number for package, number in versions().items()})
-        if hasattr(getattr(trainer, "datamodule", None), "digests"):
-            tracker.log_data(trainer.datamodule.digests())  # type: ignore[attr-defined]
+        if digests := _digests(trainer):
+            tracker.log_data(digests)
         for name in ("config.yaml", "data.json"):
             tracker.log_files(self.folder / name)
 
@@ -104,7 +115,10 @@ class RunRecord(SaveConfigCallback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._collect(trainer)
-        self._finish(trainer, "FINISHED")
+        if self._trained:
+            self._finish(trainer, "FINISHED")
+        elif self._read_summary().get("status") != "FINISHED":
+            self._finish(trainer, "UNTRAINED")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
@@ -162,6 +176,22 @@ class _Spent:
         now = _clocks()
         wall, cpu = (e + n - b for e, n, b in zip(self._earlier, now, self._began or now, strict=True))
         return {"wall_seconds": round(wall, 3), "cpu_seconds": round(cpu, 3)}
+
+
+def refuse_changed_data(record: Path, digests: Mapping[str, str]) -> None:
+    """Raise when a file the run of ``record`` has read holds other data now, naming each by its role."""
+    before = json.loads(record.read_text()).get("digests", {}) if record.exists() else {}
+    changed = sorted(role for role in before.keys() & digests.keys() if before[role] != digests[role])
+    if changed:
+        raise ValueError(
+            f"the data of {', '.join(map(repr, changed))} changed since {record.parent} was begun; put the same files "
+            f"back to go on, remove the folder to start again, or keep both: --run_dir {record.parent}-other"
+        )
+
+
+def _digests(trainer: Trainer) -> dict[str, str]:
+    digests = getattr(getattr(trainer, "datamodule", None), "digests", dict)
+    return dict(digests())
 
 
 def _clocks() -> tuple[float, float]:

@@ -97,6 +97,7 @@ _NOTATION = tuple(
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle)(?![a-zA-Z])", ""),
         (r"(?<!\\)\\[()\[\]]|\\?\$", ""),  # formula delimiters, dollars
         (r"(?<!\\)\\!|\{(?=,\})|(?<=\{,)\}", ""),  # 1,\!000 and 1{,}000
+        (r"(?<=\d)\\,(?=\d{3}(?!\d))", ""),  # 1\,000
         (r"(?<!\\)\\[,;: ]|~|\\q?quad(?![a-zA-Z])", " "),
         (r"\\(?:text(?:bf|it|rm|sf)?|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}", r" \1 "),
         (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z])|\s*\b(?:degrees?|percent)\b|\\?%", ""),
@@ -118,8 +119,10 @@ _UNITS = re.compile(
     r"(?:\s+(?!(?:and|or|times|over|pi|[ap]m|dozen|hundred|thousand|[mbtr]+illion)\b)"
     r"(?:[A-Za-z-]{3,}|[ckm]?m|ft|in|mi|k?g|mg|lbs?|oz|hr|s)\b(?:\s*\^\s*\{?\d\}?)?)+"
 )
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?")
 _WORDS = re.compile(r"[^\W\d_]{3,}(?:[\s,-]+[^\W\d_]+)*")
+_SPACES = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
+_BASE = re.compile(r"(\d[\dA-F]*)_(?:(\d+)|\{(\d+)\})")  # 1101_2; in x_1 and \log_2 a letter stands before it
 
 
 @lru_cache(maxsize=2**16)
@@ -128,7 +131,7 @@ def normalise(answer: str) -> str:
 
     ``\dfrac12`` is ``\frac{1}{2}``, ``.5`` is ``0.5``, ``1,000`` is ``1000``, ``1 1/2`` is ``\frac{3}{2}``, ``x = 5``
     is ``5``, ``5 square inches`` is ``5``; words lose their case. A unit is dropped without being read: 5 km
-    is 5 m. Normalising twice changes nothing more.
+    is 5 m. Two numbers stay two: ``2 3`` is not ``23``. Normalising twice changes nothing more.
     """
     text = answer.translate(_SYMBOLS)
     for pattern, replacement in _NOTATION:
@@ -136,10 +139,11 @@ def normalise(answer: str) -> str:
     if found := _UNITS.fullmatch(text):
         text = found.group(1)
     if _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
+        text = text.replace(",", "").replace(" ", "")
     if found := _MIXED.fullmatch(text):
         text = _improper(*found.groups())
-    return " ".join(text.casefold().split()) if _WORDS.fullmatch(text) else "".join(text.split())
+    spaced = " ".join(text.split())
+    return spaced.casefold() if _WORDS.fullmatch(text) else _SPACES.sub("", spaced)
 
 
 def _improper(sign: str, whole: str, *parts: str | None) -> str:
@@ -166,9 +170,18 @@ def equivalent(a: str, b: str, timeout: float = 3.0) -> bool:
     """Whether two answers are the same: as text, as exact numbers, or symbolically; symmetric, never raises.
 
     Symbolic comparison runs in a killable worker; what it cannot decide within ``timeout`` seconds, or what
-    crashes it, is not equivalent. Words and very long answers are equal only as text.
+    crashes it, is not equivalent. Words and very long answers are equal only as text. Numbers in other bases are
+    others, one without a base too: math-verify would read ``10_2``, ``10_3`` and ``10`` alike.
     """
-    return _same(*sorted((normalise(a), normalise(b))), timeout)
+    first, second = normalise(a), normalise(b)
+    if _bases(first) != _bases(second):
+        return False
+    return _same(*sorted(_BASE.sub(r"\1", x) for x in (first, second)), timeout)
+
+
+def _bases(answer: str) -> list[str]:
+    """The base written behind each number that has one, in order."""
+    return [plain or braced for _, plain, braced in _BASE.findall(answer)]
 
 
 @lru_cache(maxsize=2**16)

@@ -51,6 +51,8 @@ class Updates(Sampler[Cut]):
         ranks: int = 1,
         seed: int = 0,
     ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size {batch_size} is not at least 1; it counts the responses of an update")
         self.problems = [tuple(e.row for e in rows) for _, rows in groupby(encoded, key=lambda e: e.group)]
         self.tokens = np.array([max(len(encoded[i]) for i in rows) * len(rows) for rows in self.problems])
         self.width = np.array([max(len(encoded[i]) for i in rows) for rows in self.problems])

@@ -24,6 +24,7 @@ class CandidateSet:
 
     ``source[r]`` is the row of ``encoded`` that scores the r-th response, counted over the groups;
     ``clusters[r]`` is which answer of its problem it gave, -1 for none: equal for equivalent answers.
+    Without ``own_steps`` the scored steps are tokens, and the responses' step labels say nothing of them.
     """
 
     name: str
@@ -31,29 +32,49 @@ class CandidateSet:
     encoded: tuple[Encoded, ...]
     source: NDArray[np.intp]
     clusters: NDArray[np.intp]
+    own_steps: bool = True
 
     @classmethod
-    def of(cls, name: str, groups: Sequence[Group], encoder: Encoder) -> CandidateSet:
-        """Encode the labelled groups; a problem without a labelled response cannot be judged and is refused."""
+    def of(cls, name: str, groups: Sequence[Group], encoder: Encoder, *, judged: bool = True) -> CandidateSet:
+        """Encode the groups; to be ``judged`` every response needs its label, to be scored none does."""
         if not groups:
             raise ValueError(f"candidate set {name!r} has no problem with responses; give a file that has, or drop it")
-        bad = [g.problem.id for g in groups if not g.rollouts or any(r.correct is None for r in g.rollouts)]
-        if bad:
-            raise ValueError(
-                f"candidate set {name!r}: {len(bad)} problems have no labelled responses, the first is {bad[0]!r}; "
-                "give correctness for every response or drop these problems"
-            )
+        _refuse_unfit(name, groups, judged)
         rows = encoder.encode(groups)
         first: dict[tuple[int, bytes], int] = {}
         source = np.array([first.setdefault((row.group, row.key), len(first)) for row in rows], dtype=np.intp)
         _, representatives = np.unique(source, return_index=True)
         encoded = tuple(replace(rows[i], row=u) for u, i in enumerate(representatives))
-        return cls(name, tuple(groups), encoded, source, _clusters(name, groups))
+        return cls(name, tuple(groups), encoded, source, _clusters(name, groups), encoder.own_steps)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every response has its label."""
+        return all(r.correct is not None for g in self.groups for r in g.rollouts)
+
+    def summary(self) -> str:
+        """The size in a line: problems, candidates of each, cut-off ones if there are any."""
+        sizes = sorted({len(g.rollouts) for g in self.groups})
+        truncated = sum(self.encoded[u].truncated for u in self.source)
+        candidates = "-".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
+        cut = f", {truncated} of {len(self.source)} responses truncated" if truncated else ""
+        return f"{self.name}: {len(self.groups)} problems, {candidates} candidates each{cut}"
 
     def split(self, per_response: NDArray[Kind]) -> list[NDArray[Kind]]:
         """One array per group from one array over all responses."""
         sizes = np.cumsum([len(g.rollouts) for g in self.groups])[:-1]
         return np.split(per_response, sizes)
+
+
+def _refuse_unfit(name: str, groups: Sequence[Group], judged: bool) -> None:
+    bad = [g.problem.id for g in groups if not g.rollouts or (judged and any(r.correct is None for r in g.rollouts))]
+    if bad:
+        labels = ("labelled responses", "give correctness for every response, use predict to score without it,")
+        what, remedy = labels if judged else ("responses", "give some")
+        raise ValueError(
+            f"candidate set {name!r}: {len(bad)} problems have no {what}, the first is {bad[0]!r}; "
+            f"{remedy} or drop these problems"
+        )
 
 
 def _clusters(name: str, groups: Sequence[Group]) -> NDArray[np.intp]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.text import Text
 from torch.utils.data import DataLoader
 
 from lit_prm.batching import Responses, TokenBudget, Updates
 from lit_prm.candidates import CandidateSet
 from lit_prm.encoding import Batch, Encoded, Encoder
 from lit_prm.formats import Reading, read_groups
+from lit_prm.formats.sources import names_file
 from lit_prm.models import load_tokenizer
 from lit_prm.records import Group
 from lit_prm.regime import subsample
-from lit_prm.report import DataReport, drop_shared, refuse_shared
+from lit_prm.report import DataReport, drop_shared, refuse_shared, shared
 from lit_prm.steps import BlankLine, StepRule
 
 
@@ -33,10 +39,11 @@ class World(Protocol):
 class RolloutDataModule(LightningDataModule):
     """Labelled rollouts for training and named candidate sets for best-of-N.
 
-    Paths are relative to ``root``; a name that is no file is a hub data set. ``fraction`` and
-    ``responses`` choose problems and responses by ``seed``, nested: smaller choices lie inside larger.
-    ``batch_size`` counts responses per update, over all devices; ``trainer.accumulate_grad_batches``
-    says into how many micro-batches an update is cut, and changes nothing else.
+    Paths are relative to ``root``; a name that is no file is a hub data set. Unlabelled responses are not
+    trained on; candidates without labels can be scored, not judged. ``fraction`` and ``responses`` choose
+    problems and responses by ``seed``, nested: smaller choices lie inside larger. ``batch_size`` counts
+    responses per update, over all devices; ``trainer.accumulate_grad_batches`` says into how many
+    micro-batches an update is cut, and changes nothing else.
     """
 
     # a set of one token batch leaves the other ranks nothing to score
@@ -63,6 +70,7 @@ class RolloutDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        _refuse_unfit_names({**(validation or {}), **(test or {})})
         _refuse_ambiguous(validation or {}, test or {})
         self.tokenizer_name = tokenizer
         self.files = {"train": train}
@@ -112,9 +120,7 @@ class RolloutDataModule(LightningDataModule):
         stages = {"fit": ["validate"], "validate": ["validate"], "test": ["test"], "predict": ["test"]}[stage]
         encoder = self.encoder()
         for name, path in ((n, p) for s in stages for n, p in self.sets[s].items()):
-            if name not in self._candidates:
-                groups = [g for g in self._read(name, path) if g.rollouts][: self.limit_candidates]
-                self._candidates[name] = CandidateSet.of(name, groups, encoder)
+            self._setup_candidates(name, path, encoder, judged=stage != "predict")
         if stage == "fit" and not self._train:
             self._setup_train(encoder)
 
@@ -162,19 +168,29 @@ class RolloutDataModule(LightningDataModule):
 
     def _read(self, role: str, path: str) -> Sequence[Group]:
         if role not in self._readings:
-            local = self.root / path
-            source = str(local if local.exists() or local.suffix else path)
+            local = self.root / Path(path).expanduser()
+            source = str(local if local.exists() or names_file(path) else path)
             self._readings[role] = read_groups(source, on_bad=self.bad_rows)
         return self._readings[role].groups
 
+    def _setup_candidates(self, name: str, path: str, encoder: Encoder, *, judged: bool) -> None:
+        known = self._candidates.get(name)
+        if known is not None and (known.labelled or not judged):
+            return
+        every = self._read(name, path)
+        groups = [g for g in every if g.rollouts]
+        self._candidates[name] = CandidateSet.of(name, groups[: self.limit_candidates], encoder, judged=judged)
+        left = len(every) - len(groups)
+        self._say(self._candidates[name].summary() + (f", {left} problems without responses left out" if left else ""))
+
     def _setup_train(self, encoder: Encoder) -> None:
         every = self._read("train", self.files["train"])
-        groups: Sequence[Group] = [g for g in every if g.rollouts and all(r.correct is not None for r in g.rollouts)]
+        groups: Sequence[Group] = [known for g in every if (known := _labelled(g)).rollouts]
         if not groups:
             raise ValueError(
                 f"{self.files['train']} has no labelled responses to train on; give correctness or label them first"
             )
-        groups = self._without_shared(groups)
+        groups, both = self._without_shared(groups)
         chosen = subsample(
             groups, fraction_of_problems=self.fraction, responses_per_problem=self.responses, seed=self.seed
         )
@@ -185,15 +201,19 @@ class RolloutDataModule(LightningDataModule):
             prompt_tokens=[e.prompt_length for e in self._train],
             response_tokens=[len(e) - e.prompt_length for e in self._train],
             truncated=sum(e.truncated for e in self._train),
+            shared=both,
+            unlabelled=sum(r.correct is None for g in every for r in g.rollouts),
+            steps=Counter(encoder.steps_from(r) for g in chosen for r in g.rollouts),
         )
         self._show(self.report)
 
-    def _without_shared(self, groups: Sequence[Group]) -> Sequence[Group]:
+    def _without_shared(self, groups: Sequence[Group]) -> tuple[Sequence[Group], dict[str, list[str]]]:
+        """The groups to train on, and the problems that each evaluation set shared with those given."""
         evaluation = {name: self._read(name, path) for sets in self.sets.values() for name, path in sets.items()}
         if self.shared_problems == "drop":
-            return drop_shared(groups, evaluation)
+            return drop_shared(groups, evaluation), shared(groups, evaluation)
         refuse_shared(groups, evaluation, allow=self.shared_problems == "allow")
-        return groups
+        return groups, shared(groups, evaluation)
 
     def _eval_loaders(self, stage: str) -> list[DataLoader[Batch]]:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -212,6 +232,25 @@ class RolloutDataModule(LightningDataModule):
     @rank_zero_only
     def _show(self, report: DataReport) -> None:
         report.show()
+
+    @rank_zero_only
+    def _say(self, line: str) -> None:
+        Console().print(Text(line), soft_wrap=True)
+
+
+def _labelled(group: Group) -> Group:
+    """The group without its unlabelled responses."""
+    return replace(group, rollouts=tuple(r for r in group.rollouts if r.correct is not None))
+
+
+def _refuse_unfit_names(sets: dict[str, str]) -> None:
+    """A set's name is part of metric names and file names."""
+    for name in sets:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            raise ValueError(
+                f"candidate set {name!r}: a name has letters A-Z, digits, _ . and - only, since metrics and files "
+                f"are called by it; call it {re.sub('[^A-Za-z0-9_.-]+', '-', name)!r}, say"
+            )
 
 
 def _refuse_ambiguous(validation: dict[str, str], test: dict[str, str]) -> None:

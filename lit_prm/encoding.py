@@ -153,6 +153,15 @@ class Encoder:
             )
         return before, tail
 
+    @property
+    def own_steps(self) -> bool:
+        """Whether the scored steps are a response's own, which labels of its steps are about, where it has any."""
+        return not isinstance(self.steps, EachToken)
+
+    def steps_from(self, rollout: Rollout) -> str:
+        """Who cuts a response into steps: `of the file` or the rule, by its name."""
+        return "of the file" if rollout.steps and self.own_steps else type(self.steps).__name__
+
     def prompt_text(self, problem: Problem) -> str:
         """What a sampler continues for this problem."""
         return self.render(problem)[0]
@@ -218,7 +227,7 @@ class Encoder:
         return next((i + 1 for i in range(after, len(ids)) if ids[i] in self._special), len(ids))
 
     def _steps(self, rollout: Rollout, offsets: list[tuple[int, int]]) -> NDArray[np.int32]:
-        if isinstance(self.steps, EachToken):
+        if not self.own_steps:
             return np.arange(len(offsets), dtype=np.int32)
         steps = rollout.steps or tuple(self.steps.split(rollout.response))
         return np.asarray(step_of_tokens([len(s) for s in steps], offsets), dtype=np.int32)

@@ -25,6 +25,7 @@ def main(args: Sequence[str]) -> None:
 
 def config_files(name: str, scale: str) -> list[Path]:
     """Base, scale and experiment file; an unknown name or scale is refused with the valid ones."""
+    _refuse_elsewhere()
     for what, stem, folder in (("SCALE", scale, EXPERIMENTS / "scale"), ("NAME", name, EXPERIMENTS)):
         valid = available(folder)
         if stem not in valid:
@@ -40,8 +41,14 @@ def available(folder: Path) -> dict[str, str]:
 
 def show_available() -> None:
     """Print every experiment and scale with its purpose."""
+    _refuse_elsewhere()
     print(f"experiments (make exp NAME=...):\n{_listed(available(EXPERIMENTS))}")
     print(f"scales (SCALE=...):\n{_listed(available(EXPERIMENTS / 'scale'))}")
+
+
+def _refuse_elsewhere() -> None:
+    if not EXPERIMENTS.is_dir():
+        raise ValueError(f"there is no {EXPERIMENTS}/ folder in {Path.cwd()}; run this in the project's root folder")
 
 
 def _listed(purposes: dict[str, str]) -> str:
@@ -50,14 +57,15 @@ def _listed(purposes: dict[str, str]) -> str:
 
 def run_experiment(options: Sequence[str]) -> Path:
     """Fit (or continue), test, print; returns the run's folder. What is finished is only printed."""
-    from lit_prm.lightning_cli import run
+    from lit_prm.lightning_cli import run, told_when_stopped
 
     cli = run(["fit", *options])
     folder = Path(cli.config.fit.run_dir)
     if cli.config.fit.trainer.fast_dev_run:  # leaves nothing to test or to show
         return folder
     if not cli.finished and cli.datamodule.sets["test"]:
-        cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+        with told_when_stopped(cli.trainer):
+            cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         show(folder, list(cli.datamodule.sets["test"]))
     return folder

@@ -1,37 +1,25 @@
-"""What a reward model is worth on a candidate set: every selection rule beside its baselines, per problem."""
+"""Every selection rule beside its baselines on a candidate set, problem by problem."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lit_prm.candidates import CandidateSet
+from lit_prm.diagnosis import Floats, Scored, outcome_metrics, step_metrics, with_interval
 from lit_prm.selection import (
     AGGREGATES,
     VoteWeight,
     any_of_n,
     best_of_n,
-    bootstrap_interval,
     candidate_counts,
     majority,
     weighted_vote,
 )
-
-Floats = NDArray[np.float64]
-
-
-class Scored(NamedTuple):
-    """What the model said of the U distinct responses of a candidate set; S steps."""
-
-    reward: Floats  # [U] r(y)
-    steps: Floats  # [U, S] step rewards
-    valid: NDArray[np.bool_]  # [U, S]
-    reference_steps: Floats  # [U, S] summed reference log-probs of each step
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,7 @@ def judge(
     curves["majority"] = curve(lambda p, n: majority(answers[p], correct[p], n))
     curves["any"] = curve(lambda p, n: any_of_n(correct[p], n))
     metrics = dict(_metrics(candidates, counts, curves, aggregates[0]))
-    metrics |= _outcome(candidates, scored) | _located(candidates, scored)
+    metrics |= outcome_metrics(candidates, scored) | step_metrics(candidates, scored)
     return Judgement(candidates.name, counts, curves, scores, metrics)
 
 
@@ -118,17 +106,12 @@ def _metrics(
                 yield from with_interval(f"{method}/{name}/{scorer}/acc@{n}", values[:, c])
         bon, vote = curves[main["bon"]][:, c], curves[main["vote"]][:, c]
         yield from with_interval(f"gain/{name}/bon-random@{n}", bon - curves["bon/random"][:, c])
+        yield from with_interval(f"gain/{name}/bon-reference@{n}", bon - curves["bon/reference-min"][:, c])
         yield from with_interval(f"gain/{name}/vote-majority@{n}", vote - curves["majority"][:, c])
+        yield from with_interval(f"gain/{name}/vote-reference@{n}", vote - curves["vote/reference-min"][:, c])
         for part, members in _parts(candidates):
             for method, key in main.items():
-                yield f"{method}/{name}/{part}/acc@{n}", float(curves[key][members, c].mean())
-
-
-def with_interval(name: str, per_problem: Floats) -> Iterator[tuple[str, float]]:
-    """The mean and a 95 % bootstrap interval over problems; one problem has no interval."""
-    yield name, float(per_problem.mean())
-    if len(per_problem) > 1:
-        yield from zip((f"{name}/low", f"{name}/high"), bootstrap_interval(per_problem), strict=True)
+                yield from with_interval(f"{method}/{name}/{part}/acc@{n}", curves[key][members, c])
 
 
 def _parts(candidates: CandidateSet) -> Iterator[tuple[str, NDArray[np.intp]]]:
@@ -143,83 +126,3 @@ def _parts(candidates: CandidateSet) -> Iterator[tuple[str, NDArray[np.intp]]]:
             labels.setdefault(f"subject-{slug}", []).append(p)
     for label in sorted(labels):
         yield label, np.array(labels[label])
-
-
-def _outcome(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
-    """How well r(y) separates right from wrong: over all responses, and inside problems where selection happens."""
-    reward = scored.reward[candidates.source]
-    correct = np.array([bool(r.correct) for g in candidates.groups for r in g.rollouts])
-    length = np.array([len(candidates.encoded[u]) - candidates.encoded[u].prompt_length for u in candidates.source])
-    found = {"auc": auc(reward[correct], reward[~correct])}
-    inside = [auc(r[c], r[~c]) for r, c in _per_problem(candidates, reward, correct) if c.any() and not c.all()]
-    if inside:
-        found["auc_within_problems"] = float(np.mean(inside))
-    if reward.std() > 0 and length.std() > 0:
-        found["length_correlation"] = float(np.corrcoef(reward, length)[0, 1])
-    return {f"outcome/{candidates.name}/{key}": value for key, value in found.items() if not np.isnan(value)}
-
-
-def _per_problem(
-    candidates: CandidateSet, values: Floats, correct: NDArray[np.bool_]
-) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
-    yield from zip(candidates.split(values), candidates.split(correct), strict=True)
-
-
-def auc(right: Floats, wrong: Floats) -> float:
-    """Share of (right, wrong) pairs that are ordered correctly, ties half; nan without pairs."""
-    if not len(right) or not len(wrong):
-        return float("nan")
-    wrong = np.sort(wrong)
-    below = np.searchsorted(wrong, right, "left") + np.searchsorted(wrong, right, "right")
-    return float(below.mean() / 2 / len(wrong))
-
-
-def _located(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
-    """Is the lowest step reward that of the first wrong step? Over responses whose first error is known."""
-    hits, chance = located(candidates, scored)
-    hits, chance = hits[~np.isnan(hits)], chance[~np.isnan(hits)]
-    right, wrong = _judged_steps(candidates, scored)
-    found = {}
-    if len(hits):
-        found = dict(with_interval(f"steps/{candidates.name}/first_error_found", hits))
-        found |= dict(with_interval(f"gain/{candidates.name}/first_error-chance", hits - chance))
-        found[f"steps/{candidates.name}/first_error_chance"] = float(chance.mean())
-    separated = auc(right, wrong)
-    return found if np.isnan(separated) else found | {f"steps/{candidates.name}/auc": separated}
-
-
-def located(candidates: CandidateSet, scored: Scored) -> tuple[Floats, Floats]:
-    """Per problem: share of responses with an error whose worst step is the first wrong one, and chance's share.
-
-    Ties for the worst step share the hit; chance draws one of the response's steps. Problems without such a
-    response are nan; [P], [P].
-    """
-    hits, chance = np.full((2, len(candidates.groups)), np.nan)
-    for p, (rows, group) in enumerate(zip(candidates.split(candidates.source), candidates.groups, strict=True)):
-        pairs = zip(rows, (r.first_error for r in group.rollouts), strict=True)
-        known = [(u, e) for u, e in pairs if e is not None and e >= 0 and scored.valid[u].any()]
-        if known:
-            hits[p] = np.mean([_is_worst(scored.steps[u], scored.valid[u], e) for u, e in known])
-            chance[p] = np.mean([1 / scored.valid[u].sum() for u, _ in known])
-    return hits, chance
-
-
-def _is_worst(steps: Floats, valid: NDArray[np.bool_], step: int) -> float:
-    """1 when ``step`` alone has the lowest reward, a share of it when others have it too, 0 otherwise."""
-    lowest = valid & (steps == steps[valid].min())
-    return float(lowest[step] / lowest.sum()) if step < len(steps) else 0.0  # a cut-off response lost its error
-
-
-def _judged_steps(candidates: CandidateSet, scored: Scored) -> tuple[Floats, Floats]:
-    """Rewards of steps known to be right and of first wrong steps; what follows an error is judged by nobody."""
-    right, wrong = [], []
-    rollouts = [r for g in candidates.groups for r in g.rollouts]
-    for u, rollout in zip(candidates.source, rollouts, strict=True):
-        if rollout.first_error is None:
-            continue
-        rewards, valid = scored.steps[u], scored.valid[u]
-        end = rollout.first_error if rollout.first_error >= 0 else len(rewards)
-        right += list(rewards[:end][valid[:end]])
-        if 0 <= end < len(rewards) and valid[end]:
-            wrong.append(rewards[end])
-    return np.array(right), np.array(wrong)

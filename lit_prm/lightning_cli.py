@@ -6,17 +6,22 @@ import json
 import logging
 import os
 import re
+import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import yaml
-from jsonargparse import set_parsing_settings
+from filelock import FileLock, Timeout
+from jsonargparse import Namespace, set_parsing_settings
+from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 
 import callbacks  # noqa: F401  their bare class names become known to configs
@@ -34,7 +39,13 @@ from lit_prm.tracking import flatten
 COMMANDS = ("fit", "validate", "test", "predict")
 
 # What may differ between a run and its continuation.
-_FREE = {"ckpt_path", "config", "threads", "trainer.enable_progress_bar", "trainer.enable_model_summary"}
+_FREE = {
+    "ckpt_path", "config", "threads", "trainer.enable_progress_bar", "trainer.enable_model_summary",
+    "verbose", "return_predictions",  # of the commands that judge
+}  # fmt: skip
+
+# Run folders this process works on, by their lock file; held until it ends.
+_LOCKS: dict[Path, FileLock] = {}
 
 # Options that take a class by its bare name, and what they take.
 _NAMED: dict[str, type] = {"loss": Loss, "reward_model": RewardModel, "reference": Reference, "steps": StepRule}
@@ -77,19 +88,44 @@ class LitCLI(LightningCLI):
             raise ArgumentError(None, _with_known_names(str(error))) from error
 
     def before_instantiate_classes(self) -> None:
-        """Continue the run of this folder, or refuse when it was made by another configuration."""
+        """Work on the run of this folder, or refuse when it was made by another configuration."""
         config = self.config[self.subcommand]
         if config.threads:
             torch.set_num_threads(config.threads)
-        if self.subcommand != "fit" or config.trainer.fast_dev_run:
-            return
-        folder = Path(config.run_dir)
-        refuse_mixing(folder, self.parser_of_subcommand().dump(config, skip_link_targets=False))
+        if config.trainer.enable_progress_bar is False:  # Lightning refuses a bar beside it
+            config.trainer.callbacks = [c for c in _listed(config.trainer.callbacks) if not _is_progress(c)]
+        if not config.trainer.fast_dev_run:
+            folder, fits = Path(config.run_dir), self.subcommand == "fit"
+            refuse_other_folders(config)
+            refuse_mixing(folder, self._dumped(), judging=not fits)
+            self._before_fitting(folder) if fits else self._before_judging(folder)
+
+    def _before_fitting(self, folder: Path) -> None:
+        config = self.config[self.subcommand]
         self.finished = is_finished(folder, config.get("data.test") or {})
-        last = folder / "checkpoints" / "last.ckpt"
-        if not self.finished and config.ckpt_path is None and last.exists():
+        if self.finished:
+            return
+        hold(folder)
+        if config.ckpt_path is None and (last := last_checkpoint(folder)):
             _say(f"continuing {folder} from its last checkpoint")
-            config.ckpt_path = str(last)
+            config.ckpt_path = last
+        elif differences(folder, self._dumped()):  # a corrected start, which MLflow cannot hold in the same run
+            rank_zero_only((folder / "mlflow-run-id").unlink)(missing_ok=True)
+
+    def _before_judging(self, folder: Path) -> None:
+        """The weights to judge are those of this folder's run, unless a checkpoint is named."""
+        config = self.config[self.subcommand]
+        config.ckpt_path = config.ckpt_path or last_checkpoint(folder)
+        if config.ckpt_path is None and _status(folder) == "FINISHED":
+            raise ValueError(
+                f"no checkpoint in {folder}: judging the untrained policy would replace what its trained run found; "
+                f"give --ckpt_path, or --run_dir {folder}-other to judge the untrained policy"
+            )
+        if config.ckpt_path is None:
+            _say(f"no checkpoint in {folder}: judging the untrained policy")
+
+    def _dumped(self) -> str:
+        return str(self.parser_of_subcommand().dump(self.config[self.subcommand], skip_link_targets=False))
 
     def parser_of_subcommand(self) -> LightningArgumentParser:
         """The parser that read this command's options."""
@@ -100,7 +136,8 @@ class LitCLI(LightningCLI):
         if self.finished:
             _say(f"{self.config.fit.run_dir} is finished; remove the folder to run it again")
         else:
-            self.trainer.fit(**options)
+            with told_when_stopped(self.trainer):
+                self.trainer.fit(**options)
 
     def validate(self, **options: Any) -> None:
         """Judge the validation sets and print their tables."""
@@ -108,7 +145,9 @@ class LitCLI(LightningCLI):
 
     def test(self, **options: Any) -> None:
         """Judge the test sets and print their tables."""
-        self._show(self.trainer.test(**(options | {"verbose": False})))
+        with told_when_stopped(self.trainer):
+            found = self.trainer.test(**(options | {"verbose": False}))
+        self._show(found)
 
     def predict(self, **options: Any) -> None:
         """Score the test sets and leave one file for each; correctness is not looked at."""
@@ -146,19 +185,114 @@ def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
     return summary.get("status") == "FINISHED" and tested
 
 
-def refuse_mixing(folder: Path, config: str) -> None:
-    """Raise when ``folder`` holds a run of another configuration, naming every difference."""
-    stored = folder / "config.yaml"
-    if not stored.exists():
-        return
-    old, new = flatten(yaml.safe_load(stored.read_text())), flatten(yaml.safe_load(config))
-    different = [k for k in sorted(old.keys() | new.keys()) if k not in _FREE and old.get(k) != new.get(k)]
+def refuse_mixing(folder: Path, config: str, *, judging: bool = False) -> None:
+    """Raise when ``folder`` holds a run of another configuration, naming every difference.
+
+    A run that failed before its first checkpoint has nothing to lose: it may be corrected and started again.
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    different = differences(folder, config) if last.exists() or _status(folder) == "FINISHED" else []
     if different:
-        shown = "\n".join(f"  {k}: {old.get(k)!r} -> {new.get(k)!r}" for k in different[:10])
+        shown = "\n".join(different[:10])
+        other = f"--run_dir {folder}-other" + (f" --ckpt_path {last}" if judging else "")
         raise ValueError(
             f"{folder} holds a run with another configuration:\n{shown}\n"
-            f"remove the folder to start again, or keep both: --run_dir {folder}-other"
+            + (f"keep both: {other}" if judging else f"remove the folder to start again, or keep both: {other}")
         )
+
+
+def differences(folder: Path, config: str) -> list[str]:
+    """One line for every option that may not differ between the run of ``folder`` and its continuation, but does."""
+    stored = folder / "config.yaml"
+    if not stored.exists():
+        return []
+    old, new = (_comparable(text) for text in (stored.read_text(), config))
+    different = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    return [f"  {k}: {old.get(k)!r} -> {new.get(k)!r}" for k in different]
+
+
+def _comparable(config: str) -> dict[str, Any]:
+    flat = {key: value for key, value in flatten(yaml.safe_load(config)).items() if key not in _FREE}
+    kept = [c for c in _listed(flat.pop("trainer.callbacks", None)) if not _is_progress(c)]
+    return flat | {"trainer.callbacks": kept}
+
+
+def refuse_other_folders(config: Namespace) -> None:
+    """Raise when a part of the run would write outside ``run_dir``, e.g. into the run whose config.yaml this is."""
+    trainer, run = config.trainer, Path(config.run_dir).resolve()
+    parts = [c for c in (*_listed(trainer.callbacks), *_listed(trainer.logger)) if not isinstance(c, bool)]
+    folders = {f"folder of {part['class_path']}": (part.get("init_args") or {}).get("folder") for part in parts}
+    for name, folder in {"trainer.default_root_dir": trainer.default_root_dir, **folders}.items():
+        if folder is not None and not Path(str(folder)).resolve().is_relative_to(run):
+            raise ValueError(
+                f"{name} is {folder}, outside run_dir {config.run_dir}, so two runs would mix; a resolved config "
+                "belongs to its own run_dir: use the files it was made from, or write ${run_dir} for its folders"
+            )
+
+
+@rank_zero_only
+def hold(folder: Path) -> None:
+    """Keep every other process from training in ``folder`` until this one ends; refused while another does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder.resolve() / ".lock"
+    if file in _LOCKS and file.exists():
+        return
+    _LOCKS[file] = FileLock(str(file))
+    try:
+        _LOCKS[file].acquire(blocking=False)
+    except Timeout:
+        del _LOCKS[file]
+        raise RuntimeError(
+            f"another process works on this run ({folder}); wait until it ends, or use another --run_dir"
+        ) from None
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The checkpoint the run of ``folder`` goes on from, if there is one; a damaged one is an error."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return None
+    if last.is_file():  # some strategies save folders
+        try:
+            torch.load(last, map_location="cpu", mmap=True, weights_only=False)
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{last} is damaged ({reason}); remove it and train again from the start") from error
+    return str(last)
+
+
+def _status(folder: Path) -> str | None:
+    file = folder / "summary.json"
+    return json.loads(file.read_text()).get("status") if file.exists() else None
+
+
+def _listed(given: Any) -> list[Any]:
+    """What a config takes as nothing, one or several, as a list."""
+    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _is_progress(part: Any) -> bool:
+    return str(part["class_path"]).rpartition(".")[2] == "Progress"
+
+
+@contextmanager
+def told_when_stopped(trainer: Trainer) -> Iterator[None]:
+    """A signal that stopped the trainer inside ends the process with its exit status and a word on how to go on."""
+    try:
+        yield
+    except SystemExit as ended:  # as Lightning ends both, with status 0 and 1
+        if isinstance(ended, SIGTERMException):
+            _stop(143)
+        if trainer.interrupted:
+            _stop(130)
+        raise
+    if trainer.received_sigterm:  # too late to stop it, but nothing more may be begun
+        _stop(143)
+
+
+def _stop(status: int) -> NoReturn:
+    _say("stopped; the same command goes on", file=sys.stderr)
+    raise SystemExit(status)
 
 
 def _with_known_names(message: str) -> str:

@@ -32,7 +32,9 @@ def load_model(name: str, dtype: Dtype = "float32") -> PreTrainedModel:
     _refuse_missing_folder(name)
     cast(Any, disable_progress_bar)()  # of shards: half a second each
     model = cast(Any, AutoModelForCausalLM.from_pretrained(name, dtype=_torch_dtype(dtype)))
-    return cast(PreTrainedModel, model.eval())
+    model.eval()
+    check_readable(model)
+    return cast(PreTrainedModel, model)
 
 
 def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -63,7 +64,6 @@ class LitPRM(LightningModule):
         self.loss = loss
         self.optimizer_factory = optimizer
         self.schedule = schedule or WarmupCosine()
-        self.strict_loading = False  # checkpoints hold trained weights only
         self._configured = False
         self._seen: list[_Seen] = []  # micro-batches of the update under way
         self._clock = time.perf_counter()
@@ -83,9 +83,25 @@ class LitPRM(LightningModule):
             self.reward_model.configure_model()
             self._configured = True
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take the weights of a checkpoint; those of another model are refused."""
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the checkpoint's weights are not those of this model: {str(error)[:400]} ...; give the --ckpt_path "
+                "of a run with the same base_model and reward model"
+            ) from error
+
     def configure_optimizers(self) -> Any:
+        updates = self.trainer.estimated_stepping_batches
+        if math.isinf(updates):
+            raise ValueError(
+                f"trainer.max_epochs {self.trainer.max_epochs} has no end, but the learning rate falls until the last "
+                "update; set trainer.max_epochs to at least 1, or trainer.max_steps"
+            )
         optimizer = self.optimizer_factory([p for p in self.parameters() if p.requires_grad])
-        schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        schedule = self.schedule(optimizer, int(updates))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def forward(self, batch: Batch) -> Tensor:
@@ -136,6 +152,7 @@ class LitPRM(LightningModule):
             return
         update = _Seen(*(torch.cat(column) for column in zip(*self._seen, strict=True)))
         self._seen.clear()
+        self._refuse_nonfinite(float(update.loss.sum()))
         metrics = reward_metrics(update.rewards, update.labels, update.group, update.tokens)
         metrics["train/lr"] = torch.tensor(self._learning_rate())
         size, ranks = len(update.rewards), self.trainer.world_size
@@ -144,6 +161,15 @@ class LitPRM(LightningModule):
         seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
         speed = ranks * float(update.tokens.sum()) / seconds
         self.log("time/response_tokens_per_second", speed, batch_size=size, rank_zero_only=True)
+
+    def _refuse_nonfinite(self, loss: float) -> None:
+        """Raise before an update of a loss that is no number, which would spoil every weight and checkpoint."""
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the training loss is {loss} at update {self.trainer.global_step + 1}, with learning rate "
+                f"{self._learning_rate():.3g} and beta {getattr(self.reward_model, 'beta', None)}; the update was not "
+                "made and the last checkpoint is intact; start with a lower one of the two, in another --run_dir"
+            )
 
     def _learning_rate(self) -> float:
         optimizer = self.optimizers(use_pl_optimizer=False)

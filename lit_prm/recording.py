@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from lit_prm.candidates import CandidateSet
-from lit_prm.judging import Judgement, Scored, located
+from lit_prm.diagnosis import Scored, located
+from lit_prm.judging import Judgement
 from lit_prm.selection import bootstrap_interval
 
 Row = Mapping[str, Any]
@@ -74,8 +75,7 @@ def _problems(judgement: Judgement, candidates: CandidateSet, scored: Scored) ->
             "candidates": len(group.rollouts),
             "counts": list(judgement.counts),
             "curves": {name: [round(float(x), 8) for x in values[p]] for name, values in judgement.curves.items()},
-            "first_error_found": _or_none(found[0][p]),
-            "first_error_chance": _or_none(found[1][p]),
+            "first_error": {rule: _or_none(values[p]) for rule, values in found._asdict().items()},
         }
 
 

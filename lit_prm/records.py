@@ -31,7 +31,7 @@ class Rollout:
     """One sampled response y with its outcome label: training datum and best-of-N candidate alike.
 
     ``steps`` tile ``response`` exactly when given; ``first_error`` is the index of the first wrong
-    step, -1 when every step is right, None when nobody knows.
+    step, -1 when every step is right, None when nobody knows; it means something only beside ``steps``.
     """
 
     response: str
@@ -61,11 +61,6 @@ class Group:
         """Share of right responses among the labelled ones; nan when none is labelled."""
         labels = [r.correct for r in self.rollouts if r.correct is not None]
         return sum(labels) / len(labels) if labels else float("nan")
-
-    @property
-    def mixed(self) -> bool:
-        """Whether the group has both a right and a wrong response, as pair losses need."""
-        return len({r.correct for r in self.rollouts} & {True, False}) == 2
 
     def keep(self, indices: Iterable[int]) -> Group:
         """The same problem with the rollouts at ``indices``, in that order."""

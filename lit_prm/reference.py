@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -66,27 +67,31 @@ class Stored(Reference):
     The address of an entry is its content: the reference's weights, the precision they compute in and the
     token ids. So losses, epochs, seeds and validation share entries, a killed pass goes on where it was, and
     a store can hold several references. The model is loaded only while something is missing.
+
+    Entries are computed in parts whose shape depends on the response's own length alone, never on the batch
+    that asked: a matrix product of another shape rounds differently, and a run's numbers would depend on
+    which run came before it.
     """
+
+    PART = 1024  # tokens of one part
+    WIDTHS = 16  # a part is a multiple of this wide
 
     def __init__(self, model: str, path: str, dtype: Dtype = "float32") -> None:
         self.source = Frozen(model, dtype)
         self.path = path
-        self.hits = 0
         self.misses = 0
         self._database: sqlite3.Connection | None = None
         self._salt = b""
 
     def prepare(self, batches: Iterable[Batch], device: torch.device) -> None:
-        for batch in batches:
-            there = batch._replace(ids=batch.ids.to(device))
-            self._fill(self._addresses(there), there)
+        self._fill(batches, device)
         self.source.release()
 
     def logps(self, batch: Batch) -> Tensor:
         addresses = self._addresses(batch)
         rows = self._read(addresses)
         if any(row is None for row in rows):
-            self._fill(addresses, batch)
+            self._fill([batch], batch.ids.device)
             rows = self._read(addresses)
         out = torch.zeros(batch.ids.shape, dtype=torch.float32)
         for i, row in enumerate(rows):
@@ -96,17 +101,33 @@ class Stored(Reference):
             out[i, start : start + len(row)] = torch.from_numpy(row.copy())
         return out.to(batch.ids.device)
 
-    def _fill(self, addresses: Sequence[bytes], batch: Batch) -> None:
-        """Compute and commit what is missing of a batch, in one transaction."""
-        missing = [i for i, row in enumerate(self._read(addresses)) if row is None]
-        self.hits += len(addresses) - len(missing)
-        self.misses += len(missing)
-        if not missing:
-            return
-        part = _rows(batch, missing)
-        logps = self.source.logps(part).cpu().numpy()
-        spans = zip(missing, logps, part.prompt_length.tolist(), part.length.tolist(), strict=True)
-        entries = [(addresses[i], row[start:end].tobytes()) for i, row, start, end in spans]
+    def _fill(self, batches: Iterable[Batch], device: torch.device) -> None:
+        """Compute what is missing; parts are full but for the last of each width."""
+        waiting: dict[int, dict[bytes, _Row]] = {}
+        for batch in batches:
+            for row in self._missing(batch, device):
+                width = -(-len(row.ids) // self.WIDTHS) * self.WIDTHS
+                part = waiting.setdefault(width, {})
+                part[row.address] = row
+                if len(part) == self._height(width):
+                    self._compute(list(waiting.pop(width).values()), width, device)
+        for width, part in waiting.items():
+            self._compute(list(part.values()), width, device)
+
+    def _missing(self, batch: Batch, device: torch.device) -> Iterator[_Row]:
+        addresses = self._addresses(batch, device)
+        spans = zip(addresses, self._read(addresses), batch.ids, batch.prompt_length, batch.length, strict=True)
+        return (_Row(address, ids[: int(n)].cpu(), int(p)) for address, known, ids, p, n in spans if known is None)
+
+    def _height(self, width: int) -> int:
+        return max(self.PART // width, 1)
+
+    def _compute(self, rows: Sequence[_Row], width: int, device: torch.device) -> None:
+        """Log-probs of rows of one width, committed in one transaction."""
+        self.misses += len(rows)
+        repeated = [*rows, *[rows[0]] * (self._height(width) - len(rows))]
+        logps = self.source.logps(_part(repeated, width, device)).cpu().numpy()
+        entries = [(r.address, out[r.prompt : len(r.ids)].tobytes()) for r, out in zip(rows, logps, strict=False)]
         with self._open() as database:  # commits, or rolls back when killed half-way
             database.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?)", entries)
 
@@ -115,9 +136,9 @@ class Stored(Reference):
         found = dict(self._open().execute(query, addresses))
         return [np.frombuffer(found[a], dtype=np.float32) if a in found else None for a in addresses]
 
-    def _addresses(self, batch: Batch) -> list[bytes]:
+    def _addresses(self, batch: Batch, device: torch.device | None = None) -> list[bytes]:
         self._salt = self._salt or weights_id(self.source.name, self.source.dtype).encode()
-        salt = self._salt + _autocast(batch.ids.device).encode()
+        salt = self._salt + _autocast(device or batch.ids.device).encode()
         keys = batch.keys()
         return [hashlib.sha256(salt + key).digest() for key in keys]
 
@@ -126,6 +147,7 @@ class Stored(Reference):
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=60)  # another run may be writing
             self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost entries, never the file
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID"
             )
@@ -151,10 +173,20 @@ def _autocast(device: torch.device) -> str:
     return str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else ""
 
 
-def _rows(batch: Batch, rows: Sequence[int]) -> Batch:
-    """The batch with some of its rows, cut to their longest."""
-    index = torch.tensor(rows)
-    width = int(batch.length[index.to(batch.length.device)].max())
-    ids, length, prompt_length, step, labels, group, rows_of = (f[index.to(f.device)] for f in batch[:7])
-    picked = (ids[:, :width], length, prompt_length, step[:, :width], labels, group, rows_of)
-    return Batch(*picked, global_labels=batch.global_labels, global_group=batch.global_group)
+class _Row(NamedTuple):
+    """A response to compute."""
+
+    address: bytes
+    ids: Tensor  # [n] prompt and response
+    prompt: int  # tokens of the prompt
+
+
+def _part(rows: Sequence[_Row], width: int, device: torch.device) -> Batch:
+    """The rows as a batch of exactly ``width`` columns; only ids and the place of the response are told."""
+    ids, step = torch.zeros((len(rows), width), dtype=torch.long), torch.full((len(rows), width), -1)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = row.ids
+        step[i, row.prompt : len(row.ids)] = 0
+    length, prompt = (torch.tensor([n(row) for row in rows]) for n in (lambda r: len(r.ids), lambda r: r.prompt))
+    none = torch.zeros(len(rows), dtype=torch.long)
+    return Batch(ids.to(device), length, prompt, step.to(device), none.float(), none, none, none.float(), none)

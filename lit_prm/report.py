@@ -17,6 +17,8 @@ from lit_prm.formats import Reading
 from lit_prm.records import Group
 
 REASONS = 5  # refused rows named one by one
+_BETWEEN = re.compile(r"[\s$.,;:!?'\"]+")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class DataReport:
     duplicate_responses: int
     duplicate_problems: int
     truncated: int
+    unlabelled: int
+    steps: dict[str, int]
     prompt_tokens: dict[str, int]
     response_tokens: dict[str, int]
     shared: dict[str, int]
@@ -50,8 +54,14 @@ class DataReport:
         response_tokens: Sequence[int],
         truncated: int,
         shared: Mapping[str, Sequence[str]] | None = None,
+        unlabelled: int = 0,
+        steps: Mapping[str, int] | None = None,
     ) -> DataReport:
-        """Count the chosen ``groups`` of a ``reading``; the token counts are of their responses, one each."""
+        """Count the chosen ``groups`` of a ``reading``; the token counts are of their responses, one each.
+
+        ``unlabelled`` responses were left out before the choice; ``steps`` says of how many of the chosen the
+        file or which rule gave the steps.
+        """
         labels = [r.correct for g in groups for r in g.rollouts if r.correct is not None]
         return cls(
             source=reading.source,
@@ -67,6 +77,8 @@ class DataReport:
             duplicate_responses=sum(_repeats(r.response for r in g.rollouts) for g in groups),
             duplicate_problems=_repeats(normalised(g) for g in groups),
             truncated=truncated,
+            unlabelled=unlabelled,
+            steps=dict(steps or {}),
             prompt_tokens=length_quantiles(prompt_tokens),
             response_tokens=length_quantiles(response_tokens),
             shared={name: len(ids) for name, ids in (shared or {}).items()},
@@ -90,11 +102,14 @@ class DataReport:
             *(("", reason) for reason in self.reasons),
             ("problems", f"{self.problems}: {self.all_right} all right, {self.all_wrong} all wrong, {mixed} mixed"),
             ("responses", f"{self.responses}, {self.right:.1%} right, {self.truncated} truncated"),
+            *([("unlabelled", f"{self.unlabelled} responses, left out")] if self.unlabelled else ()),
+            *([("steps", _sources(self.steps))] if self.steps else ()),
             ("duplicates", f"{self.duplicate_responses} responses, {self.duplicate_problems} problems"),
             ("prompt tokens", _quantiles(self.prompt_tokens)),
             ("response tokens", _quantiles(self.response_tokens)),
         ]
-        return lines + [("shared problems", f"{n} with {name}") for name, n in self.shared.items()]
+        both = ", ".join(f"{n} with {name}" for name, n in self.shared.items())
+        return [*lines, ("shared problems", both)] if both else lines
 
 
 def _repeats(texts: Any) -> int:
@@ -106,9 +121,24 @@ def _quantiles(lengths: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in lengths.items()) or "none"
 
 
+def _sources(steps: Mapping[str, int]) -> str:
+    """Who gave the steps, and how many where there is more than one."""
+    return ", ".join(name if len(steps) == 1 else f"{name} ({n})" for name, n in steps.items())
+
+
 def normalised(group: Group) -> str:
-    """The letters and digits of the problem: equal for texts that differ in spacing, case and punctuation."""
-    return re.sub(r"\W+", "", group.problem.text.lower())
+    """The problem without white space, dollars, sentence punctuation and case; signs and operators stay.
+
+    Between two digits a point or one space stays in their place: 2.5 and 2 5 are not 25; 1,000 is 1000.
+    """
+    return _BETWEEN.sub(_kept, _THOUSANDS.sub("", group.problem.text.lower()))
+
+
+def _kept(run: re.Match[str]) -> str:
+    text, (start, end) = run.string, run.span()
+    if not (text[max(start - 1, 0) : start].isdigit() and text[end : end + 1].isdigit()):
+        return ""
+    return "." if run.group() == "." else " "
 
 
 def shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]]) -> dict[str, list[str]]:

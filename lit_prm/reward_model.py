@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.encoding import Batch
-from lit_prm.models import Dtype, check_readable, load_model, token_logps
+from lit_prm.models import Dtype, load_model, token_logps
 from lit_prm.reference import Reference
 from lit_prm.rewards import log_ratios, prefix_values
 
@@ -51,8 +52,10 @@ class ImplicitReward(RewardModel):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if beta <= 0:
-            raise ValueError(f"beta {beta} is not positive; it scales log-ratios to rewards (the paper's is 0.05)")
+        if not 0 < beta < math.inf:  # nan is neither
+            raise ValueError(
+                f"beta {beta} is not positive and finite; it scales log-ratios to rewards (the paper's is 0.05)"
+            )
         self.policy_name = policy
         self.reference = reference
         self.beta = beta
@@ -61,7 +64,6 @@ class ImplicitReward(RewardModel):
 
     def configure_model(self) -> None:
         policy = load_model(self.policy_name, self.dtype)
-        check_readable(policy)
         if self.gradient_checkpointing:
             policy.gradient_checkpointing_enable({"use_reentrant": False})
         self.policy = policy.train()  # from_pretrained leaves eval mode, where checkpointing is silently off

@@ -80,10 +80,12 @@ def _gains(name: str, metrics: Metrics) -> Table:
     for n in _telling(_counts(name, metrics)):
         _add_gain(table, f"best of {n} minus random", metrics, f"gain/{name}/bon-random@{n}")
         _add_gain(table, f"vote of {n} minus majority", metrics, f"gain/{name}/vote-majority@{n}")
-    _add_gain(table, "first wrong step found minus chance", metrics, f"gain/{name}/first_error-chance")
-    for label, key in (("first wrong step found, %", "found"), ("... by chance, %", "chance")):
-        if f"steps/{name}/first_error_{key}" in metrics:
-            table.add_row(label, _percent(metrics, f"steps/{name}/first_error_{key}"))
+        _add_gain(table, f"best of {n} minus ref. worst step", metrics, f"gain/{name}/bon-reference@{n}")
+        _add_gain(table, f"vote of {n} minus vote by ref.", metrics, f"gain/{name}/vote-reference@{n}")
+    if f"steps/{name}/first_error_found" in metrics:
+        table.add_row("first wrong step found, %", _percent(metrics, f"steps/{name}/first_error_found"))
+    for rule, label in (("chance", "chance"), ("position", "commonest place"), ("reference", "ref. worst step")):
+        _add_gain(table, f"... minus {label}", metrics, f"gain/{name}/first_error-{rule}")
     for label, key in (("outcome AUC", "auc"), ("outcome AUC within problems", "auc_within_problems")):
         if f"outcome/{name}/{key}" in metrics:
             table.add_row(label, f"{metrics[f'outcome/{name}/{key}']:.3f}")

@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerFast
 from callbacks.best_of_n import BestOfN, by_row
 from lit_prm.batching import Responses, TokenBudget
 from lit_prm.data import RolloutDataModule
+from lit_prm.diagnosis import Scored
 from lit_prm.encoding import collate
-from lit_prm.judging import Judgement, Scored, judge
+from lit_prm.judging import Judgement, judge
 from lit_prm.losses.ce import CE
 from lit_prm.module import LitPRM, Scores
 from lit_prm.recording import read_rows
@@ -59,6 +60,12 @@ def test_a_response_that_was_not_scored_is_an_error_with_the_remedy(tokenizer: P
         by_row(candidates, some)
     with pytest.raises(RuntimeError, match="were not scored"):
         by_row(candidates, [])
+
+
+@pytest.mark.parametrize("aggregates", [[], ["min", "minimum"]])
+def test_unknown_aggregates_are_refused_when_it_is_made(aggregates: list[str]) -> None:
+    with pytest.raises(ValueError, match="known are min, sum, mean"):
+        BestOfN("x", aggregates)
 
 
 # --- through the trainer --------------------------------------------------------------------------

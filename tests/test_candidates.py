@@ -13,7 +13,7 @@ from lit_prm.encoding import Encoder
 from lit_prm.judging import judge
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.selection import Sigmoid
-from lit_prm.steps import BlankLine
+from lit_prm.steps import BlankLine, EachToken
 from tests.candidate_sets import candidate_set, groups, scored
 
 
@@ -74,6 +74,30 @@ def test_answers_are_compared_once_per_set_however_often_it_is_judged(
     for seed in (1, 2):
         judge(candidates, scored(candidates, seed), ["min"], Sigmoid())
     assert len(calls) == len(candidates.groups)
+
+
+def test_tokens_as_steps_are_not_the_responses_own(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert candidate_set(tokenizer).own_steps
+    assert not CandidateSet.of("set", groups(), Encoder(tokenizer, EachToken())).own_steps
+
+
+def test_what_is_only_scored_needs_no_labels_but_responses(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoder = Encoder(tokenizer, BlankLine())
+    asked = Problem(prompt="?", id="x9")
+    bare = Group(problem=asked, rollouts=(Rollout(response="14"), Rollout(response="15", correct=True)))
+    candidates = CandidateSet.of("set", [bare], encoder, judged=False)
+    assert len(candidates.encoded) == 2
+    assert not candidates.labelled
+    assert candidate_set(tokenizer).labelled
+    with pytest.raises(ValueError, match="1 problems have no responses, the first is 'x9'; give some or drop"):
+        CandidateSet.of("set", [bare, Group(problem=asked, rollouts=())], encoder, judged=False)
+
+
+def test_the_summary_counts_problems_candidates_and_cut_responses(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert candidate_set(tokenizer).summary() == "set: 4 problems, 2-5 candidates each"
+    made = [said("1", "2", "2 " * 99, "2 " * 99)]
+    cut = CandidateSet.of("cut", made, Encoder(tokenizer, BlankLine(), max_length=60))
+    assert cut.summary() == "cut: 1 problems, 4 candidates each, 2 of 4 responses truncated"
 
 
 def told(name: str, method: Callable[[Progress], None], events: list[str]) -> Callable[[Progress], None]:

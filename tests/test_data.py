@@ -186,11 +186,12 @@ def test_candidates_are_limited_by_problem_and_problems_without_responses_left_o
 
 
 def test_unlabelled_responses_are_not_trained_on(root: Path, policy_folder: Path) -> None:
-    write(root / "train.jsonl", ("one?", [True, False]), ("two?", [True, None]))
-    data = small(root, policy_folder, batch_size=2)
+    write(root / "train.jsonl", ("one?", [True, False]), ("two?", [None, True]), ("three?", [None]))
+    data = small(root, policy_folder, batch_size=3)
     data.setup("fit")
     assert data.report is not None
-    assert data.report.responses == 2
+    assert (data.report.problems, data.report.responses, data.report.unlabelled) == (2, 3, 2)
+    assert sum(texts(data, data.train_dataloader()).values()) == 3
     write(root / "train.jsonl", ("two?", [None]))
     with pytest.raises(ValueError, match=r"train\.jsonl has no labelled responses to train on"):
         small(root, policy_folder).setup("fit")
@@ -200,7 +201,50 @@ def test_the_report_is_shown_before_training(
     root: Path, policy_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small(root, policy_folder).setup("fit")
-    assert "3: 1 all right, 1 all wrong, 1 mixed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3: 1 all right, 1 all wrong, 1 mixed" in said
+    assert "BlankLine" in said
+
+
+def test_every_candidate_set_is_told_in_a_line(
+    root: Path, policy_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(root / "v.jsonl", ("none?", []), ("four?", [True, False]), ("five?", [True]))
+    data = small(root, policy_folder, test={"v": "v.jsonl", "t": "t.jsonl"})
+    for stage in ("validate", "test"):
+        data.setup(stage)
+    assert capsys.readouterr().out.splitlines() == [
+        "v: 2 problems, 1-2 candidates each, 1 problems without responses left out",
+        "t: 1 problems, 1 candidates each",
+    ]
+
+
+def test_unlabelled_candidates_are_scored_by_predict_and_refused_by_test(root: Path, policy_folder: Path) -> None:
+    write(root / "t.jsonl", ("six?", [None, None]), ("seven?", [True]))
+    data = small(root, policy_folder)
+    data.setup("predict")
+    (loader,) = data.predict_dataloader()
+    assert sum(len(batch.row) for batch in loader) == 3
+    with pytest.raises(ValueError, match=r"'t': 1 problems have no labelled responses, the first is 'six\?'.*predict"):
+        data.setup("test")
+
+
+def test_dots_in_a_hub_name_are_no_file_ending(
+    root: Path, policy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def read(source: str, on_bad: Any) -> Any:
+        asked.append(source)
+        return SimpleNamespace(groups=())
+
+    monkeypatch.setattr("lit_prm.data.read_groups", read)
+    monkeypatch.setenv("HOME", str(root))
+    data = small(root / "elsewhere", policy_folder)
+    for name in ("someone/data-v1.5", "missing.jsonl", "~/v.jsonl", "missing.jsonl.gz"):
+        data._read(name, name)
+    folder = str(root / "elsewhere")
+    assert asked == ["someone/data-v1.5", f"{folder}/missing.jsonl", f"{root}/v.jsonl", f"{folder}/missing.jsonl.gz"]
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -208,7 +252,7 @@ def test_the_report_is_shown_before_training(
 
 @pytest.mark.parametrize("file", ["v.jsonl", "t.jsonl"])
 def test_a_problem_shared_with_evaluation_is_refused_dropped_or_allowed(
-    root: Path, policy_folder: Path, file: str
+    root: Path, policy_folder: Path, file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(root / file, ("One?", [True]), ("seven?", [True]))
     with pytest.raises(ValueError, match="training shares problems with evaluation sets: 1 with"):
@@ -218,6 +262,8 @@ def test_a_problem_shared_with_evaluation_is_refused_dropped_or_allowed(
         data.setup("fit")
         assert data.report is not None
         assert data.report.problems == problems
+        assert data.report.shared == {"v": int(file == "v.jsonl"), "t": int(file == "t.jsonl")}
+    assert f"1 with {file[0]}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("sets", [{"validation": {"a": "v.jsonl"}, "test": {"a": "t.jsonl"}},
@@ -225,6 +271,13 @@ def test_a_problem_shared_with_evaluation_is_refused_dropped_or_allowed(
 def test_a_name_that_stands_for_two_files_is_refused(root: Path, policy_folder: Path, sets: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="is the name of two files; call one of them something else"):
         small(root, policy_folder, **sets)
+
+
+@pytest.mark.parametrize("name", ["a/b", "gsm 8k", "math@4", "", "é"])
+def test_a_name_that_no_metric_or_file_can_have_is_refused(root: Path, policy_folder: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"a name has letters A-Z, digits, _ \. and - only"):
+        small(root, policy_folder, test={name: "t.jsonl"})
+    small(root, policy_folder, test={"math-500_v1.5": "t.jsonl"})
 
 
 def test_one_file_may_be_validated_and_tested_on_by_one_name(root: Path, policy_folder: Path) -> None:

@@ -46,6 +46,13 @@ def test_given_steps_beat_the_rule(tokenizer: PreTrainedTokenizerFast) -> None:
     assert sorted(set(row.step.tolist())) == [0, 1]
 
 
+def test_who_cuts_the_steps_is_known(tokenizer: PreTrainedTokenizerFast) -> None:
+    cut, whole = Rollout(response="ab", steps=("a", "b")), Rollout(response="ab")
+    lines, tokens = Encoder(tokenizer, BlankLine()), Encoder(tokenizer, EachToken())
+    assert (lines.own_steps, lines.steps_from(cut), lines.steps_from(whole)) == (True, "of the file", "BlankLine")
+    assert (tokens.own_steps, tokens.steps_from(cut), tokens.steps_from(whole)) == (False, "EachToken", "EachToken")
+
+
 @pytest.mark.parametrize("template", [None, "chat"], ids=["no-template", "template"])
 @given(
     text=st.text(st.characters(codec="utf-8"), max_size=60), rule=st.sampled_from([BlankLine(), Newline(), EachToken()])

@@ -59,7 +59,7 @@ def rollouts(draw: st.DrawFn) -> Rollout:
         steps=steps,
         correct=draw(st.sampled_from([True, False, None])),
         answer=draw(st.none() | st.text(max_size=5)),
-        first_error=draw(st.none() | st.integers(-1, 0 if steps is None else len(steps) - 1)),
+        first_error=None if steps is None else draw(st.none() | st.integers(-1, len(steps) - 1)),
         generator=draw(st.none() | WORDS),
     )
 
@@ -165,7 +165,7 @@ def test_paper_rollouts(tmp_path: Path) -> None:
                     response="a\n\nb", correct=True, answer="2", steps=("a\n\n", "b"), first_error=1, generator="g1"
                 ),
                 Rollout(response="cd", correct=False, generator="g2"),  # its steps do not tile, so its index is void
-                Rollout(response="f", correct=False, answer="4", first_error=5),
+                Rollout(response="f", correct=False, answer="4"),  # an index into steps that nobody gave
             ),
         ),
     )
@@ -338,12 +338,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, str]]:
 
 
 def test_a_name_that_is_no_file_is_a_hub_data_set(hub: list[tuple[str, str | None, str]]) -> None:
-    for name in ("openai/gsm8k", "openai/gsm8k:test", "openai/gsm8k:main:test[:10%]"):
+    for name in ("openai/gsm8k", "some.one/data-v1.5", "openai/gsm8k:test", "openai/gsm8k:main:test[:10%]"):
         reading = read_groups(name)
         assert len(reading.groups) == 3
         assert reading.digest == hashlib.sha256(f"{name} f1".encode()).hexdigest()
     assert hub == [
         ("openai/gsm8k", None, "train"),
+        ("some.one/data-v1.5", None, "train"),
         ("openai/gsm8k", None, "test"),
         ("openai/gsm8k", "main", "test[:10%]"),
     ]
@@ -400,6 +401,11 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         r"first_errors\[0\] is 1, not the index of one of 1 steps",
     ),
     (ROLLOUT, {"first_errors": [-2, 0]}, r"first_errors\[0\] is -2, not the index"),
+    (ROLLOUT, {"completions": ["a", "well \ud83d"]}, r"completions\[1\] has half a character '\\ud83d' at 5, behind"),
+    (ROLLOUT, {"prompt": "\ude00"}, "prompt has half a character .*; write the text again"),
+    (ROLLOUT, {"unique_id": "\ude00"}, "id has half a character"),
+    (ROLLOUT, {"subject": "\ude00"}, "subject has half a character"),
+    (TALK, {"conversation": [USER, said("\ud83d")]}, r"conversation\[1\].content has half a character"),
     (ROLLOUT, {"level": "hard"}, "level is 'hard', not a number"),
     (ROLLOUT, {"reference": "so \\boxed{3"}, r"reference is .*, not a solution with its answer in \\boxed"),
     (ROLLOUT, {"reference": ["3"]}, r"reference is \['3'\], not a string"),

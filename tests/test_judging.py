@@ -9,7 +9,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm.candidates import CandidateSet
-from lit_prm.judging import Judgement, Scored, auc, judge, located
+from lit_prm.diagnosis import Scored, auc, located
+from lit_prm.judging import Judgement, judge
 from lit_prm.records import Group
 from lit_prm.selection import Sigmoid
 from tests.candidate_sets import candidate_set, groups, rollout, scored
@@ -237,8 +238,8 @@ def with_steps(
 
 
 def found(candidates: CandidateSet, given: Scored) -> tuple[float, float]:
-    hits, chance = located(candidates, given)
-    return float(hits[0]), float(chance[0])
+    every = located(candidates, given)
+    return float(every.found[0]), float(every.chance[0])
 
 
 def test_a_located_error_is_the_step_of_lowest_reward(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -270,6 +271,24 @@ def test_what_follows_an_error_is_judged_by_nobody(tokenizer: PreTrainedTokenize
         return judge(c, s, ["min"], Sigmoid()).metrics["steps/set/auc"]
 
     assert value(-50.0) == value(50.0) == pytest.approx(2 / 3)  # wrong -1 below 1 and 2, above -2
+
+
+def test_the_rules_without_training_locate_by_their_own_scores(tokenizer: PreTrainedTokenizerFast) -> None:
+    c, s = with_steps(tokenizer, (1, [0.0, -1.0]), (1, [-1.0, 0.0, 0.0]), (0, [0.0, -1.0]))
+    by = located(c, s._replace(reference_steps=-s.steps))
+    assert by.found[0] == pytest.approx((1 + 0 + 0) / 3)
+    assert by.reference[0] == pytest.approx((0 + 1 / 2 + 1) / 3)  # its lowest: 0 of (0, 1); tied 1, 2; 0
+    assert by.position[0] == pytest.approx(2 / 3)  # step 1 is the commonest first error
+    metrics = judge(c, s, ["min"], Sigmoid()).metrics
+    for rule in ("reference", "position", "chance"):
+        theirs = metrics[f"steps/set/first_error_by_{rule}"]
+        assert metrics[f"gain/set/first_error-{rule}"] == pytest.approx(metrics["steps/set/first_error_found"] - theirs)
+
+
+def test_steps_of_another_rule_are_not_held_against_known_errors(tokenizer: PreTrainedTokenizerFast) -> None:
+    c, s = with_steps(tokenizer, (1, [0.5, -2.0]))
+    found = judge(replace(c, own_steps=False), s, ["min"], Sigmoid()).metrics
+    assert not [key for key in found if "first_error" in key or key.startswith("steps/")]
 
 
 def test_without_known_steps_nothing_is_said_of_steps(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_prm.batching import Cut, Responses
 from lit_prm.encoding import Batch, Encoded, Encoder, collate
@@ -229,3 +230,42 @@ def test_weights_are_loaded_once_and_only_when_configured(policy_folder: Path) -
     model.configure_model()
     assert model.policy is policy
     assert isinstance(model.reference, Frozen)
+
+
+# --- what cannot go on ----------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_is_told_before_the_update(
+    rows: list[Encoded], policy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CE, "__call__", lambda self, rewards, labels, group: rewards * math.nan)
+    with pytest.raises(ValueError, match=r"loss is nan at update 1, with learning rate 1 and beta 0\.3; .*intact"):
+        one_update(cuts(rows, (0, 1, 2, 3)), policy_folder, Frozen(str(policy_folder)), CE())
+
+
+def test_a_checkpoint_of_another_model_is_refused(policy_folder: Path) -> None:
+    model = LitPRM(ImplicitReward(str(policy_folder), Frozen(str(policy_folder))), CE())
+    model.configure_model()
+    with pytest.raises(ValueError, match="not those of this model"):
+        model.load_state_dict({"other.weight": torch.zeros(1)}, strict=model.strict_loading)
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf])
+def test_a_beta_that_scales_nothing_is_refused(beta: float) -> None:
+    with pytest.raises(ValueError, match="is not positive and finite"):
+        ImplicitReward("x", Frozen("x"), beta=beta)
+
+
+def test_a_reference_whose_log_probs_would_be_misread_is_refused(
+    rows: list[Encoded], policy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = LlamaForCausalLM.forward
+
+    def capped(self: LlamaForCausalLM, *args: Any, **options: Any) -> Any:
+        out = plain(self, *args, **options)
+        out.logits = 2 * torch.tanh(out.logits / 2)
+        return out
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", capped)
+    with pytest.raises(ValueError, match="changes its logits after the output head"):
+        Frozen(str(policy_folder)).logps(collate(rows))

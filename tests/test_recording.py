@@ -7,7 +7,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm.candidates import CandidateSet
-from lit_prm.judging import Judgement, Scored, judge, located
+from lit_prm.diagnosis import Scored, located
+from lit_prm.judging import Judgement, judge
 from lit_prm.recording import draw_curves, read_rows, write_judgement, write_rows
 from lit_prm.selection import Sigmoid
 from tests.candidate_sets import candidate_set, scored
@@ -80,8 +81,8 @@ def test_curves_of_every_problem_average_to_the_metrics(folder: Path, made: Made
         for c, n in enumerate(rows[0]["counts"]):
             mean = np.mean([row["curves"][name][c] for row in rows])
             assert mean == pytest.approx(judgement.metrics[f"{column}/acc@{n}"], abs=1e-7)
-    hits = located(candidates, given)[0]
-    assert [r["first_error_found"] for r in rows] == [None if np.isnan(h) else pytest.approx(h) for h in hits]
+    for rule, hits in located(candidates, given)._asdict().items():
+        assert [r["first_error"][rule] for r in rows] == [None if np.isnan(h) else pytest.approx(h) for h in hits]
 
 
 def test_the_figure_replaces_an_earlier_one_and_is_a_picture(tmp_path: Path, made: Made) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -59,6 +60,8 @@ def test_every_count_is_what_a_person_would_count() -> None:
         "duplicate_responses": 3,
         "duplicate_problems": 1,
         "truncated": 1,
+        "unlabelled": 0,
+        "steps": {},
         "prompt_tokens": {"min": 3, "5%": 3, "50%": 4, "95%": 5, "99%": 5, "max": 5},
         "shared": {"math500": 1, "gsm8k": 0},
     }
@@ -89,15 +92,38 @@ def test_the_table_says_it_in_few_lines_and_takes_brackets_as_text() -> None:
     assert said.count("\n") < 20
 
 
-@pytest.mark.parametrize("same", ["WHAT is\n2+2", "What is $2 + 2$?", "what is 22"])
+@pytest.mark.parametrize("same", ["WHAT is\n2+2", "What is $2 + 2$?", "'what is: 2+2'"])
 def test_spacing_case_and_punctuation_do_not_hide_a_shared_problem(same: str) -> None:
     assert shared(GROUPS, {"eval": [group(same)]}) == {"eval": ["What is 2+2?", "again"]}
 
 
 def test_other_numbers_and_other_words_are_other_problems() -> None:
-    others = [group("Let x be 5."), group("Let x be 55."), group("Let y be 5."), group("Soit x égal à 5.")]
+    told = "Let x be 5.|Let x be 55.|Let y be 5.|Soit x égal à 5.|Let x be -5.|Let x be 5 5.|Let x be 5.5."
+    others = [group(text) for text in told.split("|")]
     for i, one in enumerate(others):
         assert shared([one], {"eval": others[:i] + others[i + 1 :]}) == {"eval": []}
+
+
+@pytest.mark.parametrize("other", [*(f"5 {sign} 3" for sign in "-*/^_=<>"), "53", "5 3", "5.3"])
+def test_operators_and_numbers_are_told_apart(other: str) -> None:
+    assert shared([group("Find 5 + 3.")], {"eval": [group(f"Find {other}.")]}) == {"eval": []}
+
+
+def test_typeset_thousands_and_lists_are_the_same_numbers() -> None:
+    assert shared([group("Add 1,000 and 2, 3.")], {"eval": [group("add $1000$ and 2,3")]})["eval"]
+
+
+def test_the_report_says_who_cut_the_steps_and_what_was_left_out() -> None:
+    def said(**more: Any) -> str:
+        out = io.StringIO()
+        given = {"prompt_tokens": [3], "response_tokens": [4], "truncated": 0, **more}
+        DataReport.of(GROUPS, reading=READING, **given).show(Console(file=out, width=120))
+        return " ".join(out.getvalue().split())
+
+    assert "steps │ of the file │" in said(steps={"of the file": 8})
+    assert "steps │ of the file (5), BlankLine (3) │" in said(steps={"of the file": 5, "BlankLine": 3})
+    assert "unlabelled │ 2 responses, left out │" in said(unlabelled=2)
+    assert "unlabelled" not in said()
 
 
 def test_a_chat_prompt_is_compared_by_what_the_user_asks() -> None:

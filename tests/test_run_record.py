@@ -98,7 +98,9 @@ def start(
 ) -> tuple[Trainer, Weight]:
     """What a process does that starts, or goes on with, the run of folder ``run``."""
     seed_everything(3, verbose=False)
-    config: Any = SimpleNamespace(name="ce-1resp", scale="tiny", seed_everything=3, run_dir=run)
+    last = Path(run, "checkpoints", "last.ckpt")
+    ckpt = str(last) if last.exists() else None
+    config: Any = SimpleNamespace(name="ce-1resp", scale="tiny", seed_everything=3, run_dir=run, ckpt_path=ckpt)
     parser: Any = SimpleNamespace(dump=lambda config, **_: yaml.safe_dump({**vars(config), "model": {"beta": 0.05}}))
     runner = Trainer(
         max_epochs=1, accelerator="cpu", enable_progress_bar=False, log_every_n_steps=1, num_sanity_val_steps=0,
@@ -106,11 +108,11 @@ def start(
         logger=MLflow(run, "ce-1resp") if logger else False,
         callbacks=[RunRecord(parser, config), LastCheckpoint(f"{run}/checkpoints", every_n_updates=3)], **trainer,
     )  # fmt: skip
-    model, last = Weight(ends_by), Path(run, "checkpoints", "last.ckpt")
+    model = Weight(ends_by)
     if command == "fit":
-        runner.fit(model, datamodule=Ones(), ckpt_path=last if last.exists() else None, weights_only=False)
+        runner.fit(model, datamodule=Ones(), ckpt_path=ckpt, weights_only=False)
     else:
-        runner.test(model, datamodule=Ones(), verbose=False)
+        runner.test(model, datamodule=Ones(), ckpt_path=ckpt, weights_only=False, verbose=False)
     return runner, model
 
 
@@ -169,7 +171,7 @@ def test_mlflow_holds_params_tags_data_and_files() -> None:
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["train"]
     kept = {a.path for a in client.list_artifacts(run.info.run_id)}
     assert kept == {"config.yaml", "data.json", "summary.json", "figures"}
-    assert json.loads(Path("run/data.json").read_text()) == {"rows": 4, "refused": 0}
+    assert json.loads(Path("run/data.json").read_text()) == {"rows": 4, "refused": 0, "digests": {"train": "a" * 64}}
     assert run.data.metrics.keys() >= {"train/loss", "bon/validation/acc_at_16", "bon/test/acc_at_16"}
 
 
@@ -226,6 +228,33 @@ def test_a_later_test_adds_to_the_summary() -> None:
     assert summary()["metrics"].keys() == fitted.keys() | {"bon/test/acc@16"}
     assert summary()["metrics"].items() >= fitted.items()
     assert Path("run/config.yaml").stat().st_mtime_ns == config
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_test_of_untrained_weights_is_no_finished_run(trained: bool) -> None:
+    if trained:
+        start(logger=False)
+        Path("run/checkpoints/last.ckpt").unlink()
+    before = Path("run/summary.json").read_text() if trained else None
+    start(command="test", logger=False)
+    assert Path("run/summary.json").read_text() == before if trained else summary()["status"] == "UNTRAINED"
+
+
+def test_a_fit_goes_on_with_the_same_data_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ZeroDivisionError):
+        start(ends_by=ZeroDivisionError, logger=False)
+    before = Path("run/summary.json").read_text()
+    monkeypatch.setattr(Ones, "digests", lambda self: {"train": "b" * 64, "new": "c" * 64})
+    with pytest.raises(ValueError, match=r"data of 'train' changed since run was begun; .*--run_dir run-other"):
+        start(logger=False)
+    assert Path("run/summary.json").read_text() == before
+
+
+def test_a_fresh_start_replaces_the_config() -> None:
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text("old: 1\n")
+    start(logger=False)
+    assert "old" not in Path("run/config.yaml").read_text()
 
 
 def test_a_run_that_could_not_begin_leaves_the_earlier_record(monkeypatch: pytest.MonkeyPatch) -> None:

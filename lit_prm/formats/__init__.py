@@ -108,7 +108,8 @@ def _distinct(group: Group) -> Group:
 def write_groups(path: Path, groups: Iterable[Group]) -> None:
     """Groups as JSONL in the paper's columns; equal groups give equal bytes, and no reader sees half a file.
 
-    Law: reading it gives the groups back, when ids are unique and gold answers are final answers.
+    Law: reading it gives the groups back, when ids are unique, gold answers are final answers and first errors
+    stand beside steps.
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ValueError(f"{path}: groups are written as .jsonl or .jsonl.gz; change the name")

@@ -11,6 +11,8 @@ from lit_prm.records import Message, Problem
 
 Row = Mapping[str, Any]
 
+_HALF = re.compile("[\ud800-\udfff]")  # half of a character: of a cut "\ud83d\ude00" in JSON
+
 
 class BadRow(ValueError):
     """Why a row is no group, and the remedy; whoever knows the file adds the place."""
@@ -34,6 +36,17 @@ def text(value: object, name: str) -> str:
         raise wrong(name, value, "a string", "write it as text")
     if not value.strip():
         raise BadRow(f"{name} is empty; leave it out")
+    return _whole(value, name)
+
+
+def _whole(value: str, name: str) -> str:
+    """The text, when it can be encoded: no tokenizer and no file takes half a character."""
+    if not value.isascii() and (half := _HALF.search(value)):
+        at = half.start()
+        raise BadRow(
+            f"{name} has half a character {half.group()!r} at {at}, behind {value[max(at - 20, 0) : at]!r}, which is "
+            "no Unicode; write the text again from its source or remove the row"
+        )
     return value
 
 
@@ -51,7 +64,7 @@ def maybe_text(value: object, name: str) -> str | None:
     """A string or nothing."""
     if value is not None and not isinstance(value, str):
         raise wrong(name, value, "a string", "write it as text or null")
-    return value
+    return None if value is None else _whole(value, name)
 
 
 def items(value: object, name: str) -> Sequence[Any]:
@@ -164,7 +177,7 @@ def level(value: object) -> int | None:
 def identity(row: Row) -> str:
     """The row's own name for its problem; empty when it gives none."""
     value = row.get("unique_id", row.get("id"))
-    return "" if value is None else str(value)
+    return "" if value is None else _whole(str(value), "id")
 
 
 def problem(row: Row, said: str | tuple[Message, ...], answer: str | None, subject: str = "subject") -> Problem:

@@ -77,13 +77,13 @@ class PaperRollouts(Layout):
         response = sampled(said, right, f"completions[{i}]")
         steps = None if pieces is None else tuple(str(s) for s in items(pieces, f"steps[{i}]"))
         tiles = steps is not None and all(steps) and "".join(steps) == response
-        known = tiles or steps is None  # an index into steps that are not kept would mean something else
+        wrong_step = step_index(error, len(steps) if tiles and steps else None, f"first_errors[{i}]")
         return Rollout(
             response=response,
             correct=right,
             answer=maybe_text(answer, f"answers[{i}]"),
             steps=steps if tiles else None,
-            first_error=step_index(error, len(steps) if steps else None, f"first_errors[{i}]") if known else None,
+            first_error=wrong_step if tiles else None,  # into other steps than these it would mean something else
             generator=maybe_text(by, f"generators[{i}]"),
         )
 

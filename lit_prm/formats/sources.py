@@ -21,6 +21,11 @@ HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))??(
 FILES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
 
 
+def names_file(source: str) -> bool:
+    """Whether a name can only be a file's, there or not: a data set of the hub may have dots in its name."""
+    return source.endswith((*FILES, ".gz"))
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Rows in order and a digest of their content."""
@@ -35,7 +40,7 @@ def open_source(source: str) -> Source:
     if path.is_file():
         return _file(path)
     hub = HUB_NAME.fullmatch(source)
-    if hub is None or source.endswith((*FILES, ".gz")) or path.exists():
+    if hub is None or names_file(source) or path.exists():
         raise ValueError(
             f"{source}: {'is a folder' if path.exists() else 'no such file'}, and no hub name owner/name[:split]; "
             "correct the path, or set data.root to the folder that holds it"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,10 +41,3 @@ class Stages:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(folder.name)
         os.replace(fresh, link)
-
-    def drop_others(self) -> None:
-        """Remove the folders of earlier settings and half-done work."""
-        linked = {os.readlink(p) for p in self.root.iterdir() if p.is_symlink()}
-        for folder in self.root.iterdir():
-            if folder.is_dir() and not folder.is_symlink() and folder.name not in linked:
-                shutil.rmtree(folder)

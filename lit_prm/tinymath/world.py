@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich import print
 
 from lit_prm.encoding import Encoder
@@ -67,7 +69,7 @@ class TinyMath:
     def build(self, root: Path) -> None:
         """Make what is not there; a second process waits for the first."""
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".lock"):
+        with _one_builder(root / ".lock"):
             stages = Stages(root, _sources())
             stages.make("problems", {"seed": self.seed, "sizes": self.sizes}, self._problems)
             stages.make("models", self.training, lambda folder: self._models(root, folder))
@@ -125,6 +127,20 @@ def _judged(problem: TinyProblem, asked: Problem, responses: list[str]) -> Group
     return Group(problem=asked, rollouts=tuple(rollouts))
 
 
+@contextmanager
+def _one_builder(lock: Path) -> Iterator[None]:
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        print(f"tinymath: another process is building {lock.parent}; waiting for it")
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
 def _fresh(rng: random.Random, seen: set[str]) -> TinyProblem:
     while (problem := make_problem(rng)).text in seen:
         pass
@@ -132,9 +148,18 @@ def _fresh(rng: random.Random, seen: set[str]) -> TinyProblem:
     return problem
 
 
+# Modules whose code decides what is in the files, besides this package.
+_DECISIVE = (
+    "answers", "encoding", "equivalence", "formats", "labeling", "models", "records", "sampling", "schedule", "steps",
+)  # fmt: skip
+
+
 def _sources() -> dict[str, str]:
-    """What determines the files besides settings: our sources of them and the versions of torch and transformers."""
+    """What determines the files besides settings: our code that makes them, and the versions it runs on."""
     package = Path(__file__).parent
-    files = [*sorted(package.glob("*.py")), package.parent / "sampling.py", package.parent / "answers.py"]
-    sources = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    above = [
+        path for name in _DECISIVE for path in (package.parent.glob(f"{name}.py"), package.parent.glob(f"{name}/*.py"))
+    ]
+    files = sorted({*package.glob("*.py"), *(file for found in above for file in found)})
+    sources = {str(f.relative_to(package.parent)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     return sources | {name: version(name) for name in ("torch", "transformers", "tokenizers")}

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import torch
+from filelock import FileLock
 
 from lit_prm.cli import main
 from lit_prm.module import LitPRM
@@ -64,6 +66,10 @@ def test_unknown_names_list_the_known(args: list[str], expected: list[str], refu
         (["--data.respons", "1"], ["--data.respons"]),
         (["--model.reward_model.init_args.beta", "abc"], ["beta", "float", "abc"]),
         (["--model.reward_model.init_args.beta", "-1"], ["beta -1.0 is not positive"]),
+        (["--model.reward_model.init_args.beta", ".nan"], ["beta nan is not positive"]),
+        (["--data.batch_size", "0"], ["data.batch_size 0 is not at least 1"]),
+        (["--trainer.max_epochs", "-1"], ["trainer.max_epochs -1 has no end", "at least 1"]),
+        (["--trainer.default_root_dir", "runs/b"], ["trainer.default_root_dir is runs/b, outside run_dir runs/tiny"]),
         (["--model.loss", "Nope"], ["model.loss", "Nope", "known: CE, DPO"]),
         (["--data.steps", "Nope"], ["data.steps", "Nope", "Newline", "BlankLine"]),
         (["--base_model", "${nope.x}/y"], ["'nope.x' not found", "model.reward_model.init_args.policy"]),
@@ -106,6 +112,45 @@ def test_a_response_whose_tokens_do_not_follow_its_prompts_is_named(
     options = desk.options("--data.train", str(desk.folder / "rows.jsonl"), "--data.tokenizer", str(folder))
     message = refused("exp", "ce-8resp", *options, "--data.responses=2", "--data.batch_size=2")
     assert "do not follow its prompt's" in message
+
+
+def test_a_resolved_config_in_another_folder_is_refused(
+    refused: Refused, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its callbacks' folders are those of the first run."""
+    with pytest.raises(SystemExit):
+        main(["exp", "ce-8resp", *desk.options("--print_config")])
+    (desk.folder / "printed.yaml").write_text(capsys.readouterr().out)
+    message = refused("fit", "--config=printed.yaml", "--run_dir=runs/b", "--trainer.default_root_dir=runs/b")
+    assert "folder of callbacks.BestOfN is runs/tiny/ce-8resp/seed-0, outside run_dir runs/b" in message
+    assert not (desk.folder / "runs").exists()
+
+
+def test_a_run_another_process_works_on_is_refused(refused: Refused, desk: Desk) -> None:
+    run = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0"
+    run.mkdir(parents=True)
+    with FileLock(run / ".lock"):
+        message = refused("exp", "ce-8resp", *desk.options())
+    assert "another process works on this run (runs/tiny/ce-8resp/seed-0)" in message
+
+
+def test_a_damaged_checkpoint_is_named(refused: Refused, desk: Desk) -> None:
+    last = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    torch.save({"state_dict": {"weight": torch.zeros(1000)}}, last)
+    last.write_bytes(last.read_bytes()[:-200])
+    message = refused("exp", "ce-8resp", *desk.options())
+    assert "seed-0/checkpoints/last.ckpt is damaged" in message
+    assert "remove it" in message
+
+
+def test_a_place_without_experiments_is_told(
+    refused: Refused, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    for command in (["exp", "ce-8resp"], ["list"]):
+        assert f"no experiments/ folder in {elsewhere}" in refused(*command)
 
 
 def test_a_traceback_is_there_for_who_asks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from lightning import LightningModule, Trainer
+from torch import Tensor
 
 from callbacks import BestOfN
 from lit_prm.encoding import Batch
@@ -83,6 +84,43 @@ def test_a_run_stopped_while_it_validates_loses_no_metric(at: int, desk: Desk, n
     run = desk.exp("ce-8resp", *rhythm(desk))
     assert same_weights(run, never_stopped)
     assert metrics(run) == metrics(never_stopped)
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_command_says_so_and_goes_on(
+    sent: signal.Signals, status: int, desk: Desk, never_stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler, step = signal.getsignal(signal.SIGINT), LitPRM.training_step
+
+    def and_signal(self: LitPRM, batch: Batch, batch_idx: int) -> Tensor:
+        if self.trainer.global_step == 7:
+            signal.raise_signal(sent)
+        return step(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LitPRM, "training_step", and_signal)
+        with pytest.raises(SystemExit) as ended:
+            desk.exp("ce-8resp", *rhythm(desk))
+    signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+    assert ended.value.code == status
+    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert summary(desk.folder / RUN)["status"] == "KILLED"
+    assert same_weights(desk.exp("ce-8resp", *rhythm(desk)), never_stopped)
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_may_be_corrected(desk: Desk) -> None:
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LitPRM, "training_step", stop)
+        with pytest.raises(Stop):
+            desk.exp("ce-8resp", record=True)
+    first = (desk.folder / RUN / "mlflow-run-id").read_text()
+    run = desk.exp("ce-8resp", "--model.reward_model.init_args.beta=0.5", record=True)
+    assert "beta: 0.5" in (run / "config.yaml").read_text()
+    assert (run / "mlflow-run-id").read_text() != first  # MLflow keeps the parameters of a run
+    assert summary(run)["status"] == "FINISHED"
 
 
 class TestFinished:

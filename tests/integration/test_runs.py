@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lit_prm.cli import main
+from lit_prm.lightning_cli import is_finished
 from lit_prm.recording import read_rows
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
 
@@ -24,7 +25,7 @@ def test_every_experiment_file_trains_tests_and_leaves_its_record(name: str, des
     assert {"bon/validation/acc@4", "bon/test/acc@4", "train/loss"} <= found["metrics"].keys()
     left = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
     assert left == {
-        "config.yaml", "data.json", "summary.json", "checkpoints/last.ckpt",
+        ".lock", "config.yaml", "data.json", "summary.json", "checkpoints/last.ckpt",
         *(f"scores/{s}.jsonl.gz" for s in ("validation", "test", "validation-problems", "test-problems")),
         "figures/validation.png", "figures/test.png",
     }  # fmt: skip
@@ -98,6 +99,23 @@ def test_a_fast_dev_run_leaves_nothing(desk: Desk) -> None:
     assert not run.exists()
 
 
+def test_the_untrained_policy_is_judged_where_nothing_was_trained(
+    done: Path, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the run may still be trained there."""
+    main(["test", "--config", str(done / "config.yaml")])
+    run = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0"
+    assert "no checkpoint in runs/tiny/ce-8resp/seed-0: judging the untrained policy" in capsys.readouterr().out
+    assert summary(run)["status"] == "UNTRAINED"
+    assert not is_finished(run, ["test"])
+
+
+def test_no_progress_bar_drops_the_callback_that_draws_it(desk: Desk) -> None:
+    run = desk.exp("ce-1resp", "--trainer.enable_progress_bar=false")
+    assert "Progress" not in (run / "config.yaml").read_text()
+    desk.exp("ce-1resp")  # the same run, with or without a bar
+
+
 class TestWithACheckpoint:
     def command(self, done: Path, *options: str) -> list[str]:
         ckpt = f"--ckpt_path={done / 'checkpoints' / 'last.ckpt'}"
@@ -122,6 +140,46 @@ class TestWithACheckpoint:
         assert read_rows(copy / "scores" / "validation.jsonl.gz") == before
         assert "validation: accuracy of the chosen answer" in capsys.readouterr().out
 
+    def test_the_folder_s_own_checkpoint_is_judged_unless_another_is_named(self, done: Path, copy: Path) -> None:
+        before = read_rows(copy / "scores" / "test.jsonl.gz")
+        shutil.rmtree(copy / "scores")
+        main(["test", "--config", str(done / "config.yaml")])
+        assert read_rows(copy / "scores" / "test.jsonl.gz") == before
+        assert metrics(copy) == metrics(done)
+
+    @pytest.mark.parametrize("command", ["test", "validate", "predict"])
+    def test_results_of_a_trained_run_outlive_its_checkpoint(
+        self, command: str, done: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The untrained policy would be judged in its place."""
+        (copy / "checkpoints" / "last.ckpt").unlink()
+        files = {p: p.stat().st_mtime_ns for p in copy.rglob("*")}
+        with pytest.raises(SystemExit):
+            main([command, "--config", str(done / "config.yaml")])
+        assert "no checkpoint in runs/tiny/ce-8resp/seed-0: judging the untrained policy" in capsys.readouterr().err
+        assert {p: p.stat().st_mtime_ns for p in copy.rglob("*")} == files
+
+    def test_another_configuration_is_refused_in_this_folder(
+        self, copy: Path, done: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            main(["test", *self.command(done, BETA, "1.0")])
+        message = capsys.readouterr().err
+        assert "model.reward_model.init_args.beta: 2.0 -> 1.0" in message
+        assert "--ckpt_path runs/tiny/ce-8resp/seed-0/checkpoints/last.ckpt" in message
+
+    def test_weights_of_another_model_are_refused(
+        self, done: Path, desk: Desk, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        import torch
+
+        torch.save(
+            torch.load(done / "checkpoints" / "last.ckpt", weights_only=False) | {"state_dict": {}}, "other.ckpt"
+        )
+        with pytest.raises(SystemExit):
+            main(["test", "--config", str(done / "config.yaml"), "--ckpt_path=other.ckpt"])
+        assert "the checkpoint's weights are not those of this model" in capsys.readouterr().err
+
     def test_predict_leaves_the_same_rewards_and_says_where(
         self, done: Path, copy: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -136,10 +194,11 @@ class TestWithACheckpoint:
                 k: was["scores"][k] for k in ("min", "sum", "mean")
             }
 
-    def test_the_command_line_beats_the_checkpoint(self, done: Path, copy: Path) -> None:
+    def test_the_command_line_beats_the_checkpoint(self, done: Path, desk: Desk) -> None:
         """Rewards are beta times log-ratios: half the beta gives half the rewards of the same weights."""
         main(["predict", *self.command(done, BETA, "1.0")])
-        rewards = [row["reward"] for row in read_rows(copy / "predictions" / "test.jsonl.gz")]
-        at_two = [row["reward"] for row in read_rows(copy / "scores" / "test.jsonl.gz")]
+        new = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0"
+        rewards = [row["reward"] for row in read_rows(new / "predictions" / "test.jsonl.gz")]
+        at_two = [row["reward"] for row in read_rows(done / "scores" / "test.jsonl.gz")]
         assert max(map(abs, at_two)) > 0.1
         assert rewards == pytest.approx([r / 2 for r in at_two], abs=2e-5)

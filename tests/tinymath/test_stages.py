@@ -77,13 +77,3 @@ def test_the_root_may_be_moved(tmp_path: Path) -> None:
     stages = Stages(tmp_path / "new", {"code": "s"})
     stages.make("a", {"n": 1}, never)
     assert (tmp_path / "new" / "b" / "file").read_text() == "b1"
-
-
-def test_dropping_leaves_what_is_linked(tmp_path: Path) -> None:
-    calls: list[str] = []
-    two(tmp_path, 1, 1, calls)
-    kept = two(tmp_path, 2, 2, calls)
-    (tmp_path / ".half-done").mkdir()
-    Stages(tmp_path, {}).drop_others()
-    assert {p for p in tmp_path.iterdir() if not p.is_symlink()} == set(kept)
-    assert (tmp_path / "b" / "file").read_text() == "b2"

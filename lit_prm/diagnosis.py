@@ -1,0 +1,140 @@
+"""What rewards are worth before selection: do they tell right from wrong, do they find the first wrong step?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_prm.candidates import CandidateSet
+from lit_prm.selection import bootstrap_interval
+
+Floats = NDArray[np.float64]
+
+
+class Scored(NamedTuple):
+    """What the model said of the U distinct responses of a candidate set; S steps."""
+
+    reward: Floats  # [U] r(y)
+    steps: Floats  # [U, S] step rewards
+    valid: NDArray[np.bool_]  # [U, S]
+    reference_steps: Floats  # [U, S] summed reference log-probs of each step
+
+
+class Located(NamedTuple):
+    """Share of each problem's wrong responses whose first wrong step was found; nan without such a response; [P] each.
+
+    ``position`` always points at the step where most first errors of the whole set lie: it knows the labels, so it
+    is the best that a rule without eyes for the text could do. ``chance`` draws one of the response's steps.
+    """
+
+    found: Floats  # by the lowest step reward
+    reference: Floats  # by the lowest reference log-likelihood, untrained
+    position: Floats
+    chance: Floats
+
+
+def outcome_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
+    """How well r(y) separates right from wrong: over all responses, and inside problems where selection happens."""
+    reward = scored.reward[candidates.source]
+    correct = np.array([bool(r.correct) for g in candidates.groups for r in g.rollouts])
+    length = np.array([len(candidates.encoded[u]) - candidates.encoded[u].prompt_length for u in candidates.source])
+    found = {"auc": auc(reward[correct], reward[~correct])}
+    inside = [auc(r[c], r[~c]) for r, c in _per_problem(candidates, reward, correct) if c.any() and not c.all()]
+    if inside:
+        found["auc_within_problems"] = float(np.mean(inside))
+    if reward.std() > 0 and length.std() > 0:
+        found["length_correlation"] = float(np.corrcoef(reward, length)[0, 1])
+    return {f"outcome/{candidates.name}/{key}": value for key, value in found.items() if not np.isnan(value)}
+
+
+def _per_problem(
+    candidates: CandidateSet, values: Floats, correct: NDArray[np.bool_]
+) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
+    yield from zip(candidates.split(values), candidates.split(correct), strict=True)
+
+
+def auc(right: Floats, wrong: Floats) -> float:
+    """Share of (right, wrong) pairs that are ordered correctly, ties half; nan without pairs."""
+    if not len(right) or not len(wrong):
+        return float("nan")
+    wrong = np.sort(wrong)
+    below = np.searchsorted(wrong, right, "left") + np.searchsorted(wrong, right, "right")
+    return float(below.mean() / 2 / len(wrong))
+
+
+def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
+    """Is the lowest step reward that of the first wrong step? Over responses whose first error is known."""
+    all_problems = located(candidates, scored)
+    known = Located(*(column[~np.isnan(all_problems.chance)] for column in all_problems))
+    name, metrics = candidates.name, dict[str, float]()
+    if len(known.found):
+        metrics = dict(with_interval(f"steps/{name}/first_error_found", known.found))
+        for rule in ("reference", "position", "chance"):
+            theirs = getattr(known, rule)
+            metrics[f"steps/{name}/first_error_by_{rule}"] = float(theirs.mean())
+            metrics |= with_interval(f"gain/{name}/first_error-{rule}", known.found - theirs)
+    separated = auc(*_judged_steps(candidates, scored))
+    return metrics if np.isnan(separated) else metrics | {f"steps/{name}/auc": separated}
+
+
+def located(candidates: CandidateSet, scored: Scored) -> Located:
+    """The first wrong step as found by rewards and by three rules without training. Ties share the hit."""
+    known = _known_errors(candidates, scored)
+    errors = Counter(e for pairs in known for _, e in pairs)
+    common = min(errors, key=lambda e: (-errors[e], e)) if errors else 0
+    out = Located(*np.full((4, len(known)), np.nan))
+    for p, pairs in enumerate(known):
+        if pairs:
+            out.found[p] = np.mean([_is_worst(scored.steps[u], scored.valid[u], e) for u, e in pairs])
+            out.reference[p] = np.mean([_is_worst(scored.reference_steps[u], scored.valid[u], e) for u, e in pairs])
+            out.position[p] = np.mean([e == common for _, e in pairs])
+            out.chance[p] = np.mean([1 / scored.valid[u].sum() for u, _ in pairs])
+    return out
+
+
+def _known_errors(candidates: CandidateSet, scored: Scored) -> list[list[tuple[int, int]]]:
+    """(row, first wrong step) of every response that has one and whose own steps were scored, by problem."""
+    if not candidates.own_steps:
+        return [[] for _ in candidates.groups]
+    return [
+        [
+            (int(u), r.first_error)
+            for u, r in zip(rows, group.rollouts, strict=True)
+            if r.first_error is not None and r.first_error >= 0 and scored.valid[u].any()
+        ]
+        for rows, group in zip(candidates.split(candidates.source), candidates.groups, strict=True)
+    ]
+
+
+def _is_worst(steps: Floats, valid: NDArray[np.bool_], step: int) -> float:
+    """1 when ``step`` alone has the lowest reward, a share of it when others have it too, 0 otherwise."""
+    lowest = valid & (steps == steps[valid].min())
+    return float(lowest[step] / lowest.sum()) if step < len(steps) else 0.0  # a cut-off response lost its error
+
+
+def _judged_steps(candidates: CandidateSet, scored: Scored) -> tuple[Floats, Floats]:
+    """Rewards of steps known to be right and of first wrong steps; what follows an error is judged by nobody."""
+    right, wrong = list[float](), list[float]()
+    if not candidates.own_steps:
+        return np.array(right), np.array(wrong)
+    rollouts = [r for g in candidates.groups for r in g.rollouts]
+    for u, rollout in zip(candidates.source, rollouts, strict=True):
+        if rollout.first_error is None:
+            continue
+        rewards, valid = scored.steps[u], scored.valid[u]
+        end = rollout.first_error if rollout.first_error >= 0 else len(rewards)
+        right += list(rewards[:end][valid[:end]])
+        if 0 <= end < len(rewards) and valid[end]:
+            wrong.append(rewards[end])
+    return np.array(right), np.array(wrong)
+
+
+def with_interval(name: str, per_problem: Floats) -> Iterator[tuple[str, float]]:
+    """The mean and a 95 % bootstrap interval over problems; one problem has no interval."""
+    yield name, float(per_problem.mean())
+    if len(per_problem) > 1:
+        yield from zip((f"{name}/low", f"{name}/high"), bootstrap_interval(per_problem), strict=True)
