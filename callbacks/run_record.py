@@ -40,6 +40,7 @@ class RunRecord(SaveConfigCallback):
         self.folder = Path(config.run_dir)
         self._metrics: dict[str, float] = {}
         self._spent = _Spent()
+        self._code = code_state()  # as it was read; files may be edited while a long run works
         self._fitting = True
         self._trained = False  # weights come from a fit, here or before
 
@@ -146,7 +147,7 @@ class RunRecord(SaveConfigCallback):
 
     def _facts(self) -> dict[str, Any]:
         named = {"name": self.config.name, "scale": self.config.scale, "seed": self.config.seed_everything}
-        return {**named, **code_state()}
+        return {**named, **self._code}
 
     def _read_summary(self) -> dict[str, Any]:
         file = self.folder / "summary.json"

@@ -7,7 +7,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -324,3 +324,12 @@ def test_config_is_what_refuse_mixing_compares(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ValueError, match="max_epochs: 1 -> 2"):
         refuse_mixing(folder, stored.replace("max_epochs: 1", "max_epochs: 2"))
     assert summary(str(folder))["name"] == "dpo-8resp"
+
+
+def test_the_commit_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run takes hours; what is committed meanwhile is not what it ran."""
+    states = iter([{"commit": "started", "dirty": False}, {"commit": "later", "dirty": True}])
+    monkeypatch.setattr("callbacks.run_record.code_state", lambda: next(states))
+    config: Any = SimpleNamespace(name="n", scale="s", seed_everything=0, run_dir=str(tmp_path))
+    record = RunRecord(cast(Any, None), config)
+    assert record._facts()["commit"] == "started" == record._facts()["commit"]
