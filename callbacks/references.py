@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.progress import track
@@ -17,7 +19,9 @@ class FillReference(Callback):
         self._prepare(trainer, pl_module)
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        batches = trainer.datamodule.all_batches()  # type: ignore[attr-defined]
-        shown = track(batches, "reference log-probs", total=None, transient=True, disable=not trainer.is_global_zero)
+        loaders = trainer.datamodule.every_loader()  # type: ignore[attr-defined]
+        batches, total = chain.from_iterable(loaders), sum(map(len, loaders))
+        shown = track(batches, "reference log-probs", total, transient=True, disable=not trainer.is_global_zero)
         with trainer.precision_plugin.forward_context():  # as a live reference would compute in a step
             pl_module.reward_model.prepare(shown, pl_module.device)  # type: ignore[operator, union-attr]
+        trainer.strategy.barrier()  # each rank fills its share of the store

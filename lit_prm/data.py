@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -105,10 +105,9 @@ class RolloutDataModule(LightningDataModule):
         """Content hash of every file read, by its role."""
         return {role: reading.digest for role, reading in self._readings.items()}
 
-    def all_batches(self) -> Iterator[Batch]:
-        """Every distinct response of training and evaluation once, for references that are stored."""
-        for encoded in (self._train, *(c.encoded for c in self._candidates.values())):
-            yield from self._in_order(encoded)
+    def every_loader(self) -> list[DataLoader[Batch]]:
+        """A rank's share of every distinct response of training and evaluation, for references that are stored."""
+        return [self._in_order(rows) for rows in (self._train, *(c.encoded for c in self._candidates.values())) if rows]
 
     # --- hooks of Lightning ----------------------------------------------------------------------
 
@@ -216,18 +215,13 @@ class RolloutDataModule(LightningDataModule):
         return groups, shared(groups, evaluation)
 
     def _eval_loaders(self, stage: str) -> list[DataLoader[Batch]]:
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return [
-            DataLoader(
-                Responses(c.encoded),
-                sampler=TokenBudget(c.encoded, self.eval_tokens, rank=rank, ranks=ranks),
-                batch_size=None,
-            )
-            for c in self.candidates(stage)
-        ]
+        return [self._in_order(candidates.encoded) for candidates in self.candidates(stage)]
 
-    def _in_order(self, encoded: Sequence[Encoded]) -> Iterator[Batch]:
-        return (Responses(encoded)[cut] for cut in TokenBudget(encoded, self.eval_tokens))
+    def _in_order(self, encoded: Sequence[Encoded]) -> DataLoader[Batch]:
+        """A rank's batches, longest responses first."""
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = TokenBudget(encoded, self.eval_tokens, rank=rank, ranks=ranks)
+        return DataLoader(Responses(encoded), sampler=sampler, batch_size=None)
 
     @rank_zero_only
     def _show(self, report: DataReport) -> None:

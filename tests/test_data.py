@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,10 +85,10 @@ def test_evaluation_sees_every_distinct_candidate_once(micro_world: Path) -> Non
         assert sorted(r for b in batches for r in b.row.tolist()) == list(range(len(candidates.encoded)))
 
 
-def test_all_batches_cover_training_and_what_was_set_up(micro_world: Path) -> None:
+def test_every_loader_covers_training_and_what_was_set_up(micro_world: Path) -> None:
     data = module(micro_world)
     data.setup("fit")
-    every = texts(data, data.all_batches())
+    every = texts(data, chain.from_iterable(data.every_loader()))
     assert every == texts(data, data.train_dataloader()) + texts(data, data.val_dataloader()[0])
 
 
