@@ -33,6 +33,7 @@ class LocalSampler:
     """
 
     ROWS = 384  # sequences decoded together: more bring nothing on a CPU
+    FEW = 8  # chunks that are done here before workers have started
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class LocalSampler:
         return out
 
     def _results(self, jobs: Sequence[_Job], stack: ExitStack) -> Iterator[list[list[str]]]:
-        if self.workers <= 1 or len(jobs) <= 1:
+        if self.workers <= 1 or len(jobs) <= self.FEW:
             decoder = _Decoder(*self.settings)
             return (decoder(job) for job in jobs)
         pool = ProcessPoolExecutor(

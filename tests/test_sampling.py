@@ -40,6 +40,7 @@ def test_responses_belong_to_their_prompts_in_any_order(policy_folder: Path) -> 
 def test_a_worker_does_what_this_process_would(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: what a pool is given suffices, whatever the order in which jobs are done."""
     monkeypatch.setattr(LocalSampler, "ROWS", 4)  # four chunks
+    monkeypatch.setattr(LocalSampler, "FEW", 0)
     alone = sample(policy_folder)
     monkeypatch.setattr("lit_prm.sampling.ProcessPoolExecutor", _Backwards)
     assert sample(policy_folder, workers=2) == alone
@@ -64,6 +65,7 @@ class _Backwards:
 @pytest.mark.slow  # starting two processes takes seconds each
 def test_workers_change_nothing(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalSampler, "ROWS", 4)  # four chunks
+    monkeypatch.setattr(LocalSampler, "FEW", 0)
     alone, two = (LocalSampler(str(policy_folder), max_new_tokens=8, workers=w).sample(PROMPTS, 3) for w in (1, 2))
     assert alone == two
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 from rich import print
 
@@ -69,7 +70,7 @@ class TinyMath:
     def build(self, root: Path) -> None:
         """Make what is not there; a second process waits for the first."""
         root.mkdir(parents=True, exist_ok=True)
-        with _one_builder(root / ".lock"):
+        with _one_builder(root / ".lock"), _one_thread():
             stages = Stages(root, _sources())
             stages.make("problems", {"seed": self.seed, "sizes": self.sizes}, self._problems)
             stages.make("models", self.training, lambda folder: self._models(root, folder))
@@ -139,6 +140,17 @@ def _one_builder(lock: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums over several threads round differently: the files would depend on the cores of the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _fresh(rng: random.Random, seen: set[str]) -> TinyProblem:
