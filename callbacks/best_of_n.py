@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from lit_prm.candidates import CandidateSet
 from lit_prm.diagnosis import Scored
-from lit_prm.judging import judge
+from lit_prm.judging import Judgement, judge
 from lit_prm.module import Scores
 from lit_prm.recording import write_judgement
 from lit_prm.selection import AGGREGATES, Sigmoid, VoteWeight
@@ -82,6 +82,17 @@ class BestOfN(Callback):
             pl_module.log_dict(metrics, sync_dist=trainer.world_size > 1)
             if trainer.is_global_zero:
                 write_judgement(self.folder, judgement, candidates, scored)
+                if stage == "validate" and trainer.state.fn == "fit":
+                    pl_module.print(f"update {trainer.global_step}: {told(judgement)}")
+
+
+def told(judgement: Judgement) -> str:
+    """One line to watch while training: the monitored accuracy beside what needs no model, in percent."""
+    n = 16 if 16 in judgement.counts else judgement.counts[-1]
+    values = {rule: judgement.metrics[f"{rule}/{judgement.name}/acc@{n}"] for rule in ("bon", "vote", "majority")}
+    bon, vote, majority = (f"{100 * value:.1f}" for value in values.values())
+    mean = f"{100 * judgement.metrics[f'bon/{judgement.name}/acc@1']:.1f}"
+    return f"{judgement.name}: best of {n} {bon}, weighted vote {vote}, majority {majority}, one at random {mean}"
 
 
 def by_row(candidates: CandidateSet, collected: Sequence[Scores]) -> Scored:

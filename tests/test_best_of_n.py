@@ -130,6 +130,21 @@ def test_test_judges_and_keeps_the_test_sets_alone(micro_world: Path, tmp_path: 
     assert [row["reward"] for row in rows] == pytest.approx(given.tolist(), abs=1e-3)
 
 
+def test_a_line_tells_every_validation_of_a_training(
+    micro_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = trainer_of(BestOfN(str(tmp_path)))
+    trainer.fit(model_of(micro_world), datamodule=data_of(micro_world))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if ": v: best of" in line]
+    found = trainer.callback_metrics
+    n = max(int(key.rpartition("@")[2]) for key in found if key.startswith("majority/v/acc@") and key[-1].isdigit())
+    told = [f"{100 * found[f'{rule}/v/acc@{n}']:.1f}" for rule in ("bon", "vote", "majority")]
+    assert line == (
+        f"update {trainer.global_step}: v: best of {n} {told[0]}, weighted vote {told[1]}, majority {told[2]}, "
+        f"one at random {100 * found['bon/v/acc@1']:.1f}"
+    )
+
+
 def test_a_checkpoint_callback_can_monitor_it(micro_world: Path, tmp_path: Path) -> None:
     best = ModelCheckpoint(tmp_path / "best", monitor="bon/v/acc@4", mode="max")
     trainer = trainer_of(BestOfN(str(tmp_path)), best, enable_checkpointing=True)
