@@ -9,14 +9,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lit_prm.selection import AGGREGATES
+
 Metrics = Mapping[str, float]
 
-UNTRAINED = {
+LABELS = {  # of scorers that need no training; others go by their own name
     "reference-sum": "ref. log-lik., sum",
     "reference-min": "ref. log-lik., worst step",
-    "shortest": "shortest",
-    "longest": "longest",
-    "random": "random",
 }
 MOST_COLUMNS = 7  # numbers of candidates shown beside a label of 28 characters
 
@@ -47,11 +46,11 @@ def _accuracy(name: str, metrics: Metrics) -> Table:
 def _rules(name: str, metrics: Metrics) -> Iterator[tuple[str, str]]:
     """Label and metric prefix of every row: what was trained, votes and the ceiling, what needs no training."""
     scorers = _scorers(name, metrics)
-    trained = [scorer for scorer in scorers if scorer not in UNTRAINED]
+    trained = [scorer for scorer in scorers if scorer in AGGREGATES]
     yield from ((f"best of N, {scorer}", f"bon/{name}/{scorer}") for scorer in trained)
     yield from ((f"weighted vote, {scorer}", f"vote/{name}/{scorer}") for scorer in trained[:1])
     yield from (("majority vote", f"majority/{name}"), ("any right", f"any/{name}"))
-    yield from ((label, f"bon/{name}/{scorer}") for scorer, label in UNTRAINED.items() if scorer in scorers)
+    yield from ((LABELS.get(s, s), f"bon/{name}/{s}") for s in scorers if s not in AGGREGATES)
     yield "vote by ref. log-lik.", f"vote/{name}/reference-min"
 
 

@@ -114,3 +114,12 @@ def test_every_set_has_its_tables_and_what_is_unknown_has_no_row() -> None:
 def test_an_interval_is_shown_where_it_was_recorded() -> None:
     assert interval({"a": 0.412, "a/low": 0.38, "a/high": 0.441}, "a") == "41.2 [38, 44]"
     assert interval({"a": 0.412}, "a") == "41.2"
+
+
+def test_a_new_baseline_stands_below_what_was_trained_by_its_own_name() -> None:
+    """Adding a scorer to the judge is all it takes."""
+    given = metrics(1, 4) | {f"bon/test/confidence/acc@{n}": 0.123 for n in (1, 4)}
+    lines = shown(given)
+    assert cells(lines, "confidence") == ["12.3", "12.3"]
+    place = [i for i, line in enumerate(lines) if line.strip().startswith(("any right", "confidence"))]
+    assert place == sorted(place)
