@@ -15,7 +15,7 @@ import numpy as np
 from lit_prm.candidates import CandidateSet
 from lit_prm.diagnosis import Scored, located
 from lit_prm.judging import Judgement
-from lit_prm.selection import bootstrap_interval
+from lit_prm.selection import AGGREGATES, bootstrap_interval
 
 Row = Mapping[str, Any]
 
@@ -125,4 +125,4 @@ def _kind(curve: str) -> str:
     method, _, scorer = curve.partition("/")
     if scorer.startswith("reference"):
         return "reference"
-    return "untrained" if scorer in ("shortest", "longest", "random") else method
+    return "untrained" if scorer and scorer not in AGGREGATES else method
