@@ -52,6 +52,8 @@ def pooled(folder: Path, candidates: str) -> dict[str, Any]:
     if not files:
         raise SystemExit(f"no scores in {folder}; run: make exp NAME={folder.name} SCALE={folder.parent.name}")
     rows = [row for file in files for row in read_rows(file)]
+    if "first_error" not in rows[0]:
+        raise SystemExit(f"{files[0]} was written by an earlier version; remove {folder} and run the experiment again")
     points = {}
     for n in (4, 16, rows[0]["counts"][-1]):
         for label, ours, theirs in PAIRS:

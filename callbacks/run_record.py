@@ -43,6 +43,7 @@ class RunRecord(SaveConfigCallback):
         self._code = code_state()  # as it was read; files may be edited while a long run works
         self._fitting = True
         self._trained = False  # weights come from a fit, here or before
+        self._fitted = False  # by this process, to the end
 
     # --- before -----------------------------------------------------------------------------------
 
@@ -112,18 +113,21 @@ class RunRecord(SaveConfigCallback):
     # --- after ------------------------------------------------------------------------------------
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fitted = True
         self._finish(trainer, "FINISHED")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._collect(trainer)
-        if self._trained:
+        stored = self._read_summary().get("status")
+        if self._fitted or (self._trained and stored == "FINISHED"):
             self._finish(trainer, "FINISHED")
-        elif self._read_summary().get("status") != "FINISHED":
-            self._finish(trainer, "UNTRAINED")
+        elif stored != "FINISHED":  # judging does not finish a training
+            self._finish(trainer, "UNTRAINED" if not self._trained else stored or "JUDGED")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
-        if self.already_saved:  # else the run had not begun, and an earlier record stands
+        judging = trainer.state.fn != "fit" and self._read_summary().get("status") == "FINISHED"
+        if self.already_saved and not judging:  # else the run had not begun, and an earlier record stands
             self._finish(trainer, "KILLED" if stopped else "FAILED")
 
     def _collect(self, trainer: Trainer) -> None:

@@ -12,7 +12,9 @@ from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NoReturn
+from zipfile import BadZipFile
 
 import torch
 import yaml
@@ -109,7 +111,8 @@ class LitCLI(LightningCLI):
         if config.ckpt_path is None and (last := last_checkpoint(folder)):
             _say(f"continuing {folder} from its last checkpoint")
             config.ckpt_path = last
-        elif differences(folder, self._dumped()):  # a corrected start, which MLflow cannot hold in the same run
+        elif not (folder / "config.yaml").exists() or differences(folder, self._dumped()):
+            # a first or corrected start, whose options MLflow cannot hold in a run that was judged or failed
             rank_zero_only((folder / "mlflow-run-id").unlink)(missing_ok=True)
 
     def _before_judging(self, folder: Path) -> None:
@@ -141,7 +144,9 @@ class LitCLI(LightningCLI):
 
     def validate(self, **options: Any) -> None:
         """Judge the validation sets and print their tables."""
-        self._show(self.trainer.validate(**(options | {"verbose": False})))
+        with told_when_stopped(self.trainer):
+            found = self.trainer.validate(**(options | {"verbose": False}))
+        self._show(found)
 
     def test(self, **options: Any) -> None:
         """Judge the test sets and print their tables."""
@@ -151,7 +156,8 @@ class LitCLI(LightningCLI):
 
     def predict(self, **options: Any) -> None:
         """Score the test sets and leave one file for each; correctness is not looked at."""
-        outputs = self.trainer.predict(**options) or []
+        with told_when_stopped(self.trainer):
+            outputs = self.trainer.predict(**options) or []
         folder = Path(self.config.predict.run_dir) / "predictions"
         for file in write_predictions(folder, self.datamodule.candidates("test"), outputs):
             _say(f"predictions: {file}")
@@ -255,7 +261,7 @@ def last_checkpoint(folder: Path) -> str | None:
     if last.is_file():  # some strategies save folders
         try:
             torch.load(last, map_location="cpu", mmap=True, weights_only=False)
-        except Exception as error:
+        except (RuntimeError, EOFError, UnpicklingError, BadZipFile) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{last} is damaged ({reason}); remove it and train again from the start") from error
     return str(last)

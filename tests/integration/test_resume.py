@@ -16,6 +16,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks import BestOfN
+from lit_prm.cli import main
 from lit_prm.encoding import Batch
 from lit_prm.module import LitPRM
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary
@@ -108,6 +109,24 @@ def test_a_stopped_command_says_so_and_goes_on(
     assert "stopped; the same command goes on" in capsys.readouterr().err
     assert summary(desk.folder / RUN)["status"] == "KILLED"
     assert same_weights(desk.exp("ce-8resp", *rhythm(desk)), never_stopped)
+
+
+def test_judging_a_half_trained_run_does_not_finish_it(desk: Desk, never_stopped: Path) -> None:
+    def stop(self: BestOfN, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == 9:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BestOfN, "on_validation_epoch_end", stop)
+        with pytest.raises(Stop):
+            desk.exp("ce-8resp", *rhythm(desk))
+    (desk.folder / RUN / "summary.json").unlink()  # as after a SIGKILL
+    files = [f"--config=experiments/{name}.yaml" for name in ("base", "scale/tiny", "ce-8resp")]
+    main(["test", *files, "--name=ce-8resp", *desk.options(*rhythm(desk))])
+    assert summary(desk.folder / RUN)["status"] == "JUDGED"
+    run = desk.exp("ce-8resp", *rhythm(desk))
+    assert same_weights(run, never_stopped)
+    assert summary(run)["status"] == "FINISHED"
 
 
 def test_a_run_that_failed_before_its_first_checkpoint_may_be_corrected(desk: Desk) -> None:
