@@ -261,7 +261,9 @@ def last_checkpoint(folder: Path) -> str | None:
     if last.is_file():  # some strategies save folders
         try:
             torch.load(last, map_location="cpu", mmap=True, weights_only=False)
-        except (RuntimeError, EOFError, UnpicklingError, BadZipFile) as error:
+        except PermissionError:
+            raise
+        except (RuntimeError, EOFError, UnpicklingError, BadZipFile, OSError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{last} is damaged ({reason}); remove it and train again from the start") from error
     return str(last)
