@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 && $(BIN)/python -c '$(RIGHT_PYTHON)' 2>/dev/null || { \
 	  $(PYTHON) -c '$(RIGHT_PYTHON)' && $(PYTHON) -m venv --clear $(VENV); }  # missing, half made or of another Python
-	@$(PIP) torch  # alone and first: the pin decides the build, nothing else may pull another
+	@$(PIP) torch  # alone and first, by its pin: nothing after it pulls another release
 	@$(PIP) --editable ".[dev]"
 	@touch $@
 

@@ -16,7 +16,7 @@ from lit_prm.diagnosis import Scored
 from lit_prm.judging import Judgement, judge
 from lit_prm.module import Scores
 from lit_prm.recording import write_judgement
-from lit_prm.selection import AGGREGATES, Sigmoid, VoteWeight
+from lit_prm.selection import Sigmoid, VoteWeight, refuse_unknown_aggregates
 
 
 class BestOfN(Callback):
@@ -34,9 +34,7 @@ class BestOfN(Callback):
     def __init__(
         self, folder: str, aggregates: Sequence[str] = ("min", "sum", "mean"), weight: VoteWeight | None = None
     ) -> None:
-        unknown = [name for name in aggregates if name not in AGGREGATES]
-        if unknown or not aggregates:
-            raise ValueError(f"aggregates {list(aggregates)}: known are {', '.join(AGGREGATES)}; name at least one")
+        refuse_unknown_aggregates(aggregates)  # now, not at the first validation
         self.folder = Path(folder)
         self.aggregates = tuple(aggregates)
         self.weight = weight or Sigmoid()
@@ -89,10 +87,14 @@ class BestOfN(Callback):
 def told(judgement: Judgement) -> str:
     """One line to watch while training: the monitored accuracy beside what needs no model, in percent."""
     n = 16 if 16 in judgement.counts else judgement.counts[-1]
-    values = {rule: judgement.metrics[f"{rule}/{judgement.name}/acc@{n}"] for rule in ("bon", "vote", "majority")}
-    bon, vote, majority = (f"{100 * value:.1f}" for value in values.values())
-    mean = f"{100 * judgement.metrics[f'bon/{judgement.name}/acc@1']:.1f}"
-    return f"{judgement.name}: best of {n} {bon}, weighted vote {vote}, majority {majority}, one at random {mean}"
+
+    def percent(method: str, n: int) -> str:
+        return f"{100 * judgement.metrics[f'{method}/{judgement.name}/acc@{n}']:.1f}"
+
+    return (
+        f"{judgement.name}: best of {n} {percent('bon', n)}, weighted vote {percent('vote', n)}, "
+        f"majority {percent('majority', n)}, one at random {percent('bon', 1)}"
+    )
 
 
 def by_row(candidates: CandidateSet, collected: Sequence[Scores]) -> Scored:

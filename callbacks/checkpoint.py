@@ -11,17 +11,18 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from lit_prm.whole import written_whole
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """A checkpoint file is complete whenever it exists: written beside its place, then renamed."""
+    """A checkpoint file is complete whenever it exists, also after a power cut."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
+        with written_whole(target) as partial:
+            super().save_checkpoint(checkpoint, partial, storage_options)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 class LastCheckpoint(Checkpoint):

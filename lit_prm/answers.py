@@ -170,8 +170,8 @@ def equivalent(a: str, b: str, timeout: float = 3.0) -> bool:
     """Whether two answers are the same: as text, as exact numbers, or symbolically; symmetric, never raises.
 
     Symbolic comparison runs in a killable worker; what it cannot decide within ``timeout`` seconds, or what
-    crashes it, is not equivalent. Words and very long answers are equal only as text. Numbers in other bases are
-    others, one without a base too: math-verify would read ``10_2``, ``10_3`` and ``10`` alike.
+    crashes it, is not equivalent. Words and very long answers are equal only as text. A number with another
+    base behind it in digits is another, one without a base too: math-verify would read ``10_2`` and ``10`` alike.
     """
     first, second = normalise(a), normalise(b)
     if _bases(first) != _bases(second):

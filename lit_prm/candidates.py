@@ -24,7 +24,8 @@ class CandidateSet:
 
     ``source[r]`` is the row of ``encoded`` that scores the r-th response, counted over the groups;
     ``clusters[r]`` is which answer of its problem it gave, -1 for none: equal for equivalent answers.
-    Without ``own_steps`` the scored steps are tokens, and the responses' step labels say nothing of them.
+    Without ``own_steps`` the scored steps are tokens, and the responses' step labels say nothing of them. A set
+    that is only scored, not ``judged``, may lack labels, and its answers were not compared.
     """
 
     name: str
@@ -33,6 +34,7 @@ class CandidateSet:
     source: NDArray[np.intp]
     clusters: NDArray[np.intp]
     own_steps: bool = True
+    judged: bool = True
 
     @classmethod
     def of(cls, name: str, groups: Sequence[Group], encoder: Encoder, *, judged: bool = True) -> CandidateSet:
@@ -45,12 +47,8 @@ class CandidateSet:
         source = np.array([first.setdefault((row.group, row.key), len(first)) for row in rows], dtype=np.intp)
         _, representatives = np.unique(source, return_index=True)
         encoded = tuple(replace(rows[i], row=u) for u, i in enumerate(representatives))
-        return cls(name, tuple(groups), encoded, source, _clusters(name, groups), encoder.own_steps)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether every response has its label."""
-        return all(r.correct is not None for g in self.groups for r in g.rollouts)
+        clusters = _clusters(name, groups) if judged else np.full(len(source), -1)
+        return cls(name, tuple(groups), encoded, source, clusters, encoder.own_steps, judged)
 
     def summary(self) -> str:
         """The size in a line: problems, candidates of each, cut-off ones if there are any."""

@@ -174,7 +174,7 @@ class RolloutDataModule(LightningDataModule):
 
     def _setup_candidates(self, name: str, path: str, encoder: Encoder, *, judged: bool) -> None:
         known = self._candidates.get(name)
-        if known is not None and (known.labelled or not judged):
+        if known is not None and (known.judged or not judged):
             return
         every = self._read(name, path)
         groups = [g for g in every if g.rollouts]

@@ -18,6 +18,7 @@ from lit_prm.selection import (
     best_of_n,
     candidate_counts,
     majority,
+    refuse_unknown_aggregates,
     weighted_vote,
 )
 
@@ -78,9 +79,7 @@ def judge(
 def _scores(candidates: CandidateSet, scored: Scored, aggregates: Sequence[str]) -> dict[str, Floats]:
     """One float per response from every scorer: the model's aggregates first, then what needs no training."""
     of = candidates.source
-    unknown = [name for name in aggregates if name not in AGGREGATES]
-    if unknown or not aggregates:
-        raise ValueError(f"aggregates {list(aggregates)}: known are {', '.join(AGGREGATES)}; name at least one")
+    refuse_unknown_aggregates(aggregates)
     length = np.array([len(e) - e.prompt_length for e in candidates.encoded], dtype=float)
     reference = {f"reference-{a}": AGGREGATES[a](scored.reference_steps, scored.valid)[of] for a in ("sum", "min")}
     return {

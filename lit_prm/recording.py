@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from lit_prm.candidates import CandidateSet
 from lit_prm.diagnosis import Scored, located
 from lit_prm.judging import Judgement
 from lit_prm.selection import AGGREGATES, bootstrap_interval
+from lit_prm.whole import written_whole
 
 Row = Mapping[str, Any]
 
@@ -31,10 +31,9 @@ def write_judgement(folder: Path, judgement: Judgement, candidates: CandidateSet
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """JSON lines, gzipped; equal rows give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    partial.write_bytes(gzip.compress(text.encode(), mtime=0))
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -110,9 +109,8 @@ def draw_curves(path: Path, judgement: Judgement) -> None:
     )
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
-    partial = path.with_name(f".{path.stem}.partial.png")
-    FigureCanvasAgg(figure).print_png(str(partial))
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        FigureCanvasAgg(figure).print_png(str(partial))
 
 
 _STYLES = {

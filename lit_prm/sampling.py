@@ -28,8 +28,9 @@ class LocalSampler:
     """Ancestral sampling from a model on this machine's CPU cores.
 
     Prompts are dealt into chunks of similar length and every chunk draws from a generator of its own,
-    seeded by (seed, chunk): the responses depend on the seed, the prompts and n, not on the workers.
-    ``workers`` processes of one thread each are faster than one process of many threads at this size.
+    seeded by (seed, chunk): the responses depend on the seed, the prompts and n, not on the workers (who
+    have one torch thread each; without them let this process have one too). ``workers`` processes of one
+    thread each are faster than one process of many threads at this size.
     """
 
     ROWS = 384  # sequences decoded together: more bring nothing on a CPU

@@ -8,7 +8,7 @@ candidates gives on average, so it carries no luck of which n were drawn first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import numpy as np
@@ -86,6 +86,12 @@ def product(steps: Floats, valid: NDArray[np.bool_]) -> Floats:
 AGGREGATES: dict[str, Aggregate] = {"min": least, "sum": total, "mean": mean, "last": last, "product": product}
 """``steps`` [..., S], ``valid`` [..., S] -> scores [...]. Values where not valid are never read; a
 response without a valid step scores -inf: it is chosen only when no candidate has a step."""
+
+
+def refuse_unknown_aggregates(names: Collection[str]) -> None:
+    """Raise unless there is a name and every one is known."""
+    if not names or not set(names) <= AGGREGATES.keys():
+        raise ValueError(f"aggregates {list(names)}: known are {', '.join(AGGREGATES)}; name at least one")
 
 
 # ---- best-of-N, any-of-N ------------------------------------------------------------------------

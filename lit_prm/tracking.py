@@ -20,6 +20,8 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lit_prm.whole import written_whole
+
 Item = TypeVar("Item")
 
 # What the MLflow store accepts: entities per request, characters per value.
@@ -182,9 +184,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def write_whole(path: Path, text: str) -> None:
     """``path`` holds ``text`` afterwards, and never a part of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(text)
 
 
 def _local_store() -> str:

@@ -87,8 +87,9 @@ def test_what_is_only_scored_needs_no_labels_but_responses(tokenizer: PreTrained
     bare = Group(problem=asked, rollouts=(Rollout(response="14"), Rollout(response="15", correct=True)))
     candidates = CandidateSet.of("set", [bare], encoder, judged=False)
     assert len(candidates.encoded) == 2
-    assert not candidates.labelled
-    assert candidate_set(tokenizer).labelled
+    assert not candidates.judged
+    assert (candidates.clusters == -1).all()
+    assert candidate_set(tokenizer).judged
     with pytest.raises(ValueError, match="1 problems have no responses, the first is 'x9'; give some or drop"):
         CandidateSet.of("set", [bare, Group(problem=asked, rollouts=())], encoder, judged=False)
 

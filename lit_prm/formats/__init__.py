@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from lit_prm.formats.columns import BadRow, sampled
 from lit_prm.formats.layouts import Layout, layout_of
 from lit_prm.formats.sources import open_source
 from lit_prm.records import Group, Message, Rollout
+from lit_prm.whole import written_whole
 
 __all__ = ["Reading", "Refused", "read_groups", "write_groups"]
 
@@ -117,9 +117,8 @@ def write_groups(path: Path, groups: Iterable[Group]) -> None:
     used = {name for row in rows for name, value in row.items() if name in _ALWAYS or _known(value)}
     lines = (json.dumps({k: v for k, v in row.items() if k in used}, ensure_ascii=False) + "\n" for row in rows)
     data = "".join(lines).encode()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 _ALWAYS = ("prompt", "completions", "correctness")

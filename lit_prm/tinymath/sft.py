@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import warnings
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from lit_prm.schedule import WarmupCosine
 from lit_prm.steps import Newline
 from lit_prm.tinymath.problems import make_problem
 from lit_prm.tinymath.solutions import write_solution
+from lit_prm.whole import written_whole
 
 
 class SFT(LightningModule):
@@ -97,9 +97,8 @@ class Keep(Callback):
         if trainer.global_step == self.at:
             pl_module.model.save_pretrained(self.generator)  # type: ignore[operator, union-attr]
         if trainer.global_step % self.EVERY == 0:
-            partial = self.going_on.with_suffix(".partial")
-            trainer.save_checkpoint(partial, weights_only=False)
-            os.replace(partial, self.going_on)
+            with written_whole(self.going_on) as partial:
+                trainer.save_checkpoint(partial, weights_only=False)
 
 
 def train_base(
