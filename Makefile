@@ -9,6 +9,7 @@ NAME  ?=
 NAMES ?=
 SCALE ?= tiny
 SEED  ?= 0
+SEEDS ?= 3
 ARGS  ?=
 PORT  ?= 5000
 
@@ -21,7 +22,7 @@ QUIET := MLFLOW_DISABLE_TELEMETRY=true HF_HUB_DISABLE_TELEMETRY=1 DS_ACCELERATOR
 RIGHT_PYTHON := import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + "; make env PYTHON=python3.12")
 
 .DEFAULT_GOAL := help
-.PHONY: help env check format test test-slow test-gpu exp list compare ui clean
+.PHONY: help env check format test test-slow test-gpu exp paper list compare ui parity clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,6 +65,9 @@ test-gpu: $(VENV)/.installed ## tests that need a CUDA device
 exp: $(VENV)/.installed $(if $(filter smol,$(SCALE)),$(VENV)/.smol) ## one experiment: make exp NAME=ce-1resp [SCALE=tiny] [SEED=0] [ARGS=...]
 	@$(QUIET) $(BIN)/python -m lit_prm exp $(or $(NAME),'') --scale $(SCALE) --seed $(SEED) $(ARGS)
 
+paper: $(VENV)/.installed $(if $(filter smol,$(SCALE)),$(VENV)/.smol) ## every table and figure of the paper: make paper [SCALE=tiny] [SEEDS=3]
+	@$(ONE_THREAD) $(QUIET) $(BIN)/python -m lit_prm paper --scale $(SCALE) --seeds $(SEEDS) $(ARGS)
+
 list: $(VENV)/.installed ## the experiments and what each asks
 	@$(BIN)/python -m lit_prm list
 
@@ -72,6 +76,13 @@ compare: $(VENV)/.installed ## recorded runs side by side: make compare NAMES="c
 
 ui: $(VENV)/.installed ## the MLflow pages of all runs, on http://127.0.0.1:$(PORT)
 	@$(QUIET) $(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT)
+
+$(VENV)/.parity: $(VENV)/.installed
+	@$(PIP) --editable ".[parity]"
+	@touch $@
+
+parity: $(VENV)/.parity ## our losses and updates against TRL's, live on the same model and tokens
+	@$(ONE_THREAD) $(QUIET) $(BIN)/python -m benchmarks.parity
 
 clean: ## remove caches of tools (never runs/, .cache/ or mlflow.db)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .coverage* *.egg-info build

@@ -2,8 +2,19 @@
 
 from callbacks.best_of_n import BestOfN
 from callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
+from callbacks.costs import Costs
+from callbacks.policy_accuracy import PolicyAccuracy
 from callbacks.progress import Progress
 from callbacks.references import FillReference
 from callbacks.run_record import RunRecord
 
-__all__ = ["AtomicCheckpointIO", "BestOfN", "FillReference", "LastCheckpoint", "Progress", "RunRecord"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "BestOfN",
+    "Costs",
+    "FillReference",
+    "LastCheckpoint",
+    "PolicyAccuracy",
+    "Progress",
+    "RunRecord",
+]

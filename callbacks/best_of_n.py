@@ -102,9 +102,8 @@ def by_row(candidates: CandidateSet, collected: Sequence[Scores]) -> Scored:
     count = len(candidates.encoded)
     width = max((s.steps.shape[1] for s in collected), default=1)
     seen = np.zeros(count, dtype=bool)
-    out = Scored(
-        np.zeros(count), np.zeros((count, width)), np.zeros((count, width), dtype=bool), np.zeros((count, width))
-    )
+    wide = (count, width)
+    out = Scored(np.zeros(count), np.zeros(wide), np.zeros(wide, bool), np.zeros(wide), np.zeros(wide, bool))
     for scores in collected:
         rows, steps = scores.row[:, 1].numpy(), scores.steps.shape[1]
         seen[rows] = True
@@ -112,6 +111,7 @@ def by_row(candidates: CandidateSet, collected: Sequence[Scores]) -> Scored:
         out.steps[rows, :steps] = scores.steps.double().numpy()
         out.valid[rows, :steps] = scores.valid.numpy()
         out.reference_steps[rows, :steps] = scores.reference_steps.double().numpy()
+        out.reference_valid[rows, :steps] = scores.reference_valid.numpy()
     if not seen.all():
         raise RuntimeError(
             f"candidate set {candidates.name!r}: {int((~seen).sum())} of {count} responses were not scored; "

@@ -20,8 +20,10 @@ class FillReference(Callback):
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loaders = trainer.datamodule.every_loader()  # type: ignore[attr-defined]
-        batches, total = chain.from_iterable(loaders), sum(map(len, loaders))
-        shown = track(batches, "reference log-probs", total, transient=True, disable=not trainer.is_global_zero)
-        with trainer.precision_plugin.forward_context():  # as a live reference would compute in a step
-            pl_module.reward_model.prepare(shown, pl_module.device)  # type: ignore[operator, union-attr]
+        total = sum(map(len, loaders))
+        for reference in pl_module.references():  # type: ignore[operator]
+            batches = chain.from_iterable(loaders)
+            shown = track(batches, "reference log-probs", total, transient=True, disable=not trainer.is_global_zero)
+            with trainer.precision_plugin.forward_context():  # as a live reference would compute in a step
+                reference.prepare(shown, pl_module.device)
         trainer.strategy.barrier()  # each rank fills its share of the store

@@ -9,25 +9,64 @@ from itertools import groupby, pairwise
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from lit_prm.encoding import Batch, Encoded, collate
+from lit_prm.batch import Batch, Encoded, collate
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One micro-batch of an update: the rows of this rank's share, and the rows of the whole update."""
+    """One micro-batch of an update: the rows of this rank's share, and the rows of the whole update.
+
+    ``share`` is there in an update's first micro-batch: the rows of all micro-batches this rank has in it.
+    """
 
     rows: tuple[int, ...]
     update: tuple[int, ...]
+    share: tuple[tuple[int, ...], ...] = ()
 
 
 class Responses(Dataset[Batch]):
-    """Encoded responses, fetched a ``Cut`` at a time."""
+    """Encoded responses, fetched a ``Cut`` at a time.
 
-    def __init__(self, encoded: Sequence[Encoded]) -> None:
+    With ``mismatched`` responses, one for each row, an update's first batch brings those of the rank's share.
+    """
+
+    def __init__(self, encoded: Sequence[Encoded], mismatched: Sequence[Encoded] = ()) -> None:
         self.encoded = encoded
+        self.mismatched = mismatched
 
     def __getitem__(self, cut: Cut) -> Batch:
-        return collate([self.encoded[i] for i in cut.rows], [self.encoded[i] for i in cut.update])
+        share = cut.share if self.mismatched else ()
+        return collate(
+            [self.encoded[i] for i in cut.rows],
+            [self.encoded[i] for i in cut.update],
+            mismatched=tuple(collate([self.mismatched[i] for i in rows]) for rows in share),
+        )
+
+
+def mismatch(encoded: Sequence[Encoded], seed: int, max_length: int) -> list[Encoded]:
+    """Every row's prompt with the response of a row of another problem; each response is used once.
+
+    Problems are put in a seeded circle and their rows moved on by at least the largest problem's size, so no
+    prompt meets a response of its own. What becomes longer than ``max_length`` is cut there.
+    """
+    rows_of = [list(rows) for _, rows in groupby(encoded, key=lambda e: e.group)]
+    order = np.random.default_rng([seed, len(rows_of)]).permutation(len(rows_of))
+    circle = [row for p in order for row in rows_of[p]]
+    most = max(len(rows) for rows in rows_of)
+    if 2 * most > len(circle):
+        raise ValueError(
+            f"a problem has {most} of all {len(circle)} responses, so some would meet their own prompt again; "
+            "mismatched responses need at least two problems of equal size: add problems or lower data.responses"
+        )
+    behind = {a.row: b for a, b in zip(circle, circle[most:] + circle[:most], strict=True)}
+    return [_joined(e, behind[e.row], max_length) for e in encoded]
+
+
+def _joined(asked: Encoded, answered: Encoded, max_length: int) -> Encoded:
+    """The prompt of the one with the response of the other, of which nobody knows the label."""
+    ids = np.concatenate([asked.ids[: asked.prompt_length], answered.ids[answered.prompt_length :]])[:max_length]
+    step = np.zeros(len(ids) - asked.prompt_length, dtype=np.int32)
+    return Encoded(ids, asked.prompt_length, step, float("nan"), asked.group, asked.row)
 
 
 class Updates(Sampler[Cut]):
@@ -89,8 +128,11 @@ class Updates(Sampler[Cut]):
         whole = tuple(row for p in update for row in self.problems[p])
         by_length = update[np.argsort(-self.width[update], kind="stable")]
         parts = equal_parts(self.tokens[by_length], self.cuts * self.ranks)
-        for part in parts[self.rank :: self.ranks]:
-            yield Cut(tuple(row for p in by_length[part] for row in self.problems[p]), whole)
+        mine = tuple(
+            tuple(row for p in by_length[part] for row in self.problems[p]) for part in parts[self.rank :: self.ranks]
+        )
+        for i, rows in enumerate(mine):
+            yield Cut(rows, whole, mine if i == 0 else ())
 
 
 def equal_parts(sizes: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]], parts: int) -> list[slice]:

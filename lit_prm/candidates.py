@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from lit_prm.answers import cluster, guess_answer
-from lit_prm.encoding import Encoded, Encoder
+from lit_prm.batch import Encoded
+from lit_prm.encoding import Encoder
 from lit_prm.records import Group
 
 Kind = TypeVar("Kind", bound=np.generic)

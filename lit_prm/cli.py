@@ -14,6 +14,7 @@ usage: python -m lit_prm COMMAND ...
 
   exp NAME [--scale tiny] [--seed 0] [OVERRIDES]   train, judge and record one experiment (make exp)
   list                                              the experiments and what each asks (make list)
+  paper [--scale tiny] [--seeds 3]                  every table and figure of the paper (make paper)
   compare NAME NAME ... [--scale tiny]              recorded runs side by side (make compare)
   fit | validate | test | predict                   LightningCLI: --config FILE (several), --model.*, --data.*,
                                                     --trainer.*, --print_config; `fit --help` lists everything
@@ -50,6 +51,10 @@ def _run(command: str, rest: Sequence[str]) -> None:
         from lit_prm.experiment import show_available
 
         show_available()
+    elif command == "paper":
+        from lit_prm.paper.runner import main as paper
+
+        paper(rest)
     elif command == "compare":
         from lit_prm.compare import main as compare
 

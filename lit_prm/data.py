@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -16,16 +16,24 @@ from rich.console import Console
 from rich.text import Text
 from torch.utils.data import DataLoader
 
-from lit_prm.batching import Responses, TokenBudget, Updates
+from lit_prm.batch import Batch, Encoded
+from lit_prm.batching import Responses, TokenBudget, Updates, mismatch
 from lit_prm.candidates import CandidateSet
-from lit_prm.encoding import Batch, Encoded, Encoder
+from lit_prm.encoding import Encoder
 from lit_prm.formats import Reading, read_groups
 from lit_prm.formats.sources import names_file
+from lit_prm.labeling import Labeler
+from lit_prm.losses import Loss
+from lit_prm.losses.ce import CE
 from lit_prm.models import load_tokenizer
 from lit_prm.records import Group
-from lit_prm.regime import subsample
+from lit_prm.regime import Regime, subsample
 from lit_prm.report import DataReport, drop_shared, refuse_shared, shared
 from lit_prm.steps import BlankLine, StepRule
+from lit_prm.train_rows import labelled, token_counts, with_a_term, with_step_labels
+
+_SETS: dict[tuple[object, ...], CandidateSet] = {}  # by the content of their files and the encoder's
+MOST_SETS = 8
 
 
 class World(Protocol):
@@ -41,9 +49,10 @@ class RolloutDataModule(LightningDataModule):
 
     Paths are relative to ``root``; a name that is no file is a hub data set. Unlabelled responses are not
     trained on; candidates without labels can be scored, not judged. ``fraction`` and ``responses`` choose
-    problems and responses by ``seed``, nested: smaller choices lie inside larger. ``batch_size`` counts
-    responses per update, over all devices; ``trainer.accumulate_grad_batches`` says into how many
-    micro-batches an update is cut, and changes nothing else.
+    problems and responses by ``seed``, nested: smaller choices lie inside larger; ``regimes`` then change what was
+    chosen, one after the other, with the help of other named ``files``; at last a ``labeler`` gives steps
+    their labels. ``batch_size`` counts responses per update, over all devices;
+    ``trainer.accumulate_grad_batches`` says into how many micro-batches an update is cut, and changes nothing else.
     """
 
     # a set of one token batch leaves the other ranks nothing to score
@@ -55,11 +64,14 @@ class RolloutDataModule(LightningDataModule):
         train: str,
         validation: dict[str, str] | None = None,
         test: dict[str, str] | None = None,
+        files: dict[str, str] | None = None,
         root: str = ".",
         world: World | None = None,
         steps: StepRule | None = None,
         responses: int | None = None,
         fraction: float = 1.0,
+        regimes: list[Regime] | None = None,
+        labeler: Labeler | None = None,
         batch_size: int = 64,
         eval_tokens: int = 16384,
         max_length: int = 2048,
@@ -71,15 +83,18 @@ class RolloutDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         _refuse_unfit_names({**(validation or {}), **(test or {})})
-        _refuse_ambiguous(validation or {}, test or {})
+        _refuse_ambiguous(validation or {}, test or {}, files or {})
         self.tokenizer_name = tokenizer
-        self.files = {"train": train}
+        self.train_file = train
+        self.files = files or {}
         self.sets = {"validate": validation or {}, "test": test or {}}
         self.root = Path(root).expanduser()
         self.world = world
         self.steps = steps or BlankLine()
         self.responses = responses
         self.fraction = fraction
+        self.regimes = regimes or []
+        self.labeler = labeler
         self.batch_size = batch_size
         self.eval_tokens = eval_tokens
         self.max_length = max_length
@@ -91,6 +106,9 @@ class RolloutDataModule(LightningDataModule):
         self.report: DataReport | None = None
         self._readings: dict[str, Reading] = {}
         self._train: list[Encoded] = []
+        self._mismatched: list[Encoded] = []
+        self._rollout_tokens: dict[str, int] = {}
+        self._label_tokens: dict[str, int] = {}
         self._candidates: dict[str, CandidateSet] = {}
         self._updates: Updates | None = None
         self._skip = 0
@@ -107,7 +125,12 @@ class RolloutDataModule(LightningDataModule):
 
     def every_loader(self) -> list[DataLoader[Batch]]:
         """A rank's share of every distinct response of training and evaluation, for references that are stored."""
-        return [self._in_order(rows) for rows in (self._train, *(c.encoded for c in self._candidates.values())) if rows]
+        evaluated = (c.encoded for c in self._candidates.values())
+        return [self._in_order(rows) for rows in (self._train, self._mismatched, *evaluated) if rows]
+
+    def spent(self) -> dict[str, int]:
+        """Tokens that the training data cost: the rollouts chosen from, and what gave their steps labels."""
+        return self._rollout_tokens | {f"labelling_{kind}_tokens": n for kind, n in self._label_tokens.items()}
 
     # --- hooks of Lightning ----------------------------------------------------------------------
 
@@ -143,7 +166,7 @@ class RolloutDataModule(LightningDataModule):
             seed=self.seed,
         )
         self._updates.skip, self._skip = self._skip, 0
-        return DataLoader(Responses(self._train), sampler=self._updates, batch_size=None)
+        return DataLoader(Responses(self._train, self._mismatched), sampler=self._updates, batch_size=None)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return self._eval_loaders("validate")
@@ -178,33 +201,71 @@ class RolloutDataModule(LightningDataModule):
             return
         every = self._read(name, path)
         groups = [g for g in every if g.rollouts]
-        self._candidates[name] = CandidateSet.of(name, groups[: self.limit_candidates], encoder, judged=judged)
+        address = (name, self._readings[name].digest, self.limit_candidates, encoder.identity, judged)
+        if address not in _SETS:  # experiments that one process runs share them
+            made = CandidateSet.of(name, groups[: self.limit_candidates], encoder, judged=judged)
+            if len(_SETS) >= MOST_SETS:
+                _SETS.clear()
+            _SETS[address] = made
+        self._candidates[name] = _SETS[address]
         left = len(every) - len(groups)
         self._say(self._candidates[name].summary() + (f", {left} problems without responses left out" if left else ""))
 
     def _setup_train(self, encoder: Encoder) -> None:
-        every = self._read("train", self.files["train"])
-        groups: Sequence[Group] = [known for g in every if (known := _labelled(g)).rollouts]
-        if not groups:
-            raise ValueError(
-                f"{self.files['train']} has no labelled responses to train on; give correctness or label them first"
-            )
-        groups, both = self._without_shared(groups)
-        chosen = subsample(
-            groups, fraction_of_problems=self.fraction, responses_per_problem=self.responses, seed=self.seed
-        )
-        self._train = encoder.encode(chosen)
+        chosen, both = self._chosen()
+        chosen = with_step_labels(self._with_labels(chosen, encoder), self._loss, self.train_file)
+        encoded = encoder.encode(chosen)
+        self._train = with_a_term(encoded, self._loss)
+        if self._loss.mismatched:
+            self._mismatched = mismatch(self._train, self.seed, self.max_length)
+        self._rollout_tokens = token_counts(encoded)
         self.report = DataReport.of(
             chosen,
             reading=self._readings["train"],
-            prompt_tokens=[e.prompt_length for e in self._train],
-            response_tokens=[len(e) - e.prompt_length for e in self._train],
-            truncated=sum(e.truncated for e in self._train),
+            prompt_tokens=[e.prompt_length for e in encoded],
+            response_tokens=[len(e) - e.prompt_length for e in encoded],
+            truncated=sum(e.truncated for e in encoded),
             shared=both,
-            unlabelled=sum(r.correct is None for g in every for r in g.rollouts),
+            unlabelled=sum(r.correct is None for g in self._readings["train"].groups for r in g.rollouts),
             steps=Counter(encoder.steps_from(r) for g in chosen for r in g.rollouts),
         )
         self._show(self.report)
+
+    def _chosen(self) -> tuple[Sequence[Group], dict[str, list[str]]]:
+        """The groups of this data regime, and the problems that evaluation sets shared with the file."""
+        groups, both = self._without_shared(labelled(self._read("train", self.train_file), self.train_file))
+        chosen: Sequence[Group] = subsample(
+            groups, fraction_of_problems=self.fraction, responses_per_problem=self.responses, seed=self.seed
+        )
+        for regime in self.regimes:
+            chosen = regime(chosen, self._others, self.seed)
+        return chosen, both
+
+    def _others(self, name: str) -> Sequence[Group]:
+        """Another file to train on, by its name at this scale."""
+        if name not in self.files:
+            known = ", ".join(self.files) or "none"
+            raise ValueError(
+                f"a regime of this experiment needs the file {name!r}, data.files has: {known}; "
+                f"add --data.files.{name} PATH"
+            )
+        return self._without_shared(labelled(self._read(name, self.files[name]), self.files[name]))[0]
+
+    def _with_labels(self, groups: Sequence[Group], encoder: Encoder) -> Sequence[Group]:
+        """The groups with what the labeler says of their steps."""
+        if self.labeler is None:
+            return groups
+        trainer = cast(Trainer, self.trainer)
+        with _one_after_the_other(trainer):
+            made = self.labeler.label(groups, encoder, trainer.strategy.root_device)
+        self._label_tokens = made.tokens
+        return made.groups
+
+    @property
+    def _loss(self) -> Loss:
+        """What is trained, which knows what labels and rows it needs."""
+        module = getattr(self.trainer, "lightning_module", None)
+        return getattr(module, "loss", None) or CE()
 
     def _without_shared(self, groups: Sequence[Group]) -> tuple[Sequence[Group], dict[str, list[str]]]:
         """The groups to train on, and the problems that each evaluation set shared with those given."""
@@ -232,9 +293,14 @@ class RolloutDataModule(LightningDataModule):
         Console().print(Text(line), soft_wrap=True)
 
 
-def _labelled(group: Group) -> Group:
-    """The group without its unlabelled responses."""
-    return replace(group, rollouts=tuple(r for r in group.rollouts if r.correct is not None))
+@contextmanager
+def _one_after_the_other(trainer: Trainer) -> Iterator[None]:
+    """Rank zero works first, so that others find in its cache what it made."""
+    if not trainer.is_global_zero:
+        trainer.strategy.barrier()
+    yield
+    if trainer.is_global_zero:
+        trainer.strategy.barrier()
 
 
 def _refuse_unfit_names(sets: dict[str, str]) -> None:
@@ -247,8 +313,8 @@ def _refuse_unfit_names(sets: dict[str, str]) -> None:
             )
 
 
-def _refuse_ambiguous(validation: dict[str, str], test: dict[str, str]) -> None:
+def _refuse_ambiguous(validation: dict[str, str], test: dict[str, str], files: dict[str, str]) -> None:
     """A set's name stands for one file in metrics and digests, where "train" is the training data."""
     for name in {**validation, **test}:
-        if name == "train" or validation.get(name, test.get(name)) != test.get(name, validation.get(name)):
+        if name in {"train", *files} or validation.get(name, test.get(name)) != test.get(name, validation.get(name)):
             raise ValueError(f"candidate set {name!r} is the name of two files; call one of them something else")

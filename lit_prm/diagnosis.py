@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_prm.candidates import CandidateSet
+from lit_prm.first_error import cross_fitted_f1
 from lit_prm.selection import bootstrap_interval
 
 Floats = NDArray[np.float64]
@@ -22,6 +23,7 @@ class Scored(NamedTuple):
     steps: Floats  # [U, S] step rewards
     valid: NDArray[np.bool_]  # [U, S]
     reference_steps: Floats  # [U, S] summed reference log-probs of each step
+    reference_valid: NDArray[np.bool_]  # [U, S] steps that exist, whether or not the model scores them
 
 
 class Located(NamedTuple):
@@ -77,8 +79,18 @@ def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
             theirs = getattr(known, rule)
             metrics[f"steps/{name}/first_error_by_{rule}"] = float(theirs.mean())
             metrics |= with_interval(f"gain/{name}/first_error-{rule}", known.found - theirs)
-    separated = auc(*_judged_steps(candidates, scored))
-    return metrics if np.isnan(separated) else metrics | {f"steps/{name}/auc": separated}
+    found = {"auc": auc(*_judged_steps(candidates, scored)), "f1": _f1(candidates, scored)}
+    return metrics | {f"steps/{name}/{key}": value for key, value in found.items() if not np.isnan(value)}
+
+
+def _f1(candidates: CandidateSet, scored: Scored) -> float:
+    """Of the first wrong step by a threshold, over all responses whose steps were checked."""
+    rollouts = [(p, r) for p, g in enumerate(candidates.groups) for r in g.rollouts]
+    known = [i for i, (_, r) in enumerate(rollouts) if r.first_error is not None] if candidates.own_steps else []
+    rows = candidates.source[known]
+    truth = np.array([rollouts[i][1].first_error for i in known], dtype=np.intp)
+    problem = np.array([rollouts[i][0] for i in known], dtype=np.intp)
+    return cross_fitted_f1(scored.steps[rows], scored.valid[rows], truth, problem)
 
 
 def located(candidates: CandidateSet, scored: Scored) -> Located:
@@ -89,10 +101,10 @@ def located(candidates: CandidateSet, scored: Scored) -> Located:
     out = Located(*np.full((4, len(known)), np.nan))
     for p, pairs in enumerate(known):
         if pairs:
-            out.found[p] = np.mean([_is_worst(scored.steps[u], scored.valid[u], e) for u, e in pairs])
-            out.reference[p] = np.mean([_is_worst(scored.reference_steps[u], scored.valid[u], e) for u, e in pairs])
+            out.found[p] = _hits(scored.steps, scored.valid, pairs)
+            out.reference[p] = _hits(scored.reference_steps, scored.reference_valid, pairs)
             out.position[p] = np.mean([e == common for _, e in pairs])
-            out.chance[p] = np.mean([1 / scored.valid[u].sum() for u, _ in pairs])
+            out.chance[p] = np.mean([1 / scored.reference_valid[u].sum() for u, _ in pairs])
     return out
 
 
@@ -108,6 +120,10 @@ def _known_errors(candidates: CandidateSet, scored: Scored) -> list[list[tuple[i
         ]
         for rows, group in zip(candidates.split(candidates.source), candidates.groups, strict=True)
     ]
+
+
+def _hits(steps: Floats, valid: NDArray[np.bool_], pairs: list[tuple[int, int]]) -> float:
+    return float(np.mean([_is_worst(steps[u], valid[u], error) for u, error in pairs]))
 
 
 def _is_worst(steps: Floats, valid: NDArray[np.bool_], step: int) -> float:

@@ -1,96 +1,20 @@
-"""From groups to token batches: chat template, exact prompt boundary, step of every token, collation."""
+"""From groups to encoded responses: chat template, exact prompt boundary, step of every token."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lit_prm.batch import Encoded
 from lit_prm.records import Group, Message, Problem, Rollout
 from lit_prm.steps import EachToken, StepRule, step_of_tokens
 
 _SENTINEL = "\u2063response\u2063"  # invisible separators: no template transforms them, no response holds them
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One response after its prompt, as tokens.
-
-    ``step`` has one entry per response token (the end-of-turn token belongs to the last step);
-    ``row`` is the response's index in its data set, ``group`` its problem's.
-    """
-
-    ids: NDArray[np.int32]
-    prompt_length: int
-    step: NDArray[np.int32]
-    label: float
-    group: int
-    row: int
-    truncated: bool = False
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def key(self) -> bytes:
-        """Content address of (prompt tokens, response tokens), whatever the file or the row."""
-        return hashlib.sha256(self.prompt_length.to_bytes(4, "little") + self.ids.tobytes()).digest()
-
-
-class Batch(NamedTuple):
-    """B responses padded on the right to T tokens. No attention mask: causal attention needs none."""
-
-    ids: Tensor  # [B, T] int64
-    length: Tensor  # [B] prompt and response tokens
-    prompt_length: Tensor  # [B]
-    step: Tensor  # [B, T] step of each response token, -1 on prompt and padding
-    labels: Tensor  # [B] 1 right, 0 wrong
-    group: Tensor  # [B] problem of each response
-    row: Tensor  # [B] index in the data set
-    global_labels: Tensor  # [G] labels of the whole global batch this micro-batch was cut from
-    global_group: Tensor  # [G]
-
-    @property
-    def in_response(self) -> Tensor:
-        """Mask of response tokens; [B, T]."""
-        return self.step >= 0
-
-    def keys(self) -> list[bytes]:
-        """Content address of every response, equal to ``Encoded.key``."""
-        ids, lengths, prompts = self.ids.cpu().numpy().astype(np.int32), self.length, self.prompt_length
-        return [
-            hashlib.sha256(int(p).to_bytes(4, "little") + row[: int(n)].tobytes()).digest()
-            for row, n, p in zip(ids, lengths, prompts, strict=True)
-        ]
-
-
-def collate(items: Sequence[Encoded], global_batch: Sequence[Encoded] | None = None, *, pad_id: int = 0) -> Batch:
-    """Pad ``items`` to one batch; ``global_batch`` (default: the items) is what one update will see."""
-    width = max(len(item) for item in items)
-    ids = np.full((len(items), width), pad_id, dtype=np.int64)
-    step = np.full((len(items), width), -1, dtype=np.int64)
-    for i, item in enumerate(items):
-        ids[i, : len(item)] = item.ids
-        step[i, item.prompt_length : len(item)] = item.step
-    whole = items if global_batch is None else global_batch
-    return Batch(
-        ids=torch.from_numpy(ids),
-        length=torch.tensor([len(item) for item in items]),
-        prompt_length=torch.tensor([item.prompt_length for item in items]),
-        step=torch.from_numpy(step),
-        labels=torch.tensor([item.label for item in items]),
-        group=torch.tensor([item.group for item in items]),
-        row=torch.tensor([item.row for item in items]),
-        global_labels=torch.tensor([item.label for item in whole]),
-        global_group=torch.tensor([item.group for item in whole]),
-    )
 
 
 class Encoder:
@@ -123,6 +47,14 @@ class Encoder:
         self.max_length = max_length
         self.prompt_template = prompt_template
         self._special = frozenset(tokenizer.all_special_ids)  # the property builds a list at every call
+
+    @property
+    def identity(self) -> str:
+        """A hash of all that decides what it encodes to."""
+        tokenizer: Any = self.tokenizer
+        facts = (type(self.steps).__name__, sorted(map(str, vars(self.steps).items())), self.max_length)
+        text = (tokenizer.backend_tokenizer.to_str(), str(tokenizer.chat_template), self.prompt_template)
+        return hashlib.sha256(repr((facts, text)).encode()).hexdigest()
 
     def encode(self, groups: Sequence[Group]) -> list[Encoded]:
         """Every response of every group, in order; rows count over the groups from 0."""
@@ -219,6 +151,7 @@ class Encoder:
             group=group,
             row=row,
             truncated=kept < end,
+            step_labels=np.asarray(rollout.step_labels or (), dtype=np.float32),
         )
 
     def _end_of_turn(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], text_end: int) -> int:

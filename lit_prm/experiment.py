@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 EXPERIMENTS = Path("experiments")
 
 
@@ -17,10 +19,34 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
     parser.add_argument("--seed", type=int, default=0)
     known, overrides = parser.parse_known_args(list(args))
-    files = config_files(known.name, known.scale)
+    run_after(known.name, known.scale, known.seed, overrides)
+
+
+def run_after(name: str, scale: str, seed: int, overrides: Sequence[str]) -> Path:
+    """Run the experiment, but first the one that its file names under ``after``, unless that is finished."""
+    files = config_files(name, scale)
+    first = predecessor(files[-1])
+    if first and not _is_finished(Path("runs") / scale / first / f"seed-{seed}"):
+        run_after(first, scale, seed, _without("--run_dir", overrides))
     configs = [option for file in files for option in ("--config", str(file))]
-    facts = [f"--name={known.name}", f"--scale={known.scale}", f"--seed_everything={known.seed}"]
-    run_experiment([*configs, *facts, *overrides])
+    return run_experiment([*configs, f"--name={name}", f"--scale={scale}", f"--seed_everything={seed}", *overrides])
+
+
+def _without(option: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides without ``option`` and its value, given as one word or two."""
+    pairs = zip(overrides, ["", *overrides], strict=False)
+    return [o for o, before in pairs if o != option and not o.startswith(f"{option}=") and before != option]
+
+
+def predecessor(file: Path) -> str | None:
+    """The experiment that must have run before that of ``file``."""
+    content = yaml.safe_load(file.read_text())
+    return content.get("after") if isinstance(content, dict) else None
+
+
+def _is_finished(folder: Path) -> bool:
+    file = folder / "summary.json"
+    return file.exists() and json.loads(file.read_text()).get("status") == "FINISHED"
 
 
 def config_files(name: str, scale: str) -> list[Path]:
@@ -35,7 +61,7 @@ def config_files(name: str, scale: str) -> list[Path]:
 
 def available(folder: Path) -> dict[str, str]:
     """Stem and purpose (its first comment line) of every config file but the base."""
-    files = sorted(folder.glob("*.yaml"))
+    files = sorted(folder.glob("*.yaml"), key=lambda file: file.stem)
     return {f.stem: f.read_text().split("\n", 1)[0].lstrip("# ") for f in files if f.stem != "base"}
 
 
@@ -52,7 +78,8 @@ def _refuse_elsewhere() -> None:
 
 
 def _listed(purposes: dict[str, str]) -> str:
-    return "\n".join(f"  {name:<16} {purpose}" for name, purpose in purposes.items())
+    width = max(map(len, purposes), default=0)
+    return "\n".join(f"  {name:<{width}} {purpose}" for name, purpose in purposes.items())
 
 
 def run_experiment(options: Sequence[str]) -> Path:

@@ -19,7 +19,7 @@ from lit_prm.selection import (
     candidate_counts,
     majority,
     refuse_unknown_aggregates,
-    weighted_vote,
+    weighted_votes,
 )
 
 
@@ -65,7 +65,7 @@ def judge(
 
     def voted(values: Floats) -> Floats:
         parts = [weight(part) for part in candidates.split(values)]
-        return curve(lambda p, n: weighted_vote(parts[p], answers[p], correct[p], n, seed))
+        return weighted_votes(parts, answers, correct, counts, seed)
 
     curves = {f"bon/{name}": chosen(values) for name, values in scores.items()}
     curves |= {f"vote/{name}": voted(values) for name, values in voters.items()}
@@ -81,10 +81,13 @@ def _scores(candidates: CandidateSet, scored: Scored, aggregates: Sequence[str])
     of = candidates.source
     refuse_unknown_aggregates(aggregates)
     length = np.array([len(e) - e.prompt_length for e in candidates.encoded], dtype=float)
-    reference = {f"reference-{a}": AGGREGATES[a](scored.reference_steps, scored.valid)[of] for a in ("sum", "min")}
+    reference = (scored.reference_steps, scored.reference_valid)
+    likelihood = AGGREGATES["sum"](*reference)
     return {
         **{a: AGGREGATES[a](scored.steps, scored.valid)[of] for a in aggregates},
-        **reference,
+        "reference-sum": likelihood[of],
+        "reference-per-token": (likelihood / length)[of],
+        "reference-min": AGGREGATES["min"](*reference)[of],
         "shortest": -length[of],
         "longest": length[of],
         "random": np.zeros(len(of)),  # all tied: a uniform draw, in expectation

@@ -11,6 +11,7 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NoReturn
@@ -29,10 +30,13 @@ from omegaconf import OmegaConf
 import callbacks  # noqa: F401  their bare class names become known to configs
 from callbacks import RunRecord
 from lit_prm.data import RolloutDataModule
+from lit_prm.labeling import Labeler
 from lit_prm.losses import Loss
+from lit_prm.losses.pairs import Pairs
 from lit_prm.module import LitPRM
 from lit_prm.predictions import write_predictions
 from lit_prm.reference import Reference
+from lit_prm.regime import Regime
 from lit_prm.reward_model import RewardModel
 from lit_prm.steps import StepRule
 from lit_prm.tables import best_of_n_table
@@ -50,7 +54,10 @@ _FREE = {
 _LOCKS: dict[Path, FileLock] = {}
 
 # Options that take a class by its bare name, and what they take.
-_NAMED: dict[str, type] = {"loss": Loss, "reward_model": RewardModel, "reference": Reference, "steps": StepRule}
+_NAMED: dict[str, type] = {
+    "loss": Loss, "pairs": Pairs, "reward_model": RewardModel, "reference": Reference, "steps": StepRule,
+    "regimes": Regime, "labeler": Labeler,
+}  # fmt: skip
 
 
 def fast_precision(accelerator: str = "auto") -> str:
@@ -71,6 +78,17 @@ set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 OmegaConf.register_resolver("fast_precision", fast_precision, replace=True)
 
 
+@dataclass
+class Tuned:
+    """Settings that hardware and model decide, for the objectives that experiments choose: the paper's by default."""
+
+    lr: float = 5e-7  # of an implicit reward
+    beta: float = 0.05
+    head_lr: float = 5e-7  # of a value head with its model
+    prefix_beta: float = 10.0  # of cross-entropy at every prefix, whose values are means per token
+    prefix_margin: float = 5.0
+
+
 class LitCLI(LightningCLI):
     """Adds the facts that several parts share, and keeps runs in folders that never mix."""
 
@@ -82,6 +100,8 @@ class LitCLI(LightningCLI):
         parser.add_argument("--run_dir", default="runs/none/dev", help="folder of everything this run writes")
         parser.add_argument("--threads", type=int | None, default=None, help="torch threads; by default all cores")
         parser.add_argument("--base_model", type=str, help="folder or hub name: policy at start, and reference")
+        parser.add_argument("--tuned", type=Tuned, default=Tuned(), help="what was tuned at this scale, by objective")
+        parser.add_argument("--after", type=str | None, default=None, help="experiment that must have run before this")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from lit_prm.encoding import Batch
+from lit_prm.batch import Batch
 
 Dtype = str  # "float32", "bfloat16" or "auto", as configs write it
 

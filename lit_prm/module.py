@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning import LightningModule
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics.functional.classification import binary_auroc
 
-from lit_prm.encoding import Batch
+from lit_prm.batch import Batch
 from lit_prm.losses import Loss
-from lit_prm.losses.dpo import preference_pairs
-from lit_prm.reference import Reference
+from lit_prm.losses.base import View
+from lit_prm.losses.pairs import preference_pairs
+from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
-from lit_prm.rewards import response_rewards, step_rewards
+from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.schedule import WarmupCosine, paper_adamw
 
 OptimizerFactory = Callable[[Any], Optimizer]
@@ -32,6 +34,7 @@ class Scores(NamedTuple):
     steps: Tensor  # [B, S] step rewards, 0 where not valid
     valid: Tensor  # [B, S]
     reference_steps: Tensor  # [B, S] summed reference log-probs of each step
+    reference_valid: Tensor  # [B, S] steps that exist, whether or not the reward model scores them
 
 
 class _Seen(NamedTuple):
@@ -50,22 +53,31 @@ class LitPRM(LightningModule):
     One update minimises the mean of the loss's terms over the whole *global* batch: the sum of a
     micro-batch's terms is divided by the number of terms of the global batch it was cut from, so the
     objective does not depend on the number of micro-batches or ranks.
+
+    ``reference`` is the frozen model that implicit rewards are relative to and that the baselines without training
+    are read from, whatever is trained. ``start`` is a checkpoint whose weights training begins with: a second stage.
     """
 
     def __init__(
         self,
         reward_model: RewardModel,
         loss: Loss,
+        reference: Reference | None = None,
+        start: str | None = None,
         optimizer: OptimizerFactory = paper_adamw,
         schedule: WarmupCosine | None = None,
     ) -> None:
         super().__init__()
         self.reward_model = reward_model
         self.loss = loss
+        self.reference = reference or getattr(reward_model, "reference", None) or Uniform()
+        self.reward_model.adopt(self.reference)
+        self.start = start
         self.optimizer_factory = optimizer
         self.schedule = schedule or WarmupCosine()
         self._configured = False
         self._seen: list[_Seen] = []  # micro-batches of the update under way
+        self._zero = torch.zeros(())  # the reward that counts as zero in it
         self._clock = time.perf_counter()
 
     @property
@@ -73,14 +85,15 @@ class LitPRM(LightningModule):
         """The trainable language model, if the reward model is an implicit one and is configured."""
         return getattr(self.reward_model, "policy", None)
 
-    @property
-    def reference(self) -> Reference | None:
-        """The frozen source of reference log-probs, if the reward model has one."""
-        return getattr(self.reward_model, "reference", None)
+    def references(self) -> list[Reference]:
+        """Every distinct source of reference log-probs that training or scoring asks."""
+        return list({id(r): r for r in (self.reference, *self.reward_model.references())}.values())
 
     def configure_model(self) -> None:
         if not self._configured:  # every trainer stage calls this hook
             self.reward_model.configure_model()
+            if self.start:
+                self.load_state_dict(weights_of(self.start))
             self._configured = True
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -110,14 +123,39 @@ class LitPRM(LightningModule):
         return values
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        rewards = response_rewards(self(batch), batch.length)
-        terms = self.loss(rewards, batch.labels, batch.group)
+        zero = self._zero_point(batch)
+        values = self(batch)
+        view = self._view(values, batch)
+        seen = self.loss.observe(view)
+        terms = self.loss(seen.rewards - zero, seen.labels, seen.group)
         total = max(self.loss.num_terms(batch.global_labels, batch.global_group), 1)
-        loss = (terms.sum() + 0.0 * rewards.sum()) / total  # the zero keeps a graph when there is no pair
+        loss: Tensor = (terms.sum() + 0.0 * values.sum()) / total  # the zero keeps a graph when there is no pair
         tokens = batch.length - batch.prompt_length
-        self._record(_Seen(loss.detach().view(1), rewards.detach(), batch.labels, batch.group, tokens), batch_idx)
+        self._record(_Seen(loss.detach().view(1), view.reward.detach(), batch.labels, batch.group, tokens), batch_idx)
         # Lightning divides by the number of micro-batches and averages over ranks: undo both.
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def _view(self, values: Tensor, batch: Batch) -> View:
+        at_ends, valid = step_values(values, batch.step)
+        return View(
+            reward=response_rewards(values, batch.length),
+            values=values,
+            in_response=batch.in_response,
+            step_rewards=self.reward_model.step_rewards(values, batch.step)[0],
+            step_values=at_ends,
+            valid=valid,
+            labels=batch.labels,
+            step_labels=batch.step_labels,
+            group=batch.group,
+        )
+
+    @torch.no_grad()
+    def _zero_point(self, batch: Batch) -> Tensor:
+        """The loss's zero for the whole update, found at its first micro-batch, before any of its gradients."""
+        if batch.mismatched:
+            rewards = torch.cat([response_rewards(self(b), b.length) for b in batch.mismatched])
+            self._zero = self.loss.zero_point(_over_ranks(rewards, self))
+        return self._zero.to(batch.ids.device)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:  # type: ignore[override]
         return self.score(batch)
@@ -131,14 +169,15 @@ class LitPRM(LightningModule):
     def score(self, batch: Batch) -> Scores:
         """Rewards of responses and of their steps, beside the reference's log-probs of the same steps."""
         values = self(batch)
-        steps, valid = step_rewards(values, batch.step)
-        reference = self.reward_model.reference_logps(batch).double().cumsum(1).float()
+        steps, valid = self.reward_model.step_rewards(values, batch.step)
+        reference_steps, exists = step_rewards(self.reference.logps(batch).double().cumsum(1).float(), batch.step)
         return Scores(
             row=batch.row,
             reward=response_rewards(values, batch.length),
             steps=steps,
             valid=valid,
-            reference_steps=step_rewards(reference, batch.step)[0],
+            reference_steps=reference_steps,
+            reference_valid=exists,
         )
 
     def on_train_start(self) -> None:
@@ -181,6 +220,27 @@ class LitPRM(LightningModule):
     def _learning_rate(self) -> float:
         optimizer = self.optimizers(use_pl_optimizer=False)
         return float(optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]
+
+
+def _over_ranks(rewards: Tensor, module: LightningModule) -> Tensor:
+    """The rewards of all ranks, of which each may have another number; [M] -> [M of all]."""
+    if module.trainer.world_size == 1:
+        return rewards
+    sizes = cast(Tensor, module.all_gather(torch.tensor(len(rewards), device=rewards.device))).tolist()
+    padded = torch.nn.functional.pad(rewards, (0, max(sizes) - len(rewards)))
+    every = cast(Tensor, module.all_gather(padded))  # [ranks, most]
+    return torch.cat([row[:n] for row, n in zip(every, sizes, strict=True)])
+
+
+def weights_of(checkpoint: str) -> dict[str, Any]:
+    """The module's weights in a checkpoint of another run; a missing one is refused."""
+    if not Path(checkpoint).is_file():
+        raise ValueError(
+            f"there is no checkpoint {checkpoint} to start from; run the experiment whose second stage this is first "
+            "(make exp does so when the experiment file names it under `after`)"
+        )
+    found: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    return found
 
 
 def _ranks(rewards: Tensor) -> Tensor:

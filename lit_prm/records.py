@@ -31,7 +31,8 @@ class Rollout:
     """One sampled response y with its outcome label: training datum and best-of-N candidate alike.
 
     ``steps`` tile ``response`` exactly when given; ``first_error`` is the index of the first wrong
-    step, -1 when every step is right, None when nobody knows; it means something only beside ``steps``.
+    step, -1 when every step is right, None when nobody knows; ``step_labels`` say for every step in [0, 1]
+    how right it is, nan where nobody knows. Both mean something only beside ``steps``.
     """
 
     response: str
@@ -39,6 +40,7 @@ class Rollout:
     answer: str | None = None
     steps: tuple[str, ...] | None = None
     first_error: int | None = None
+    step_labels: tuple[float, ...] | None = None
     generator: str | None = None
 
     def __post_init__(self) -> None:
@@ -46,6 +48,10 @@ class Rollout:
             raise ValueError(
                 f"steps do not tile the response: they join to {''.join(self.steps)[:60]!r}..., "
                 f"the response is {self.response[:60]!r}...; give steps that concatenate to the response"
+            )
+        if self.step_labels is not None and len(self.step_labels) != len(self.steps or ()):
+            raise ValueError(
+                f"{len(self.step_labels)} step labels for {len(self.steps or ())} steps; give one label for each step"
             )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_prm.encoding import Batch
+from lit_prm.batch import Batch
 from lit_prm.models import Dtype, load_model, token_logps
 
 
@@ -189,4 +189,15 @@ def _part(rows: Sequence[_Row], width: int, device: torch.device) -> Batch:
         step[i, row.prompt : len(row.ids)] = 0
     length, prompt = (torch.tensor([n(row) for row in rows]) for n in (lambda r: len(r.ids), lambda r: r.prompt))
     none = torch.zeros(len(rows), dtype=torch.long)
-    return Batch(ids.to(device), length, prompt, step.to(device), none.float(), none, none, none.float(), none)
+    return Batch(
+        ids=ids.to(device),
+        length=length,
+        prompt_length=prompt,
+        step=step.to(device),
+        labels=none.float(),
+        step_labels=none.float().unsqueeze(1),
+        group=none,
+        row=none,
+        global_labels=none.float(),
+        global_group=none,
+    )

@@ -1,19 +1,19 @@
-"""What turns tokens into values of response prefixes."""
+"""What turns tokens into values of response prefixes, and values into rewards of steps."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lit_prm.encoding import Batch
+from lit_prm.batch import Batch
 from lit_prm.models import Dtype, load_model, token_logps
 from lit_prm.reference import Reference
-from lit_prm.rewards import log_ratios, prefix_values
+from lit_prm.rewards import last_step, log_ratios, prefix_values, step_rewards, step_values
 
 
 class RewardModel(nn.Module, ABC):
@@ -27,18 +27,27 @@ class RewardModel(nn.Module, ABC):
     def forward(self, batch: Batch) -> Tensor:
         """Value q_t of the prefix ending at each response token; [B, T] float32."""
 
-    def prepare(self, batches: Iterable[Batch], device: torch.device) -> None:
-        """See every batch once before training, for models that keep something of it."""
+    def step_rewards(self, values: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """What training and scoring alike call the reward of a step, and which steps have one; [B, T] -> [B, S] twice.
 
-    def reference_logps(self, batch: Batch) -> Tensor:
-        """Reference log-probs, for the baselines that need no training; [B, T], zeros if there is no reference."""
-        return torch.zeros(batch.ids.shape, device=batch.ids.device)
+        By default the difference of the values at its end and at its start (eq. 3).
+        """
+        return step_rewards(values, step)
+
+    def adopt(self, reference: Reference) -> None:
+        """Take the module's frozen reference, if this model is about one and has none of its own."""
+
+    def references(self) -> list[Reference]:
+        """The references its rewards are relative to."""
+        return []
 
 
 class ImplicitReward(RewardModel):
     """r(y) = beta * log(pi(y) / pi_ref(y)): the policy is the reward model (Yuan et al. 2025, Prop. 3.1).
 
-    The reference is not a submodule: no engine shards it, no checkpoint holds it, no optimizer sees it.
+    The reference is the module's unless one is given here; it is not a submodule: no engine shards it, no
+    checkpoint holds it, no optimizer sees it. ``training_reference`` and ``scoring_reference`` take its place
+    in train mode and in eval mode, where they differ (section 5.5.2 of the paper).
     """
 
     policy: PreTrainedModel
@@ -46,8 +55,10 @@ class ImplicitReward(RewardModel):
     def __init__(
         self,
         policy: str,
-        reference: Reference,
+        reference: Reference | None = None,
         beta: float = 0.05,
+        training_reference: Reference | None = None,
+        scoring_reference: Reference | None = None,
         dtype: Dtype = "float32",
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -58,22 +69,82 @@ class ImplicitReward(RewardModel):
             )
         self.policy_name = policy
         self.reference = reference
+        self.training_reference = training_reference
+        self.scoring_reference = scoring_reference
         self.beta = beta
         self.dtype = dtype
         self.gradient_checkpointing = gradient_checkpointing
 
     def configure_model(self) -> None:
-        policy = load_model(self.policy_name, self.dtype)
-        if self.gradient_checkpointing:
-            policy.gradient_checkpointing_enable({"use_reentrant": False})
-        self.policy = policy.train()  # from_pretrained leaves eval mode, where checkpointing is silently off
+        self.policy = _trainable(self.policy_name, self.dtype, self.gradient_checkpointing)
 
-    def prepare(self, batches: Iterable[Batch], device: torch.device) -> None:
-        self.reference.prepare(batches, device)
+    def adopt(self, reference: Reference) -> None:
+        self.reference = self.reference or reference
+
+    def references(self) -> list[Reference]:
+        return [self._reference(training) for training in (True, False)]
 
     def forward(self, batch: Batch) -> Tensor:
-        ratios = log_ratios(token_logps(self.policy, batch), self.reference_logps(batch))
-        return prefix_values(self.beta * ratios)
+        reference = self._reference(self.training)
+        return prefix_values(self.beta * log_ratios(token_logps(self.policy, batch), reference.logps(batch)))
 
-    def reference_logps(self, batch: Batch) -> Tensor:
-        return self.reference.logps(batch)
+    def _reference(self, training: bool) -> Reference:
+        found = (self.training_reference if training else self.scoring_reference) or self.reference
+        if found is None:
+            raise ValueError("an implicit reward is relative to a reference; set model.reference, to Uniform for none")
+        return found
+
+
+class ValueHead(RewardModel):
+    """A linear head on the hidden state of every response token: an explicit reward in log-odds of being right.
+
+    The value of a prefix is read at its last token, in training as in scoring. The head starts at zero, so
+    the first rewards are 0 and the first losses those of an untrained implicit reward.
+    """
+
+    policy: PreTrainedModel
+
+    def __init__(self, policy: str, dtype: Dtype = "float32", gradient_checkpointing: bool = False) -> None:
+        super().__init__()
+        self.policy_name = policy
+        self.dtype = dtype
+        self.gradient_checkpointing = gradient_checkpointing
+
+    def configure_model(self) -> None:
+        self.policy = _trainable(self.policy_name, self.dtype, self.gradient_checkpointing)
+        output = cast(Any, self.policy).get_output_embeddings()
+        for weights in () if self.policy.config.tie_word_embeddings else output.parameters():
+            weights.requires_grad_(False)  # no value hangs on the words' head
+        self.head = nn.Linear(self.policy.config.hidden_size, 1, dtype=torch.float32)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, batch: Batch) -> Tensor:
+        hidden = cast(Any, self.policy).base_model(input_ids=batch.ids, use_cache=False).last_hidden_state  # [B, T, H]
+        # a sum of products, not a matrix product, which autocast would round to bfloat16
+        values: Tensor = (hidden.float() * self.head.weight).sum(-1) + self.head.bias  # [B, T]
+        return values.where(batch.in_response, 0.0)
+
+
+class OutcomeHead(ValueHead):
+    """The outcome reward model: only the value at a response's last token counts, as the reward of its last step."""
+
+    def step_rewards(self, values: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        at_end, valid = step_values(values, step)
+        only = last_step(valid)
+        return at_end.where(only, 0.0), only
+
+
+class StepHead(ValueHead):
+    """The process reward model with a head: the reward of a step is the value at its last token."""
+
+    def step_rewards(self, values: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        return step_values(values, step)
+
+
+def _trainable(name: str, dtype: Dtype, gradient_checkpointing: bool) -> PreTrainedModel:
+    policy = load_model(name, dtype)
+    if gradient_checkpointing:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+    policy.train()  # from_pretrained leaves eval mode, where checkpointing is silently off
+    return policy

@@ -43,16 +43,28 @@ def step_ends(step: Tensor) -> tuple[Tensor, Tensor]:
     return ends, ends >= 0
 
 
+def step_values(values: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """The value at every step's last token, 0 where not valid, and the mask; [B, T] -> [B, S], [B, S]."""
+    ends, valid = step_ends(step)
+    return values.gather(1, ends.clamp(min=0)).where(valid, 0.0), valid
+
+
 def step_rewards(values: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
     """Step rewards r_t = q_t - q_{t-1} at step ends (eq. 3), and their mask; [B, T] -> [B, S], [B, S].
 
     They telescope: over the valid steps of a response they sum to its reward. Invalid entries are 0.
     """
-    ends, valid = step_ends(step)
-    at_end = values.gather(1, ends.clamp(min=0))
+    at_end, valid = step_values(values, step)
     carried = _forward_fill(at_end, valid)
     previous = torch.cat([torch.zeros_like(carried[:, :1]), carried[:, :-1]], dim=1)
     return (at_end - previous).where(valid, 0.0), valid
+
+
+def last_step(valid: Tensor) -> Tensor:
+    """Mask of each response's last valid step; [B, S] -> [B, S]."""
+    columns = torch.arange(1, valid.shape[1] + 1, device=valid.device).expand_as(valid)
+    numbered = columns.where(valid, 0)
+    return valid & (numbered == numbered.max(dim=1, keepdim=True).values)
 
 
 def _forward_fill(values: Tensor, valid: Tensor) -> Tensor:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
-from typing import Any, Protocol, cast
+from contextlib import closing
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from rich.progress import track
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_prm.models import Dtype, load_model, load_tokenizer
+
+ROWS = 384  # sequences decoded together: more bring nothing on a CPU
 
 
 class Sampler(Protocol):
@@ -24,17 +27,130 @@ class Sampler(Protocol):
         ...
 
 
-class LocalSampler:
-    """Ancestral sampling from a model on this machine's CPU cores.
+class Job(NamedTuple):
+    """Prompts that are decoded together, ``n`` responses to each. What comes depends on the model and this alone."""
 
-    Prompts are dealt into chunks of similar length and every chunk draws from a generator of its own,
-    seeded by (seed, chunk): the responses depend on the seed, the prompts and n, not on the workers (who
-    have one torch thread each; without them let this process have one too). ``workers`` processes of one
-    thread each are faster than one process of many threads at this size.
+    prompts: tuple[str, ...]
+    n: int
+    seed: str
+
+
+class Drawn(NamedTuple):
+    """The n responses to one prompt, and what they cost."""
+
+    texts: list[str]
+    generated: list[int]  # tokens of each, its end-of-turn token among them
+    prompt: int  # tokens of the prompt
+
+
+class Decoder:
+    """Draws responses from a loaded model, on its device and in the mode it is in.
+
+    Each token is the inverse of the tempered distribution function at a uniform number of its own, so a row's
+    draws depend on the seed and its place in the job alone; at temperature 0 it is the likeliest token.
+    A prompt is read once, whatever the number of its responses.
     """
 
-    ROWS = 384  # sequences decoded together: more bring nothing on a CPU
-    FEW = 8  # chunks that are done here before workers have started
+    FULL = 0.75  # share of rows still going below which finished ones leave the batch
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        temperature: float = 1.0,
+        max_new_tokens: int = 512,
+    ) -> None:
+        _refuse_negative(temperature)
+        self.model = model
+        self.tokenizer: Any = tokenizer
+        self.temperature = temperature
+        self.max_new_tokens = max_new_tokens
+        self.stop = cast(int, self.tokenizer.eos_token_id)
+
+    def sample(self, prompts: Sequence[str], n: int, seed: int = 0) -> list[list[str]]:
+        """``n`` responses to each prompt, in order."""
+        return _sampled(lambda jobs: (self(job) for job in jobs), prompts, n, seed)
+
+    @torch.no_grad()
+    def __call__(self, job: Job) -> list[Drawn]:
+        ids, mask = self._prompts(job.prompts)
+        rows = self._decode(ids, mask, job.n, torch.Generator().manual_seed(_as_int(job.seed))).tolist()
+        kept = [row[: row.index(self.stop)] if self.stop in row else row for row in rows]
+        texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        generated = [min(len(k) + 1, len(row)) for k, row in zip(kept, rows, strict=True)]
+        starts = range(0, len(texts), job.n)
+        return [
+            Drawn(texts[i : i + job.n], generated[i : i + job.n], tokens)
+            for i, tokens in zip(starts, mask.sum(1).tolist(), strict=True)
+        ]
+
+    def _prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask of every prompt, padded on the left; [Q, P] each."""
+        # a chat template has written the special tokens already, as in Encoder
+        special = not self.tokenizer.chat_template
+        rows = self.tokenizer(list(prompts), add_special_tokens=special)["input_ids"]
+        width = max(len(row) for row in rows)
+        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    def _decode(self, ids: Tensor, mask: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Token ids of ``n`` responses to each prompt, ``stop`` after the end; [Q n, up to max_new_tokens].
+
+        A finished row goes on for nothing until enough are finished: moving the others' cache costs more.
+        """
+        count, device = len(ids) * n, ids.device
+        out = torch.full((count, self.max_new_tokens), self.stop, device=device)
+        alive = torch.arange(count, device=device)
+        logits, cache = self._next(ids, mask, None)
+        logits, mask = logits.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
+        cache.batch_repeat_interleave(n)
+        for t in range(self.max_new_tokens):
+            uniform = torch.rand(count, generator=generator, dtype=torch.float64).to(device)
+            drawn = self._draw(logits, uniform[alive])
+            out[alive, t] = drawn if t == 0 else drawn.where(out[alive, t - 1] != self.stop, self.stop)
+            going = (out[alive, t] != self.stop).nonzero().squeeze(1)
+            if not len(going) or t + 1 == self.max_new_tokens:
+                break
+            if len(going) < self.FULL * len(alive):
+                cache.batch_select_indices(going)
+                alive, mask = alive[going], mask[going]
+            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+            logits, cache = self._next(out[alive, t : t + 1], mask, cache)
+        return out[:, : t + 1]
+
+    def _next(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Logits of the token after ``ids``, and the cache that has seen them; [R, L] -> [R, V]."""
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        result = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return result.logits[:, -1].float(), result.past_key_values
+
+    def _draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
+        """One token id for each row; [R, V], [R] -> [R]. In float64, or the last token would be drawn now and then."""
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        reached = torch.softmax(logits / self.temperature, -1).double().cumsum(-1)  # [R, V]
+        at = uniform.unsqueeze(1) * reached[:, -1:]
+        return torch.searchsorted(reached, at, right=True).squeeze(1)  # right: never a token of probability 0
+
+
+class LocalSampler:
+    """Sampling from a model on this machine's CPU cores, or in this process on another ``device``.
+
+    Prompts are dealt into jobs of similar length and every job draws from a generator of its own, seeded by
+    (seed, job): the responses depend on the seed, the prompts and n, not on the workers (who have one torch
+    thread each; without them let this process have one too). ``workers`` processes of one thread each are
+    faster than one process of many threads at this size. At temperature 0 every response is the likeliest.
+    """
+
+    FEW = 8  # jobs that are done here before workers have started
 
     def __init__(
         self,
@@ -46,121 +162,78 @@ class LocalSampler:
         seed: int = 0,
         dtype: Dtype = "float32",
         progress: str | None = None,
+        device: str = "cpu",
     ) -> None:
-        if temperature <= 0:
-            raise ValueError(f"temperature {temperature} is not positive; for nearly greedy responses give 0.01")
+        _refuse_negative(temperature)
         self.settings = (model, dtype, temperature, max_new_tokens)
-        self.workers = workers
+        self.workers = workers if torch.device(device).type == "cpu" else 1
         self.seed = seed
         self.progress = progress
+        self.device = device
 
     def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
-        if n < 1:
-            raise ValueError(f"{n} responses to each prompt are less than one; ask for n >= 1")
-        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-        size = max(self.ROWS // n, 1)
-        chunks = [order[i : i + size] for i in range(0, len(order), size)]
-        jobs = [([prompts[i] for i in chunk], n, f"{self.seed}-{c}") for c, chunk in enumerate(chunks)]
-        out: list[list[str]] = [[] for _ in prompts]
-        with ExitStack() as stack:
-            results = track(
-                self._results(jobs, stack),
-                self.progress or "",
-                len(jobs),
-                transient=True,
-                disable=not self.progress,
-            )
-            for chunk, responses in zip(chunks, results, strict=True):
-                for i, texts in zip(chunk, responses, strict=True):
-                    out[i] = texts
-        return out
+        return _sampled(self.draw, prompts, n, self.seed, self.progress)
 
-    def _results(self, jobs: Sequence[_Job], stack: ExitStack) -> Iterator[list[list[str]]]:
+    def draw(self, jobs: Sequence[Job]) -> Generator[list[Drawn], None, None]:
+        """What each job brings, in order and as it comes; close it to leave jobs undone."""
         if self.workers <= 1 or len(jobs) <= self.FEW:
-            decoder = _Decoder(*self.settings)
-            return (decoder(job) for job in jobs)
-        pool = ProcessPoolExecutor(
+            if jobs:
+                yield from map(_decoder_of(*self.settings, self.device), jobs)
+            return
+        with ProcessPoolExecutor(
             self.workers,
             multiprocessing.get_context("spawn"),
             initializer=_start_worker,
             initargs=self.settings,
-        )
-        return stack.enter_context(pool).map(_work, jobs)
+        ) as pool:
+            yield from pool.map(_work, jobs)  # when closed, it cancels what is not begun
 
 
-_Job = tuple[list[str], int, str]  # prompts, responses for each, seed
+def _sampled(
+    draw: Callable[[Sequence[Job]], Generator[list[Drawn], None, None]],
+    prompts: Sequence[str],
+    n: int,
+    seed: int,
+    progress: str | None = None,
+) -> list[list[str]]:
+    """``n`` responses to each prompt, drawn in jobs of prompts of similar length."""
+    if n < 1:
+        raise ValueError(f"{n} responses to each prompt are less than one; ask for n >= 1")
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    size = max(ROWS // n, 1)
+    parts = [order[i : i + size] for i in range(0, len(order), size)]
+    jobs = [Job(tuple(prompts[i] for i in part), n, f"{seed}-{j}") for j, part in enumerate(parts)]
+    out: list[list[str]] = [[] for _ in prompts]
+    with closing(draw(jobs)) as drawn:
+        shown = track(drawn, progress or "", len(jobs), transient=True, disable=not progress)
+        for part, responses in zip(parts, shown, strict=True):
+            for i, of_prompt in zip(part, responses, strict=True):
+                out[i] = of_prompt.texts
+    return out
 
 
-class _Decoder:
-    """A loaded model that turns jobs into responses."""
-
-    def __init__(self, model: str, dtype: Dtype, temperature: float, max_new_tokens: int) -> None:
-        self.model = load_model(model, dtype)
-        self.tokenizer: Any = load_tokenizer(model)
-        self.temperature = temperature
-        self.max_new_tokens = max_new_tokens
-        self.stop = cast(int, self.tokenizer.eos_token_id)
-
-    @torch.inference_mode()
-    def __call__(self, job: _Job) -> list[list[str]]:
-        prompts, n, seed = job
-        generator = torch.Generator().manual_seed(_as_int(seed))
-        tokens = self._decode(*self._prompts(prompts, n), generator).tolist()
-        kept = [row[: row.index(self.stop)] if self.stop in row else row for row in tokens]
-        texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return [texts[i : i + n] for i in range(0, len(texts), n)]
-
-    def _prompts(self, prompts: Sequence[str], n: int) -> tuple[Tensor, Tensor]:
-        """Ids and mask of every prompt ``n`` times, padded on the left; [R, P] each."""
-        # a chat template has written the special tokens already, as in Encoder
-        special = not self.tokenizer.chat_template
-        rows = self.tokenizer(list(prompts), add_special_tokens=special)["input_ids"]
-        width = max(len(row) for row in rows)
-        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-        return ids.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
-
-    def _decode(self, ids: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-        """Sampled token ids, ``stop`` after the end; [R, up to max_new_tokens]. Finished rows leave the batch."""
-        out = torch.full((len(ids), self.max_new_tokens), self.stop)
-        alive = torch.arange(len(ids))
-        cache: Any = None
-        for t in range(self.max_new_tokens):
-            positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-            result = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = result.past_key_values
-            probabilities = torch.softmax(result.logits[:, -1].float() / self.temperature, -1)
-            drawn = torch.multinomial(probabilities, 1, generator=generator)
-            out[alive, t] = drawn.squeeze(1)
-            going = (drawn.squeeze(1) != self.stop).nonzero().squeeze(1)
-            if not len(going):
-                break
-            if len(going) < len(alive):
-                cache.batch_select_indices(going)
-            ids, alive = drawn[going], alive[going]
-            mask = torch.cat([mask[going], mask.new_ones(len(going), 1)], dim=1)
-        return out[:, : t + 1]
+def _decoder_of(model: str, dtype: Dtype, temperature: float, max_new_tokens: int, device: str = "cpu") -> Decoder:
+    loaded: PreTrainedModel = cast(Any, load_model(model, dtype)).to(device)
+    return Decoder(loaded, load_tokenizer(model), temperature, max_new_tokens)
 
 
-_decoder: _Decoder | None = None  # one for each worker process
+_decoder: Decoder | None = None  # one for each worker process
 
 
 def _start_worker(*settings: Any) -> None:
     global _decoder
     torch.set_num_threads(1)
-    _decoder = _Decoder(*settings)
+    _decoder = _decoder_of(*settings)
 
 
-def _work(job: _Job) -> list[list[str]]:
+def _work(job: Job) -> list[Drawn]:
     assert _decoder is not None
     return _decoder(job)
+
+
+def _refuse_negative(temperature: float) -> None:
+    if not temperature >= 0:  # nan is neither
+        raise ValueError(f"temperature {temperature} is negative; give 0 for the likeliest tokens, or more to draw")
 
 
 def _as_int(seed: str) -> int:

@@ -24,6 +24,7 @@ from lit_prm.votes import (
     majority,
     subset_size,
     weighted_vote,
+    weighted_votes,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "any_of_n",
     "majority",
     "weighted_vote",
+    "weighted_votes",
     "VoteWeight",
     "Uniform",
     "Sigmoid",

@@ -15,6 +15,7 @@ Metrics = Mapping[str, float]
 
 LABELS = {  # of scorers that need no training; others go by their own name
     "reference-sum": "ref. log-lik., sum",
+    "reference-per-token": "ref. log-lik., per token",
     "reference-min": "ref. log-lik., worst step",
 }
 MOST_COLUMNS = 7  # numbers of candidates shown beside a label of 28 characters

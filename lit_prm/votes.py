@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,7 +72,7 @@ def _majority_curve(sizes: tuple[int, ...], shares: tuple[float, ...], blanks: i
 
 def _winning_ways(t: int, active: list[tuple[int, float]], k: int) -> Floats:
     """[K+1]: share-weighted number of subsets of each size that a cluster wins with t votes."""
-    nodes, weights = np.polynomial.legendre.leggauss(len(active) // 2 + 1)  # degree in y < len(active)
+    nodes, weights = _gauss(len(active) // 2 + 1)  # degree in y < len(active)
     free = k - sum(c for c, _ in active)  # blanks and clusters that cannot reach t votes
     polys = np.zeros((2, len(nodes), k + 1))  # [no winner yet | winner marked, y, x]
     polys[0, :, : free + 1] = _binomials(free)
@@ -82,6 +83,9 @@ def _winning_ways(t: int, active: list[tuple[int, float]], k: int) -> Floats:
         polys = _times(polys, factor)
         polys[1, :, t:] += won
     return cast(Floats, weights / 2 @ polys[1])
+
+
+_gauss = lru_cache(maxsize=None)(np.polynomial.legendre.leggauss)
 
 
 def _times(polys: Floats, factor: Floats) -> Floats:
@@ -171,23 +175,77 @@ def weighted_vote(weights: ArrayLike, cluster: ArrayLike, correct: ArrayLike, n:
     majority vote plus the sampled difference to it: votes are compared on paired subsets, equal weights
     give exactly ``majority``, and the result is kept in [0, 1]. Ties and blanks as in ``majority``.
     """
-    weight, answer, right = np.asarray(weights, float), np.asarray(cluster), np.asarray(correct, float)
-    n = subset_size(len(weight), n, weights=weight, cluster=answer, correct=right)
-    if (weight < 0).any() or np.isinf(weight).any():
-        raise ValueError(f"weights span {weight.min()} to {weight.max()}; a vote wants finite weights >= 0")
-    members = _subsets(len(weight), n, seed)
-    if math.comb(len(weight), n) <= EXACT_SUBSETS:
-        return _vote(members, weight, answer, right)
-    paired = _vote(members, weight, answer, right) - _vote(members, np.ones(len(weight)), answer, right)
-    return float(np.clip(majority(answer, right, n) + paired, 0, 1))
+    return float(weighted_votes([weights], [cluster], [correct], [n], seed)[0, 0])
 
 
-def _vote(members: Floats, weight: Floats, answer: NDArray[Any], right: Floats) -> float:
-    """Mean correctness of the winner over the given subsets [M, K]."""
-    _, share = _clusters(answer, right)
-    is_answer = np.unique(answer[answer >= 0]) == answer[:, None]  # [K, clusters]
-    drawn = members @ is_answer > 0  # [M, clusters]
-    summed = np.where(drawn, members @ (weight[:, None] * is_answer), -1.0)
-    best = summed.max(1, keepdims=True, initial=0.0)
+def weighted_votes(
+    weights: Sequence[ArrayLike],
+    clusters: Sequence[ArrayLike],
+    corrects: Sequence[ArrayLike],
+    counts: Sequence[int],
+    seed: int = 0,
+) -> Floats:
+    """``weighted_vote`` of many problems at many n, all subsets of problems of one K in a few products; [P, C]."""
+    polls = [_Poll.of(*arrays, min(counts)) for arrays in zip(weights, clusters, corrects, strict=True)]
+    out = np.zeros((len(polls), len(counts)))
+    for k in sorted({len(poll.weight) for poll in polls}):
+        same = [i for i, poll in enumerate(polls) if len(poll.weight) == k]
+        for at in range(0, len(same), TOGETHER):
+            part = same[at : at + TOGETHER]
+            for c, n in enumerate(counts):
+                out[part, c] = _vote_together([polls[i] for i in part], k, min(n, k), seed)
+    return out
+
+
+TOGETHER = 128  # problems voted on at once: bounds the memory
+
+
+class _Poll(NamedTuple):
+    """One problem's candidates as voters; A answers."""
+
+    weight: Floats  # [K]
+    answer: NDArray[Any]  # [K]
+    right: Floats  # [K]
+    gave: Floats  # [K, A] which answer each gave, nothing where it gave none
+    share: Floats  # [A] how right each answer is
+
+    @classmethod
+    def of(cls, weights: ArrayLike, cluster: ArrayLike, correct: ArrayLike, n: int) -> _Poll:
+        weight, answer, right = np.asarray(weights, float), np.asarray(cluster), np.asarray(correct, float)
+        subset_size(len(weight), n, weights=weight, cluster=answer, correct=right)
+        if (weight < 0).any() or np.isinf(weight).any():
+            raise ValueError(f"weights span {weight.min()} to {weight.max()}; a vote wants finite weights >= 0")
+        gave = (np.unique(answer[answer >= 0]) == answer[:, None]).astype(float)
+        return cls(weight, answer, right, gave, _clusters(answer, right)[1])
+
+
+def _vote_together(polls: Sequence[_Poll], k: int, n: int, seed: int) -> Floats:
+    members = _subsets(k, n, seed)
+    found = _won(members, polls)
+    if math.comb(k, n) <= EXACT_SUBSETS:
+        return found
+    paired = found - _won(members, [poll._replace(weight=np.ones(k)) for poll in polls])
+    exact = np.array([majority(poll.answer, poll.right, n) for poll in polls])
+    return np.clip(exact + paired, 0, 1)
+
+
+def _won(members: Floats, polls: Sequence[_Poll]) -> Floats:
+    """Mean correctness of the winner over the given subsets [M, K], of every problem; [P].
+
+    The answers of all problems stand side by side as columns [K, A], each problem's in one segment.
+    """
+    out = np.zeros(len(polls))
+    voted = [i for i, poll in enumerate(polls) if len(poll.share)]
+    if not voted:
+        return out
+    share = np.concatenate([polls[i].share for i in voted])  # [A]
+    width = np.array([len(polls[i].share) for i in voted])
+    start = np.cumsum(width) - width
+    drawn = members @ np.concatenate([polls[i].gave for i in voted], 1) > 0  # [M, A]
+    weighed = np.concatenate([polls[i].weight[:, None] * polls[i].gave for i in voted], 1)  # [K, A]
+    summed = np.where(drawn, members @ weighed, -1.0)  # [M, A]
+    best = np.repeat(np.maximum(np.maximum.reduceat(summed, start, 1), 0.0), width, 1)
     tied = drawn & (summed >= best * (1 - 1e-9))  # sums of equal weights differ by their order's rounding
-    return float((tied @ share / np.maximum(tied.sum(1), 1)).mean())
+    winners = np.maximum(np.add.reduceat(tied, start, 1, dtype=float), 1)  # [M, P]
+    out[voted] = (np.add.reduceat(tied * share, start, 1) / winners).mean(0)
+    return out

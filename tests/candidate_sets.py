@@ -52,4 +52,4 @@ def scored(candidates: CandidateSet, seed: int = 1, decimals: int = 1) -> Scored
     valid = np.arange(max(counts)) < np.array(counts)[:, None]
     steps = np.where(valid, rng.normal(size=valid.shape).round(decimals), 0.0)
     reference = np.where(valid, -rng.random(valid.shape).round(decimals), 0.0)
-    return Scored(steps.sum(1), steps, valid, reference)
+    return Scored(steps.sum(1), steps, valid, reference, valid)

@@ -29,8 +29,8 @@ torch.set_num_threads(1)
 # a TinyMath of seconds, as init_args of data.world in a config
 MICRO: dict[str, Any] = {
     "seed": 0, "train_problems": 24, "validation_problems": 6, "test_problems": 6, "responses": 8,
-    "validation_candidates": 4, "test_candidates": 4, "hidden": 32, "layers": 1, "steps": 4, "generator_steps": 2,
-    "batch_size": 4, "workers": 1,
+    "validation_candidates": 4, "test_candidates": 4, "other_test_problems": 4, "irrelevant_problems": 8,
+    "hidden": 32, "layers": 1, "steps": 4, "generator_steps": 2, "weaker_steps": 1, "batch_size": 4, "workers": 1,
 }  # fmt: skip
 
 CORPUS = [
@@ -115,11 +115,12 @@ def micro_world(built_world: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     so that there are labels of both kinds, pairs and first errors.
     """
     root = shutil.copytree(built_world, tmp_path_factory.mktemp("micro") / "world", symlinks=True)
-    for split, problems in TinyMath(**MICRO).problem_texts().items():
-        path = root / ("rollouts" if split == "train" else "candidates") / f"{split}.jsonl"
-        rng = random.Random(split)
-        pairs = zip(read_groups(str(path)).groups, problems, strict=True)
-        write_groups(path, [_half_right(group, problem, rng) for group, problem in pairs])
+    world = TinyMath(**MICRO)
+    for folder, files in (("rollouts", world.rollouts), ("candidates", world.candidates)):
+        for name, asked in files.items():
+            path, rng = root / folder / f"{name}.jsonl", random.Random(name)
+            pairs = zip(read_groups(str(path)).groups, world.problem_texts()[asked.split], strict=False)
+            write_groups(path, [_half_right(group, problem, rng) for group, problem in pairs])
     return root
 
 
@@ -130,6 +131,6 @@ def _half_right(group: Group, problem: TinyProblem, rng: random.Random) -> Group
         assert first_error(problem, right) == -1
         rollouts[i] = Rollout(
             response=right, correct=True, answer=problem.answer, steps=tuple(right.splitlines(keepends=True)),
-            first_error=-1, generator="tinymath",
+            first_error=-1, generator=rollouts[i].generator,
         )  # fmt: skip
     return Group(problem=group.problem, rollouts=tuple(rollouts))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_prm.batching import Responses, TokenBudget, Updates, equal_parts
-from lit_prm.encoding import Encoded
+from lit_prm.batch import Encoded
+from lit_prm.batching import Responses, TokenBudget, Updates, equal_parts, mismatch
 
 
 def rows(lengths: list[int], per_problem: int = 2) -> list[Encoded]:
@@ -104,3 +104,49 @@ def test_a_micro_batch_knows_the_labels_of_its_whole_update() -> None:
     assert len(batch.labels) == 4
     assert batch.global_labels.tolist() == [float(i % 2) for i in cut.update]
     assert batch.global_group.tolist() == [i // 2 for i in cut.update]
+
+
+# --- mismatched responses ---------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 4), min_size=3, max_size=8), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_every_prompt_meets_a_response_of_another_problem_and_every_response_is_used_once(
+    sizes: list[int], seed: int
+) -> None:
+    group = [p for p, size in enumerate(sizes) for _ in range(size)]
+    data = [
+        Encoded(
+            ids=np.array([100 + p, 100 + p, 1000 + i], dtype=np.int32), prompt_length=2,
+            step=np.zeros(1, dtype=np.int32), label=1.0, group=p, row=i,
+        )
+        for i, p in enumerate(group)
+    ]  # fmt: skip
+    if 2 * max(sizes) > len(data):
+        with pytest.raises(ValueError, match="mismatched responses need at least two problems of equal size"):
+            mismatch(data, seed, 99)
+        return
+    made = mismatch(data, seed, 99)
+    assert [m.ids[:2].tolist() for m in made] == [d.ids[:2].tolist() for d in data]
+    answers = [int(m.ids[2]) - 1000 for m in made]
+    assert sorted(answers) == list(range(len(data)))
+    assert all(group[answer] != d.group for answer, d in zip(answers, data, strict=True))
+    assert all(np.isnan(m.label) for m in made)
+
+
+def test_mismatched_responses_are_cut_at_the_greatest_length() -> None:
+    made = mismatch(rows([9, 9, 30, 30]), 0, 12)
+    assert [len(m) for m in made] == [12, 12, 9, 9]
+    assert [len(m.step) for m in made] == [11, 11, 8, 8]
+
+
+def test_an_updates_first_micro_batch_of_each_rank_brings_its_share() -> None:
+    data = rows(list(range(2, 34)))
+    for rank in (0, 1):
+        cuts = list(Updates(data, 16, cuts=2, rank=rank, ranks=2, seed=1))
+        for first, second in zip(cuts[::2], cuts[1::2], strict=True):
+            assert first.share == (first.rows, second.rows)
+            assert second.share == ()
+    batch = Responses(data, mismatch(data, 0, 99))[cuts[0]]
+    assert [len(b.ids) for b in batch.mismatched] == [len(rows) for rows in cuts[0].share]
+    assert Responses(data)[cuts[0]].mismatched == ()

@@ -11,10 +11,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import PreTrainedTokenizerFast
 
 from callbacks.best_of_n import BestOfN, by_row
+from lit_prm.batch import collate
 from lit_prm.batching import Responses, TokenBudget
 from lit_prm.data import RolloutDataModule
 from lit_prm.diagnosis import Scored
-from lit_prm.encoding import collate
 from lit_prm.judging import Judgement, judge
 from lit_prm.losses.ce import CE
 from lit_prm.module import LitPRM, Scores
@@ -33,9 +33,9 @@ def collected(given: Scored, *parts: list[int]) -> list[Scores]:
     out = []
     for rows in parts:
         width = int(given.valid[rows].sum(1).max())
-        steps, valid, ref = (torch.from_numpy(f[rows][:, :width]) for f in given[1:])
+        steps, valid, ref, exists = (torch.from_numpy(f[rows][:, :width]) for f in given[1:])
         row = torch.stack([torch.zeros(len(rows), dtype=torch.long), torch.tensor(rows)], 1)
-        out.append(Scores(row, torch.from_numpy(given.reward[rows]), steps, valid, ref))
+        out.append(Scores(row, torch.from_numpy(given.reward[rows]), steps, valid, ref, exists))
     return out
 
 

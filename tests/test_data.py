@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from lit_prm.batch import Batch
 from lit_prm.data import RolloutDataModule
-from lit_prm.encoding import Batch
 from lit_prm.formats import read_groups, write_groups
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.tinymath import TinyMath

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.encoding import Encoded, Encoder, collate
+from lit_prm.batch import Encoded, collate
+from lit_prm.encoding import Encoder
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.steps import BlankLine, EachToken, Newline, StepRule
 from tests.conftest import byte_tokenizer

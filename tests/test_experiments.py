@@ -97,3 +97,61 @@ def test_the_conda_environment_says_what_pyproject_says() -> None:
     assert set(extras[1].split(",")) <= project["optional-dependencies"].keys()
     constraints = next(p.split()[1] for p in pip if p.startswith("--constraint"))
     assert (REPOSITORY / constraints).exists()
+
+
+# --- stages ----------------------------------------------------------------------------------------
+
+
+def test_an_experiment_runs_after_the_one_its_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same overrides but for the folder; what is finished is not run again."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").symlink_to(EXPERIMENTS)
+    seen: list[list[str]] = []
+    monkeypatch.setattr(experiment, "run_experiment", lambda options: seen.append(list(options)))
+    args = ["dpo-8resp-noref", "--seed", "2", "--data.fraction=0.5", "--run_dir", "elsewhere"]
+    experiment.main(args)
+    assert [o for run in seen for o in run if o.startswith("--name")] == [
+        "--name=dpo-8resp-noref-train", "--name=dpo-8resp-noref",
+    ]  # fmt: skip
+    assert seen[0][6:] == [
+        "--name=dpo-8resp-noref-train", "--scale=tiny", "--seed_everything=2", "--data.fraction=0.5",
+    ]  # fmt: skip
+    assert seen[1][-2:] == ["--run_dir", "elsewhere"]
+    done = tmp_path / "runs" / "tiny" / "dpo-8resp-noref-train" / "seed-2"
+    done.mkdir(parents=True)
+    (done / "summary.json").write_text('{"status": "KILLED"}')
+    seen.clear()
+    experiment.main(args)
+    assert len(seen) == 2
+    (done / "summary.json").write_text('{"status": "FINISHED"}')
+    seen.clear()
+    experiment.main(args)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", stems(EXPERIMENTS))
+def test_a_second_stage_names_a_first_one_that_there_is(name: str) -> None:
+    first = experiment.predecessor(EXPERIMENTS / f"{name}.yaml")
+    assert first is None or first in stems(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", stems(EXPERIMENTS))
+def test_names_follow_the_grammar(name: str) -> None:
+    """<objective>-<k>resp[-<variation>], and the responses are those that the name says."""
+    found = re.fullmatch(r"[a-z]+(-bt)?-(\d)resp(-[a-z0-9]+)*", name)
+    assert found is not None
+    responses = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())["data"]["responses"]
+    assert responses == max(int(found[2]), 1)  # base-0resp trains on none
+
+
+WANTED = (
+    "ce-1resp ce-2resp ce-4resp ce-8resp dpo-2resp dpo-4resp dpo-8resp kto-8resp nca-8resp infonca-8resp ipvrm-8resp "
+    "ce-8resp-balanced ce-8resp-instbalanced ce-8resp-25inst ce-8resp-50inst ce-8resp-75inst dpo-8resp-25inst "
+    "dpo-8resp-50inst dpo-8resp-75inst dpo-8resp-noref-train dpo-8resp-noref-infer dpo-8resp-noref "
+    "dpo-8resp-irrelevant dpo-8resp-dedup dpo-8resp-mixedgen dpo-8resp-steplabels orm-8resp orm-bt-8resp "
+    "shepherd-8resp-hard shepherd-8resp-soft autopsv-8resp"
+)
+
+
+def test_every_experiment_of_the_paper_is_there() -> None:
+    assert set(WANTED.split()) <= set(stems(EXPERIMENTS))

@@ -86,7 +86,9 @@ def test_the_order_of_candidates_does_not_matter(tokenizer: PreTrainedTokenizerF
 
 
 def of_rows(given: Scored, rows: list[int]) -> Scored:
-    return Scored(given.reward[rows], given.steps[rows], given.valid[rows], given.reference_steps[rows])
+    return Scored(
+        given.reward[rows], given.steps[rows], given.valid[rows], given.reference_steps[rows], given.valid[rows]
+    )
 
 
 # --- slow, obvious references ---------------------------------------------------------------------
@@ -234,7 +236,7 @@ def with_steps(
     width = max(len(s) for _, s in rows)
     steps = np.array([s + [0.0] * (width - len(s)) for _, s in rows])
     valid = np.array([[i < len(s) for i in range(width)] for _, s in rows])
-    return candidates, Scored(steps.sum(1), steps, valid, steps)
+    return candidates, Scored(steps.sum(1), steps, valid, steps, valid)
 
 
 def found(candidates: CandidateSet, given: Scored) -> tuple[float, float]:
@@ -257,12 +259,12 @@ def test_steps_without_tokens_are_neither_worst_nor_counted_by_chance(tokenizer:
     c, s = with_steps(tokenizer, (0, [1.0, 2.0, -5.0]), (0, [1.0, 1.0]))
     valid = s.valid.copy()
     valid[0, 2] = valid[1, :] = False
-    assert found(c, s._replace(valid=valid)) == (1.0, 0.5)
+    assert found(c, s._replace(valid=valid, reference_valid=valid)) == (1.0, 0.5)
 
 
 def test_an_error_behind_the_cut_is_not_found(tokenizer: PreTrainedTokenizerFast) -> None:
     c, s = with_steps(tokenizer, (2, [1.0, -2.0, -3.0]))
-    assert found(c, Scored(s.reward, s.steps[:, :2], s.valid[:, :2], s.steps[:, :2])) == (0.0, 0.5)
+    assert found(c, Scored(s.reward, s.steps[:, :2], s.valid[:, :2], s.steps[:, :2], s.valid[:, :2])) == (0.0, 0.5)
 
 
 def test_what_follows_an_error_is_judged_by_nobody(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,114 +1,120 @@
+"""Laws of every objective there is, and TRL's numbers."""
+
 from __future__ import annotations
 
+import inspect
 import json
-import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 from torch.testing import assert_close
 
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
-from lit_prm.losses.dpo import DPO, preference_pairs
-from tests import reference
+from lit_prm.losses.dpo import DPO
+from lit_prm.losses.kto import KTO
+from lit_prm.losses.nca import NCA
+from lit_prm.losses.pairs import AllPairs, BestWorst, CappedPairs, DisjointPairs, PairLoss
+from tests.loss_inputs import random_view, rows_of, terms_of
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "trl_losses.json").read_text())
 
 
-@st.composite
-def rewarded(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Rewards, labels and problems of up to 12 responses, with at least one right-wrong pair."""
-    n = draw(st.integers(2, 12))
-    rewards = draw(st.lists(st.floats(-20, 20, width=32), min_size=n, max_size=n))
-    labels = [1.0, 0.0, *draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=n - 2, max_size=n - 2))]
-    group = [0, 0, *draw(st.lists(st.integers(0, 3), min_size=n - 2, max_size=n - 2))]
-    return torch.tensor(rewards), torch.tensor(labels), torch.tensor(group)
+def subclasses(base: Any) -> Iterator[type[Loss]]:
+    """Every concrete objective of the library; test files may define others."""
+    for found in base.__subclasses__():
+        if not inspect.isabstract(found) and found.__module__.startswith("lit_prm."):
+            yield found
+        yield from subclasses(found)
 
 
-def mean_and_gradient(loss: Loss, rewards: Tensor, labels: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    rewards = rewards.clone().requires_grad_()
-    value = loss(rewards, labels, group).mean()
-    (gradient,) = torch.autograd.grad(value, rewards)
-    return value.detach(), gradient
+def variants() -> Iterator[Any]:
+    for found in subclasses(Loss):
+        yield pytest.param(found(), id=found.__name__)
+        if issubclass(found, PairLoss):
+            for pairs in (AllPairs(), DisjointPairs(), CappedPairs(2), BestWorst()):
+                name = f"{found.__name__}-{type(pairs).__name__}-per-problem"
+                yield pytest.param(found(pairs, per_problem=True), id=name)
 
 
-@given(rewarded())
-@settings(max_examples=60, deadline=None)
-def test_ce_equals_its_slow_reference(data: tuple[Tensor, Tensor, Tensor]) -> None:
-    value, gradient = mean_and_gradient(CE(), *data)
-    slow = data[0].double().requires_grad_()
-    expected = reference.ce(slow, data[1])
-    assert_close(value.double(), expected, rtol=1e-6, atol=1e-6)
-    assert_close(gradient.double(), torch.autograd.grad(expected, slow)[0], rtol=1e-6, atol=1e-6)
+every_loss = pytest.mark.parametrize("loss", list(variants()))
 
 
-@given(rewarded())
-@settings(max_examples=60, deadline=None)
-def test_dpo_equals_its_slow_reference(data: tuple[Tensor, Tensor, Tensor]) -> None:
-    value, gradient = mean_and_gradient(DPO(), *data)
-    slow = data[0].double().requires_grad_()
-    expected = reference.dpo(slow, data[1], data[2])
-    assert_close(value.double(), expected, rtol=1e-6, atol=2e-6)
-    assert_close(gradient.double(), torch.autograd.grad(expected, slow)[0], rtol=1e-6, atol=1e-6)
+def test_every_loss_is_found() -> None:
+    names = {found.__name__ for found in subclasses(Loss)}
+    assert names >= {"CE", "DPO", "NCA", "KTO", "InfoNCA", "KWayNCA", "PrefixCE"}
+    assert names >= {"StepCE", "StepAbs", "StepSquared", "StepRank"}
 
 
-@pytest.mark.parametrize("loss", [CE(), DPO()], ids=["ce", "dpo"])
-def test_first_loss_is_ln_2(loss: Loss) -> None:
-    labels, group = torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.tensor([0, 0, 1, 1])
-    assert_close(loss(torch.zeros(4), labels, group).mean().item(), math.log(2))
+@every_loss
+@pytest.mark.parametrize("size", [1e4, -1e4, None], ids=["high", "low", "mixed"])
+def test_huge_rewards_have_finite_terms_and_gradients(loss: Loss, size: float | None) -> None:
+    signs = torch.randn(8, 12, generator=torch.Generator().manual_seed(2)).sign()
+    values = (1e4 * signs if size is None else torch.full((8, 12), size)).requires_grad_()
+    terms = terms_of(loss, random_view(values))
+    (gradient,) = torch.autograd.grad(terms.sum(), values)
+    assert len(terms)
+    assert torch.isfinite(terms).all()
+    assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("loss", [CE(), DPO()], ids=["ce", "dpo"])
-@pytest.mark.parametrize("size", [1e2, 1e4])
-def test_gradients_of_confidently_wrong_responses_are_finite_and_alive(loss: Loss, size: float) -> None:
-    labels, group = torch.tensor([1.0, 0.0]), torch.zeros(2, dtype=torch.long)
-    value, gradient = mean_and_gradient(loss, torch.tensor([-size, size]), labels, group)
-    assert torch.isfinite(value)
-    assert (gradient.abs() > 0.4).all()
+@every_loss
+def test_the_cut_of_a_global_batch_changes_nothing(loss: Loss) -> None:
+    """Micro-batches of whole problems: their terms sum up to the batch's, and so do the numbers of terms."""
+    view = random_view(torch.randn(16, 12, generator=torch.Generator().manual_seed(3)))
+    parts = [rows_of(view, (view.group == problem).nonzero().squeeze(1)) for problem in view.group.unique()]
+    assert_close(sum(terms_of(loss, part).sum() for part in parts), terms_of(loss, view).sum())
+    assert sum(loss.num_terms(part.labels, part.group) for part in parts) == loss.num_terms(view.labels, view.group)
 
 
-@given(rewarded())
-@settings(max_examples=40, deadline=None)
-def test_losses_do_not_depend_on_row_order(data: tuple[Tensor, Tensor, Tensor]) -> None:
-    order = torch.randperm(len(data[0]), generator=torch.Generator().manual_seed(1))
-    for loss in (CE(), DPO()):
-        moved = loss(*(column[order] for column in data)).sort().values
-        assert_close(loss(*data).sort().values, moved)
+@every_loss
+def test_the_number_of_terms_is_known_from_labels_alone(loss: Loss) -> None:
+    view = random_view(torch.randn(16, 12, generator=torch.Generator().manual_seed(4)))
+    assert loss.num_terms(view.labels, view.group) == len(terms_of(loss, view))
 
 
-def test_dpo_ignores_a_shift_shared_by_a_problem() -> None:
-    rewards, labels = torch.tensor([1.0, -2.0, 3.0, 0.5]), torch.tensor([1.0, 0.0, 0.0, 1.0])
-    group = torch.tensor([0, 0, 1, 1])
-    shift = torch.tensor([7.0, 7.0, -3.0, -3.0])
-    assert_close(DPO()(rewards + shift, labels, group), DPO()(rewards, labels, group))
+@every_loss
+def test_the_order_of_problems_and_of_responses_changes_nothing(loss: Loss) -> None:
+    view = random_view(torch.randn(16, 12, generator=torch.Generator().manual_seed(5)))
+    by_row_order = isinstance(getattr(loss, "pairs", None), DisjointPairs | CappedPairs)
+    problems = torch.randperm(4, generator=torch.Generator().manual_seed(6))
+    inside = torch.arange(4) if by_row_order else torch.randperm(4, generator=torch.Generator().manual_seed(7))
+    order = (4 * problems.unsqueeze(1) + inside).flatten()
+    moved = terms_of(loss, rows_of(view, order))
+    assert_close(moved.sort().values, terms_of(loss, view).sort().values)
 
 
-def test_pairs_are_all_right_times_wrong_of_one_problem() -> None:
-    labels, group = torch.tensor([1, 0, 0, 1, 1, 0]), torch.tensor([0, 0, 0, 0, 1, 2])
-    right, wrong = preference_pairs(labels, group)
-    assert sorted(zip(right.tolist(), wrong.tolist(), strict=True)) == [(0, 1), (0, 2), (3, 1), (3, 2)]
+@every_loss
+def test_a_batch_without_responses_has_no_terms(loss: Loss) -> None:
+    nothing = rows_of(random_view(torch.zeros(4, 12)), torch.zeros(0, dtype=torch.long))
+    assert terms_of(loss, nothing).shape == (0,)
 
 
-@pytest.mark.parametrize("loss", [CE(), DPO()], ids=["ce", "dpo"])
-def test_number_of_terms_is_known_from_labels_alone(loss: Loss) -> None:
-    labels, group = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0]), torch.tensor([0, 0, 0, 1, 2])
-    assert loss.num_terms(labels, group) == loss(torch.randn(5), labels, group).numel()
+@every_loss
+def test_terms_of_half_precision_rewards_are_float32(loss: Loss) -> None:
+    seen = loss.observe(random_view(torch.randn(8, 12, generator=torch.Generator().manual_seed(8))))
+    rounded = seen.rewards.bfloat16()
+    terms = loss(rounded, seen.labels, seen.group)
+    assert terms.dtype == torch.float32
+    assert_close(terms, loss(rounded.float(), seen.labels, seen.group))
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda c: c["name"])
-def test_losses_equal_trls(case: dict[str, list[float] | str]) -> None:
+def test_losses_equal_trls(case: dict[str, Any]) -> None:
     """Values and gradients of TRL on the same log-probs; provenance is in the file."""
     beta = GOLDEN["beta"]
     policy = torch.tensor(case["policy"], requires_grad=True)
     rewards = beta * (policy - torch.tensor(case["reference"]))
-    loss = {"sigmoid": DPO(), "bco_pair": CE()}[str(case["loss_type"])]
-    value = loss(rewards, torch.tensor(case["labels"]), torch.tensor(case["group"])).mean()
+    kto = KTO(desirable=case.get("desirable", 1.0))
+    loss = {"sigmoid": DPO(), "bco_pair": CE(), "nca_pair": NCA(), "kto": kto}[case["loss_type"]]
+    mismatched = beta * (torch.tensor(case.get("kl_policy", [0.0])) - torch.tensor(case.get("kl_reference", [0.0])))
+    zero = loss.zero_point(mismatched)
+    value = loss(rewards - zero, torch.tensor(case["labels"]), torch.tensor(case["group"])).mean()
     (gradient,) = torch.autograd.grad(value, policy)
     # bco_pair adds the right and the wrong response's terms; ours is their mean
     halve = 0.5 if case["loss_type"] == "bco_pair" else 1.0
-    assert_close(value.item(), halve * float(case["loss"]), rtol=1e-6, atol=1e-6)  # type: ignore[arg-type]
+    assert_close(value.item(), halve * case["loss"], rtol=1e-6, atol=1e-6)
     assert_close(gradient, halve * torch.tensor(case["gradient"]), rtol=1e-5, atol=1e-8)

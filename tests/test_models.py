@@ -7,7 +7,8 @@ import torch
 from torch.testing import assert_close
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.encoding import Batch, Encoded, Encoder, collate
+from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.encoding import Encoder
 from lit_prm.models import check_readable, load_model, load_tokenizer, token_logps
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.steps import BlankLine

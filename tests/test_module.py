@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.batching import Cut, Responses
-from lit_prm.encoding import Batch, Encoded, Encoder, collate
+from lit_prm.encoding import Encoder
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO

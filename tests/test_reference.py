@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.encoding import Batch, Encoder, collate
+from lit_prm.batch import Batch, collate
+from lit_prm.encoding import Encoder
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Frozen, Stored, Uniform
 from lit_prm.steps import BlankLine

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lit_prm.models import load_model, load_tokenizer
-from lit_prm.sampling import LocalSampler, _Decoder
+from lit_prm.sampling import Decoder, Job, LocalSampler
 
 PROMPTS = ["Add 3 and 4.", "7 * 2 =", "Find the sum of the first five odd numbers.", "Hi"]
 
@@ -39,7 +39,7 @@ def test_responses_belong_to_their_prompts_in_any_order(policy_folder: Path) -> 
 
 def test_a_worker_does_what_this_process_would(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: what a pool is given suffices, whatever the order in which jobs are done."""
-    monkeypatch.setattr(LocalSampler, "ROWS", 4)  # four chunks
+    monkeypatch.setattr("lit_prm.sampling.ROWS", 4)  # four chunks
     monkeypatch.setattr(LocalSampler, "FEW", 0)
     alone = sample(policy_folder)
     monkeypatch.setattr("lit_prm.sampling.ProcessPoolExecutor", _Backwards)
@@ -64,7 +64,7 @@ class _Backwards:
 
 @pytest.mark.slow  # starting two processes takes seconds each
 def test_workers_change_nothing(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalSampler, "ROWS", 4)  # four chunks
+    monkeypatch.setattr("lit_prm.sampling.ROWS", 4)  # four chunks
     monkeypatch.setattr(LocalSampler, "FEW", 0)
     alone, two = (LocalSampler(str(policy_folder), max_new_tokens=8, workers=w).sample(PROMPTS, 3) for w in (1, 2))
     assert alone == two
@@ -79,13 +79,59 @@ def test_the_caller_s_random_numbers_are_left_alone(policy_folder: Path) -> None
 
 @pytest.mark.parametrize("longest", [1, 3])
 def test_no_response_is_longer_than_allowed(policy_folder: Path, longest: int) -> None:
-    assert decode(_Decoder(str(policy_folder), "float32", 1.0, longest)).shape == (len(PROMPTS), longest)
+    assert decode(decoder_of(policy_folder, 1.0, longest)).shape == (len(PROMPTS), longest)
 
 
-def decode(decoder: _Decoder) -> torch.Tensor:
-    """Token ids of one response to each prompt."""
-    with torch.inference_mode():
-        return decoder._decode(*decoder._prompts(PROMPTS, 1), torch.Generator().manual_seed(0))
+def decoder_of(folder: Path, temperature: float = 1.0, max_new_tokens: int = 8) -> Decoder:
+    return Decoder(load_model(str(folder)), load_tokenizer(str(folder)), temperature, max_new_tokens)
+
+
+def decode(decoder: Decoder, n: int = 1) -> torch.Tensor:
+    """Token ids of n responses to each prompt."""
+    with torch.no_grad():
+        return decoder._decode(*decoder._prompts(PROMPTS), n, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_when_finished_rows_leave_changes_nothing(
+    temperature: float, policy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = decoder_of(policy_folder, temperature, 24)
+    decoder.stop = int(decode(decoder, 8).flatten().mode().values)  # many rows end, at different times
+    drawn = []
+    for full in (0.0, 0.75, 2.0):  # never, now and then, at once
+        monkeypatch.setattr(Decoder, "FULL", full)
+        drawn.append(decode(decoder, 8))
+    ends = (drawn[0] == decoder.stop).sum(1)
+    assert len(ends.unique()) > 1
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+
+
+def test_what_was_drawn_is_counted(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response's tokens and its end of turn, but no end where it was cut off."""
+    decoder = decoder_of(policy_folder)
+    end = decoder.stop
+    rows = [[5, 6, end, end], [5, 6, 7, 8], [end] * 4, [5, 6, 7, end]]
+    monkeypatch.setattr(decoder, "_decode", lambda *_: torch.tensor(rows))
+    drawn = decoder(Job((PROMPTS[0], PROMPTS[3]), 2, "seed"))
+    assert [d.generated for d in drawn] == [[3, 4], [1, 4]]
+    assert [d.prompt for d in drawn] == [len(decoder.tokenizer(p)["input_ids"]) for p in (PROMPTS[0], PROMPTS[3])]
+    assert drawn[1].texts == ["", decoder.tokenizer.decode([5, 6, 7])]
+
+
+def test_a_loaded_model_gives_what_its_folder_does(policy_folder: Path) -> None:
+    assert decoder_of(policy_folder).sample(PROMPTS, 3, seed=5) == sample(policy_folder, seed=5)
+
+
+def test_jobs_left_undone_are_not_begun(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Job] = []
+    work = Decoder.__call__
+    monkeypatch.setattr(Decoder, "__call__", lambda self, job: done.append(job) or work(self, job))  # type: ignore[func-returns-value]
+    drawn = LocalSampler(str(policy_folder), max_new_tokens=2).draw([Job(("Hi",), 1, str(i)) for i in range(5)])
+    next(drawn)
+    drawn.close()
+    assert [job.seed for job in done] == ["0"]
 
 
 # --- a slow, obvious reference --------------------------------------------------------------------
@@ -97,10 +143,11 @@ def logits(model: Path, ids: list[int]) -> torch.Tensor:
     return out
 
 
-def test_cold_samples_are_the_likeliest_tokens_one_prompt_at_a_time(policy_folder: Path) -> None:
-    """No padding, no cache, one full forward per token."""
+@pytest.mark.parametrize("temperature", [0, 0.001])
+def test_cold_samples_are_the_likeliest_tokens_one_prompt_at_a_time(temperature: float, policy_folder: Path) -> None:
+    """No padding, no cache, no shared prompt, one full forward per token."""
     tokenizer = load_tokenizer(str(policy_folder))
-    for prompt, texts in zip(PROMPTS, sample(policy_folder, temperature=0.001, n=1), strict=True):
+    for prompt, texts in zip(PROMPTS, sample(policy_folder, temperature=temperature, n=2), strict=True):
         ids = list(tokenizer(prompt)["input_ids"])
         start = len(ids)
         while len(ids) - start < 8:
@@ -108,12 +155,12 @@ def test_cold_samples_are_the_likeliest_tokens_one_prompt_at_a_time(policy_folde
             if best == tokenizer.eos_token_id:
                 break
             ids.append(best)
-        assert texts == [tokenizer.decode(ids[start:], skip_special_tokens=True)]
+        assert texts == [tokenizer.decode(ids[start:], skip_special_tokens=True)] * 2
 
 
 def test_a_finished_row_leaves_the_others_as_they_were(policy_folder: Path) -> None:
     """Greedy tokens stay what they are up to the first that ends its row, and the end fills the rest."""
-    decoder = _Decoder(str(policy_folder), "float32", 0.001, 8)
+    decoder = decoder_of(policy_folder, temperature=0)
     decoder.stop = -1
     whole = decode(decoder)
     decoder.stop = int(whole[1, 2])  # the second row ends here
@@ -137,9 +184,9 @@ def test_warm_samples_follow_the_tempered_softmax(policy_folder: Path) -> None:
 # --- refusals -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("temperature", [0, -1])
-def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> None:
-    with pytest.raises(ValueError, match=r"is not positive; for nearly greedy responses give 0\.01"):
+@pytest.mark.parametrize("temperature", [-0.5, float("nan")])
+def test_a_negative_temperature_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="is negative; give 0 for the likeliest tokens"):
         LocalSampler("none", temperature=temperature)
 
 

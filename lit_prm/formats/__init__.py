@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -129,6 +130,10 @@ def _known(value: object) -> bool:
     return any(v is not None for v in value) if isinstance(value, list) else value is not None
 
 
+def _or_null(label: float) -> float | None:
+    return None if math.isnan(label) else label
+
+
 def _row(group: Group) -> dict[str, Any]:
     problem, rollouts = group.problem, group.rollouts
     prompt: str | list[Message] = problem.prompt if isinstance(problem.prompt, str) else list(problem.prompt)
@@ -143,5 +148,6 @@ def _row(group: Group) -> dict[str, Any]:
         "answers": [r.answer for r in rollouts],
         "steps": [None if r.steps is None else list(r.steps) for r in rollouts],
         "first_errors": [r.first_error for r in rollouts],
+        "step_labels": [None if r.step_labels is None else [_or_null(v) for v in r.step_labels] for r in rollouts],
         "generators": [r.generator for r in rollouts],
     }

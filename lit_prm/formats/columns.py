@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -108,6 +109,19 @@ def step_index(value: object, steps: int | None, name: str) -> int | None:
     ):
         raise wrong(name, value, f"the index of one of {steps} steps or -1", "count steps from 0")
     return value
+
+
+def step_labels(value: object, steps: int, name: str) -> tuple[float, ...] | None:
+    """A number in [0, 1] for each of ``steps`` steps, nan for null."""
+    if value is None:
+        return None
+    given = items(value, name)
+    if len(given) != steps:
+        raise BadRow(f"{name} has {len(given)} labels for {steps} steps; give one for each step, null where unknown")
+    for i, number in enumerate(given):
+        if number is not None and not (isinstance(number, int | float) and 0 <= number <= 1):
+            raise wrong(f"{name}[{i}]", number, "a number in [0, 1]", "give the share of right or null")
+    return tuple(math.nan if number is None else float(number) for number in given)
 
 
 def messages(value: object, name: str) -> tuple[Message, ...]:

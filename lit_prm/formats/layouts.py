@@ -23,6 +23,7 @@ from lit_prm.formats.columns import (
     reply,
     sampled,
     step_index,
+    step_labels,
     text,
     texts,
     tiled,
@@ -66,13 +67,14 @@ class PaperRollouts(Layout):
         return Group(problem=asked, rollouts=tuple(kept))
 
     def _rollouts(self, row: Row, responses: Sequence[object]) -> list[Rollout]:
-        names = ("correctness", "answers", "steps", "first_errors", "generators")
+        names = ("correctness", "answers", "steps", "first_errors", "step_labels", "generators")
         columns = [parallel(row, name, responses) for name in names]
         return [self._rollout(i, *values) for i, values in enumerate(zip(responses, *columns, strict=True))]
 
     def _rollout(
-        self, i: int, said: object, correct: object, answer: object, pieces: object, error: object, by: object
-    ) -> Rollout:
+        self, i: int, said: object, correct: object, answer: object, pieces: object, error: object, marks: object,
+        by: object,
+    ) -> Rollout:  # fmt: skip
         right = maybe_label(correct, f"correctness[{i}]")
         response = sampled(said, right, f"completions[{i}]")
         steps = None if pieces is None else tuple(str(s) for s in items(pieces, f"steps[{i}]"))
@@ -83,7 +85,9 @@ class PaperRollouts(Layout):
             correct=right,
             answer=maybe_text(answer, f"answers[{i}]"),
             steps=steps if tiles else None,
-            first_error=wrong_step if tiles else None,  # into other steps than these it would mean something else
+            # into other steps than these they would mean something else
+            first_error=wrong_step if tiles else None,
+            step_labels=step_labels(marks, len(steps or ()), f"step_labels[{i}]") if tiles else None,
             generator=maybe_text(by, f"generators[{i}]"),
         )
 
@@ -124,6 +128,7 @@ class Stepwise(Layout):
             correct=all(right),
             steps=steps,
             first_error=right.index(False) if False in right else -1,
+            step_labels=tuple(float(r) for r in right),
         )
         return _one(row, prompt(row["prompt"]), rollout)
 

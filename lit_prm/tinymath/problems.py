@@ -91,14 +91,14 @@ def _draw(rng: random.Random, signs: str, value: int) -> Operation:
 
 def _word(rng: random.Random, subject: str, start: int, operations: list[Operation]) -> str:
     opening, phrases, question = _WORDS[subject]
-    name, thing = rng.choice(_NAMES), rng.choice(_THINGS)
+    name, thing = rng.choice(NAMES), rng.choice(THINGS)
     parts = [rng.choice(opening).format(n=start, name=name, thing=thing)]
     parts += [rng.choice(phrases[op.sign]).format(n=op.operand, name=name, thing=thing) for op in operations]
     return ", ".join(parts) + ". " + rng.choice(question).format(name=name, thing=thing)
 
 
-_NAMES = ("Ana", "Ben", "Cleo", "Dev", "Emma", "Finn")
-_THINGS = ("coins", "books", "shells", "stamps", "pens", "cards")
+NAMES = ("Ana", "Ben", "Cleo", "Dev", "Emma", "Finn")
+THINGS = ("coins", "books", "shells", "stamps", "pens", "cards")
 _WORDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]], tuple[str, ...]]] = {
     "Algebra": (
         ("Let x be {n}", "Start from x = {n}"),

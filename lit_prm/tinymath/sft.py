@@ -1,10 +1,10 @@
-"""Trains the small Llama of tinymath on solutions, keeping an earlier snapshot as the weaker generator."""
+"""Trains the small Llama of tinymath on solutions, keeping earlier snapshots as weaker generators."""
 
 from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from lit_prm.encoding import Batch, Encoded, Encoder, collate
+from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.encoding import Encoder
 from lit_prm.models import token_logps
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.schedule import WarmupCosine
@@ -84,18 +85,19 @@ class Solutions(IterableDataset[Batch]):
 
 
 class Keep(Callback):
-    """Saves the generator after ``at`` updates, and every ``EVERY`` updates where an interrupted training goes on."""
+    """Saves ``folder/<name>`` after a snapshot's updates, and every ``EVERY`` where an interrupted training goes on."""
 
     EVERY = 200
 
-    def __init__(self, at: int, generator: Path, going_on: Path) -> None:
-        self.at = at
-        self.generator = generator
+    def __init__(self, snapshots: Mapping[str, int], folder: Path, going_on: Path) -> None:
+        self.snapshots = snapshots
+        self.folder = folder
         self.going_on = going_on
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if trainer.global_step == self.at:
-            pl_module.model.save_pretrained(self.generator)  # type: ignore[operator, union-attr]
+        for name, updates in self.snapshots.items():
+            if trainer.global_step == updates:
+                pl_module.model.save_pretrained(self.folder / name)  # type: ignore[operator, union-attr]
         if trainer.global_step % self.EVERY == 0:
             with written_whole(self.going_on) as partial:
                 trainer.save_checkpoint(partial, weights_only=False)
@@ -108,13 +110,13 @@ def train_base(
     hidden: int,
     layers: int,
     steps: int,
-    generator_steps: int,
+    snapshots: Mapping[str, int],
     batch_size: int,
     lr: float,
     seed: int,
     held_out: frozenset[str],
 ) -> None:
-    """Leave the final model in ``folder/base``, the snapshot after ``generator_steps`` in ``folder/generator``."""
+    """Leave the final model in ``folder/base``, the one after ``snapshots[name]`` updates in ``folder/<name>``."""
     going_on = folder / "sft.ckpt"
     done = torch.load(going_on, weights_only=False)["global_step"] if going_on.exists() else 0
     cast(Any, disable_progress_bar)()
@@ -125,11 +127,11 @@ def train_base(
         model = LlamaForCausalLM(_config(tokenizer, hidden, layers))
         encoder = Encoder(tokenizer, Newline(), max_length=256)
         data = Solutions(encoder, batch_size, seed, held_out, skip=done)
-        trainer = _trainer(steps, Keep(generator_steps, folder / "generator", going_on))
+        trainer = _trainer(steps, Keep(snapshots, folder, going_on))
         loader = DataLoader(data, batch_size=None)
         trainer.fit(SFT(model, lr, steps), loader, ckpt_path=going_on if done else None, weights_only=False)
         model.save_pretrained(folder / "base")
-    for name in ("base", "generator"):
+    for name in ("base", *snapshots):
         tokenizer.save_pretrained(folder / name)
     going_on.unlink(missing_ok=True)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any, cast
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from lit_prm.tinymath.irrelevant import code, general
 from lit_prm.tinymath.problems import LARGEST, make_problem
 from lit_prm.tinymath.solutions import write_solution
 
@@ -22,14 +24,15 @@ PIECE = r"\\boxed\{|\d+| ?[A-Za-z]+ ?| ?[*+=-] ?|\n|."
 
 
 def make_tokenizer(samples: int = 20_000) -> PreTrainedTokenizerFast:
-    """The vocabulary is every piece that ``samples`` problems and solutions use, and every number in range."""
+    """The vocabulary is every number in range and every piece that sampled texts use.
+
+    They are ``samples`` problems with solutions and a tenth as many irrelevant pairs, whose words are fewer.
+    """
     split = pre_tokenizers.Split(Regex(PIECE), behavior="isolated")
     rng = random.Random(0)
     pieces = {str(n) for n in range(LARGEST + 1)}
-    for _ in range(samples):
-        problem = make_problem(rng)
-        for text in (problem.text, write_solution(problem, rng)):
-            pieces.update(piece for piece, _ in split.pre_tokenize_str(text))
+    for text in _texts(samples, rng):
+        pieces.update(piece for piece, _ in split.pre_tokenize_str(text))
     special = [PAD, EOS, ASK, SAY, UNKNOWN]
     vocabulary = {piece: i for i, piece in enumerate([*special, *sorted(pieces)])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -41,3 +44,13 @@ def make_tokenizer(samples: int = 20_000) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens({"additional_special_tokens": [ASK, SAY]})
     tokenizer.chat_template = TEMPLATE
     return tokenizer
+
+
+def _texts(samples: int, rng: random.Random) -> Iterator[str]:
+    for _ in range(samples):
+        problem = make_problem(rng)
+        yield from (problem.text, write_solution(problem, rng))
+    for draw in (general, code):
+        for _ in range(samples // 10):
+            pair = draw(rng)
+            yield from (pair.instruction, pair.right, pair.wrong)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
@@ -17,10 +20,11 @@ from lit_prm.encoding import Encoder
 from lit_prm.formats import read_groups, write_groups
 from lit_prm.labeling import graded_group
 from lit_prm.models import load_tokenizer
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.records import Group, Problem
 from lit_prm.sampling import LocalSampler
 from lit_prm.steps import Newline
 from lit_prm.tinymath.checker import first_error
+from lit_prm.tinymath.irrelevant import code, general, irrelevant_groups
 from lit_prm.tinymath.problems import TinyProblem, make_problem
 from lit_prm.tinymath.sft import train_base
 from lit_prm.tinymath.solutions import write_problems
@@ -28,42 +32,76 @@ from lit_prm.tinymath.stages import Stages
 from lit_prm.tinymath.tokenizer import make_tokenizer
 
 
-class TinyMath:
-    """A world of MATH-like problems small enough to live in: problems, base model, rollouts, candidates.
+class Asked(NamedTuple):
+    """Which model answers the first ``problems`` of a split (None: all), and how often each."""
 
-    Under the root lie ``problems/{train,validation,test}.jsonl``, ``models/{base,generator}``,
-    ``rollouts/train.jsonl`` and ``candidates/{validation,test}.jsonl``. The generator is an earlier snapshot
-    of the base's training, so it errs where the base need not. The same settings, versions and machine
-    give the same bytes.
+    split: str
+    model: str
+    responses: int
+    problems: int | None = None
+
+
+class TinyMath:
+    """A world of MATH-like problems small enough to live in: problems, models, rollouts, candidates.
+
+    Under the root lie
+
+    - ``problems/{train,validation,test}.jsonl``
+    - ``models/{base,generator,weaker}``: the generator is an earlier snapshot of the base's training, so it errs
+      where the base need not; weaker is a still earlier one
+    - ``rollouts/train.jsonl`` by the generator; ``rollouts/other.jsonl``, half as many by weaker
+    - ``candidates/{validation,test}.jsonl`` by the generator; ``candidates/{weaker,stronger}.jsonl``, to the
+      first ``other_test_problems`` of the test problems, by weaker and by the base
+    - ``irrelevant/{general,code}.jsonl``: a right and a wrong response to instructions that no model was taught.
+
+    The same settings, versions and machine give the same bytes.
     """
 
     def __init__(
         self,
         seed: int = 0,
-        train_problems: int = 1600,
+        train_problems: int = 1200,
         validation_problems: int = 100,
         test_problems: int = 200,
         responses: int = 8,
         validation_candidates: int = 16,
         test_candidates: int = 64,
+        other_test_problems: int = 100,
+        irrelevant_problems: int = 400,
         temperature: float = 0.7,
         hidden: int = 96,
         layers: int = 3,
         steps: int = 1000,
         generator_steps: int = 600,
+        weaker_steps: int = 480,
         batch_size: int = 24,
         lr: float = 3e-3,
         workers: int = 2,
     ) -> None:
         if not 0 < generator_steps <= steps:
             raise ValueError(f"generator_steps {generator_steps} is not within 1..steps = {steps}")
+        if not 0 < weaker_steps < generator_steps:
+            raise ValueError(
+                f"weaker_steps {weaker_steps} is not within 1..{generator_steps - 1}; "
+                f"the weaker model is an earlier snapshot than the generator of {generator_steps} steps"
+            )
         self.seed = seed
         self.sizes = {"train": train_problems, "validation": validation_problems, "test": test_problems}
-        self.samples = {"train": responses, "validation": validation_candidates, "test": test_candidates}
+        self.irrelevant_problems = irrelevant_problems
         self.temperature = temperature
+        self.rollouts = {
+            "train": Asked("train", "generator", responses),
+            "other": Asked("train", "weaker", max(responses // 2, 1)),
+        }
+        self.candidates = {
+            "validation": Asked("validation", "generator", validation_candidates),
+            "test": Asked("test", "generator", test_candidates),
+            "weaker": Asked("test", "weaker", test_candidates, other_test_problems),
+            "stronger": Asked("test", "base", test_candidates, other_test_problems),
+        }
         self.training = {
-            "hidden": hidden, "layers": layers, "steps": steps, "generator_steps": generator_steps,
-            "batch_size": batch_size, "lr": lr,
+            "hidden": hidden, "layers": layers, "steps": steps, "batch_size": batch_size, "lr": lr,
+            "snapshots": {"generator": generator_steps, "weaker": weaker_steps},
         }  # fmt: skip
         self.workers = workers  # says how fast, not what: in no hash
 
@@ -74,9 +112,10 @@ class TinyMath:
             stages = Stages(root, _sources())
             stages.make("problems", {"seed": self.seed, "sizes": self.sizes}, self._problems)
             stages.make("models", self.training, lambda folder: self._models(root, folder))
-            sampled = {"temperature": self.temperature, "samples": self.samples}
-            stages.make("rollouts", sampled, lambda folder: self._sample(root, folder, "train"))
-            stages.make("candidates", {}, lambda folder: self._candidates(root, folder))
+            for name, asked in (("rollouts", self.rollouts), ("candidates", self.candidates)):
+                settings = {"temperature": self.temperature, "files": asked}
+                stages.make(name, settings, partial(self._sample, root, asked))
+            stages.make("irrelevant", {"problems": self.irrelevant_problems}, self._irrelevant)
 
     def problem_texts(self) -> dict[str, list[TinyProblem]]:
         """The problems of every split; no text occurs twice."""
@@ -94,38 +133,40 @@ class TinyMath:
         held_out = frozenset(p.text for problems in self.problem_texts().values() for p in problems)
         train_base(make_tokenizer(), folder=folder, seed=self.seed, held_out=held_out, **self.training)  # type: ignore[arg-type]
 
-    def _candidates(self, root: Path, folder: Path) -> None:
-        for split in ("validation", "test"):
-            self._sample(root, folder, split)
+    def _sample(self, root: Path, files: Mapping[str, Asked], folder: Path) -> None:
+        for name, asked in files.items():
+            target = folder / f"{name}.jsonl"
+            if not target.exists():  # otherwise an interrupted build wrote it, whole
+                write_groups(target, self._responses(root, name, asked))
 
-    def _sample(self, root: Path, folder: Path, split: str) -> None:
-        target = folder / f"{split}.jsonl"
-        if target.exists():  # an interrupted build wrote it, whole
-            return
-        problems = self.problem_texts()[split]
-        asked = [g.problem for g in read_groups(str(root / "problems" / f"{split}.jsonl")).groups]
-        generator = str(root / "models" / "generator")
-        encoder = Encoder(load_tokenizer(generator), Newline())
+    def _responses(self, root: Path, name: str, asked: Asked) -> list[Group]:
+        exact = self.problem_texts()[asked.split][: asked.problems]
+        written = read_groups(str(root / "problems" / f"{asked.split}.jsonl")).groups
+        problems = [g.problem for g in written[: asked.problems]]
+        model = str(root / "models" / asked.model)
+        encoder = Encoder(load_tokenizer(model), Newline())
         sampler = LocalSampler(
-            generator, temperature=self.temperature, max_new_tokens=100, workers=self.workers,
-            seed=int.from_bytes(hashlib.sha256(f"{split}-{self.seed}".encode()).digest()[:4], "little"),
-            progress=f"tinymath: {split} responses",
+            model, temperature=self.temperature, max_new_tokens=100, workers=self.workers,
+            seed=int.from_bytes(hashlib.sha256(f"{name}-{self.seed}".encode()).digest()[:4], "little"),
+            progress=f"tinymath: {name} responses",
         )  # fmt: skip
-        responses = sampler.sample([encoder.prompt_text(p) for p in asked], self.samples[split])
-        write_groups(target, [_judged(p, q, r) for p, q, r in zip(problems, asked, responses, strict=True)])
+        responses = sampler.sample([encoder.prompt_text(p) for p in problems], asked.responses)
+        return [_judged(p, q, r, asked.model) for p, q, r in zip(exact, problems, responses, strict=True)]
+
+    def _irrelevant(self, folder: Path) -> None:
+        for draw in (general, code):
+            groups = irrelevant_groups(draw, self.irrelevant_problems, f"{draw.__name__}-{self.seed}")
+            write_groups(folder / f"{draw.__name__}.jsonl", groups)
 
 
-def _judged(problem: TinyProblem, asked: Problem, responses: list[str]) -> Group:
+def _judged(exact: TinyProblem, problem: Problem, responses: list[str], generator: str) -> Group:
     """Graded responses with their lines as steps and the first wrong one, known exactly."""
-    group = graded_group(asked, responses, generator="tinymath")
+    group = graded_group(problem, responses, generator)
     rollouts = (
-        Rollout(
-            response=r.response, correct=r.correct, answer=r.answer, generator=r.generator,
-            steps=tuple(Newline().split(r.response)), first_error=first_error(problem, r.response),
-        )
+        replace(r, steps=tuple(Newline().split(r.response)), first_error=first_error(exact, r.response))
         for r in group.rollouts
-    )  # fmt: skip
-    return Group(problem=asked, rollouts=tuple(rollouts))
+    )
+    return replace(group, rollouts=tuple(rollouts))
 
 
 @contextmanager
@@ -162,7 +203,8 @@ def _fresh(rng: random.Random, seen: set[str]) -> TinyProblem:
 
 # Modules whose code decides what is in the files, besides this package.
 _DECISIVE = (
-    "answers", "encoding", "equivalence", "formats", "labeling", "models", "records", "sampling", "schedule", "steps",
+    "answers", "batch", "encoding", "equivalence", "formats", "labeling/grading", "models", "records", "sampling",
+    "schedule", "steps",
 )  # fmt: skip
 
 

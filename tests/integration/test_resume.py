@@ -16,8 +16,8 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks import BestOfN
+from lit_prm.batch import Batch
 from lit_prm.cli import main
-from lit_prm.encoding import Batch
 from lit_prm.module import LitPRM
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary
 

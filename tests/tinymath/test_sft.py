@@ -21,8 +21,8 @@ from lit_prm.tinymath.sft import SFT, Keep, Solutions, train_base
 from lit_prm.tinymath.tokenizer import EOS, make_tokenizer
 
 SETTINGS: dict[str, Any] = {
-    "hidden": 32, "layers": 1, "steps": 6, "generator_steps": 3, "batch_size": 3, "lr": 3e-3, "seed": 0,
-    "held_out": frozenset(),
+    "hidden": 32, "layers": 1, "steps": 6, "snapshots": {"generator": 3, "weaker": 1}, "batch_size": 3, "lr": 3e-3,
+    "seed": 0, "held_out": frozenset(),
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_a_training_stopped_and_started_again_ends_bit_for_bit_as_one_never_stop
     monkeypatch.setattr(SFT, "on_train_batch_start", lambda self, *_: done.append(self.global_step))
     train_base(words, folder=tmp_path, **SETTINGS)
     assert done == list(range(stops[-1] // 2 * 2, 6))  # it goes on, it does not begin again
-    for name in ("base", "generator"):
+    for name in ("base", "generator", "weaker"):
         assert same(weights(tmp_path, name), weights(uninterrupted, name))
 
 
@@ -93,7 +93,7 @@ def test_a_training_killed_while_saving_its_last_weights_saves_them(
         with pytest.raises(Stop):
             train_base(words, folder=tmp_path, **SETTINGS)
     train_base(words, folder=tmp_path, **SETTINGS)
-    for name in ("base", "generator"):
+    for name in ("base", "generator", "weaker"):
         assert same(weights(tmp_path, name), weights(uninterrupted, name))
 
 
@@ -106,17 +106,20 @@ def _kill_at_base(save: Any) -> Any:
     return killed
 
 
-def test_the_generator_is_an_earlier_snapshot_that_a_shorter_training_would_not_end_with(
-    words: PreTrainedTokenizerFast, uninterrupted: Path
+def test_every_snapshot_is_what_the_one_training_was_after_its_updates(
+    words: PreTrainedTokenizerFast, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    """Its learning rate had not come down yet; the base went on from it."""
-    base, generator = weights(uninterrupted, "base"), weights(uninterrupted, "generator")
-    assert not same(base, generator)
-    assert {p.name for p in uninterrupted.iterdir()} == {"base", "generator"}  # no checkpoint is left
+    """A shorter training would not end with it: its learning rate had not come down yet."""
+    train_base(words, folder=tmp_path, **{**SETTINGS, "snapshots": {f"after-{n}": n for n in range(1, 7)}})
+    for name, updates in (("weaker", 1), ("generator", 3), ("base", 6)):
+        assert same(weights(uninterrupted, name), weights(tmp_path, f"after-{updates}"))
+    assert not same(weights(uninterrupted, "generator"), weights(uninterrupted, "weaker"))
+    assert not same(weights(uninterrupted, "generator"), weights(uninterrupted, "base"))
+    assert {p.name for p in uninterrupted.iterdir()} == {"base", "generator", "weaker"}  # no checkpoint is left
 
 
-def test_both_models_load_with_the_tokenizer_beside_them(uninterrupted: Path) -> None:
-    for name in ("base", "generator"):
+def test_every_model_loads_with_the_tokenizer_beside_them(uninterrupted: Path) -> None:
+    for name in ("base", "generator", "weaker"):
         model, tokenizer = load_model(str(uninterrupted / name)), load_tokenizer(str(uninterrupted / name))
         assert model.config.vocab_size == len(tokenizer)
         assert tokenizer.eos_token == EOS

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lit_prm.formats import read_groups
+from lit_prm.sampling import LocalSampler
 from lit_prm.tinymath import TinyMath
 from lit_prm.tinymath import world as module
 from lit_prm.tinymath.checker import first_error
+from lit_prm.tinymath.irrelevant import code, general, irrelevant_groups
 from tests.conftest import MICRO
 
 
@@ -33,47 +36,58 @@ def test_the_same_settings_give_the_same_bytes(built_world: Path, tmp_path: Path
 
 
 def test_what_is_there_is_not_built_again(built_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("train_base", "make_tokenizer", "LocalSampler", "write_problems"):
+    for name in ("train_base", "make_tokenizer", "LocalSampler", "write_problems", "write_groups"):
         monkeypatch.setattr(module, name, lambda *_, n=name, **__: pytest.fail(f"{n} was called"))
     before = contents(built_world)
     TinyMath(**{**MICRO, "workers": 3}).build(built_world)  # workers say how fast, not what
     assert contents(built_world) == before
 
 
-def test_interrupted_sampling_keeps_the_split_that_was_done(
+def test_interrupted_sampling_keeps_the_file_that_was_done(
     built_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "half"
     folder.mkdir()
     (folder / "test.jsonl").write_text("kept")
     monkeypatch.setattr(module, "LocalSampler", lambda *_, **__: pytest.fail("sampled again"))
-    TinyMath(**MICRO)._sample(built_world, folder, "test")
+    world = TinyMath(**MICRO)
+    world._sample(built_world, {"test": world.candidates["test"]}, folder)
     assert (folder / "test.jsonl").read_text() == "kept"
 
 
-@pytest.mark.parametrize(("changed", "first"), [({"seed": 1}, "problems"), ({"lr": 1e-4}, "models"),
-                                                ({"temperature": 1.0}, "rollouts"), ({}, None)])  # fmt: skip
+STAGES = ["problems", "models", "rollouts", "candidates", "irrelevant"]
+
+
+@pytest.mark.parametrize(("changed", "first"), [
+    ({"seed": 1}, "problems"), ({"lr": 1e-4}, "models"), ({"steps": 5}, "models"), ({"weaker_steps": 1}, "models"),
+    ({"temperature": 1.0}, "rollouts"), ({"responses": 2}, "rollouts"), ({"test_candidates": 8}, "candidates"),
+    ({"other_test_problems": 3}, "candidates"), ({"irrelevant_problems": 3}, "irrelevant"), ({}, None),
+])  # fmt: skip
 def test_a_setting_decides_from_which_stage_on_a_world_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], first: str | None
 ) -> None:
-    for name in ("_problems", "_models", "_sample", "_candidates"):
+    for name in ("_problems", "_models", "_sample", "_irrelevant"):
         monkeypatch.setattr(TinyMath, name, lambda *_: None)
-    names = ["problems", "models", "rollouts", "candidates"]
-    TinyMath(**MICRO).build(tmp_path)
-    before = [os.readlink(tmp_path / name) for name in names]
-    TinyMath(**{**MICRO, **changed}).build(tmp_path)
-    after = [os.readlink(tmp_path / name) for name in names]
+    settings = {**MICRO, "generator_steps": 3, "weaker_steps": 2}
+    TinyMath(**settings).build(tmp_path)
+    before = [os.readlink(tmp_path / name) for name in STAGES]
+    TinyMath(**{**settings, **changed}).build(tmp_path)
+    after = [os.readlink(tmp_path / name) for name in STAGES]
     same = [a == b for a, b in zip(before, after, strict=True)]
-    assert same == [first is None or i < names.index(first) for i in range(4)]
+    assert same == [first is None or i < STAGES.index(first) for i in range(5)]
 
 
-@pytest.mark.parametrize(("folder", "split", "size", "each"), [
-    ("rollouts", "train", 24, 8), ("candidates", "validation", 6, 4), ("candidates", "test", 6, 4)])  # fmt: skip
-def test_every_problem_of_a_split_has_its_graded_responses_with_their_first_errors(
-    micro_world: Path, folder: str, split: str, size: int, each: int
+@pytest.mark.parametrize(("file", "split", "size", "each", "model"), [
+    ("rollouts/train", "train", 24, 8, "generator"), ("rollouts/other", "train", 24, 4, "weaker"),
+    ("candidates/validation", "validation", 6, 4, "generator"), ("candidates/test", "test", 6, 4, "generator"),
+    ("candidates/weaker", "test", 4, 4, "weaker"), ("candidates/stronger", "test", 4, 4, "base"),
+])  # fmt: skip
+def test_every_problem_of_a_file_has_its_graded_responses_with_their_first_errors(
+    micro_world: Path, file: str, split: str, size: int, each: int, model: str
 ) -> None:
-    problems = TinyMath(**MICRO).problem_texts()[split]
-    groups = read_groups(str(micro_world / folder / f"{split}.jsonl")).groups
+    problems = TinyMath(**MICRO).problem_texts()[split][:size]
+    groups = read_groups(str(micro_world / f"{file}.jsonl")).groups
+    assert [g.problem.id for g in groups] == [f"{split}/{i}" for i in range(size)]
     assert [g.problem.text for g in groups] == [p.text for p in problems]
     assert [(g.problem.answer, g.problem.subject, g.problem.level) for g in groups] == [
         (p.answer, p.subject, p.level) for p in problems
@@ -82,9 +96,55 @@ def test_every_problem_of_a_split_has_its_graded_responses_with_their_first_erro
     assert len(problems) == size
     for group, problem in zip(groups, problems, strict=True):
         for rollout in group.rollouts:
+            assert rollout.generator == model
             assert rollout.first_error == first_error(problem, rollout.response)
             assert rollout.correct or rollout.first_error != -1  # right in every line is right
             assert rollout.correct == (rollout.answer == problem.answer)
+
+
+def test_the_responses_of_a_file_come_from_the_model_it_is_said_to_be_of(
+    built_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: dict[str, str] = {}
+
+    class Sampler(LocalSampler):
+        def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
+            models[(self.progress or "").split()[1]] = Path(self.settings[0]).name
+            return [[""] * n for _ in prompts]
+
+    monkeypatch.setattr(module, "LocalSampler", Sampler)
+    world = TinyMath(**MICRO)
+    for name, asked in (world.rollouts | world.candidates).items():
+        groups = world._responses(built_world, name, asked)
+        assert {r.generator for g in groups for r in g.rollouts} == {models[name]}
+    assert models == {
+        "train": "generator", "other": "weaker", "validation": "generator", "test": "generator", "weaker": "weaker",
+        "stronger": "base",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["general", "code"])
+def test_irrelevant_instructions_have_a_right_and_a_wrong_response_and_no_problem_s_text(
+    built_world: Path, name: str
+) -> None:
+    groups = read_groups(str(built_world / "irrelevant" / f"{name}.jsonl")).groups
+    assert groups == tuple(irrelevant_groups({"general": general, "code": code}[name], 8, f"{name}-0"))
+    assert [sorted(r.correct is True for r in g.rollouts) for g in groups] == [[False, True]] * 8
+    problems = {p.text for split in TinyMath(**MICRO).problem_texts().values() for p in split}
+    assert problems.isdisjoint(g.problem.text for g in groups)
+
+
+def test_code_that_decides_what_is_in_the_files_is_where_it_is_looked_for() -> None:
+    sources = module._sources()
+    for name in module._DECISIVE:
+        assert any(path == f"{name}.py" or path.startswith(f"{name}/") for path in sources)
+    assert "tinymath/irrelevant.py" in sources
+
+
+@pytest.mark.parametrize("steps", [2, 3, 0])
+def test_a_weaker_model_that_is_no_earlier_snapshot_is_refused(steps: int) -> None:
+    with pytest.raises(ValueError, match=rf"weaker_steps {steps} is not within 1\.\.1; the weaker model is an earlier"):
+        TinyMath(steps=4, generator_steps=2, weaker_steps=steps)
 
 
 def test_a_generator_later_than_the_base_is_refused() -> None:

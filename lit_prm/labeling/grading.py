@@ -1,4 +1,4 @@
-"""Labels for responses: is the final answer right?"""
+"""Labels of responses: is the final answer right?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from lit_prm.records import Group, Problem, Rollout
 
 def grade(group: Group) -> Group:
     """The group with every response's final answer and whether it equals the problem's."""
-    if group.problem.answer is None:
-        raise ValueError(f"problem {group.problem.id} has no answer to grade against; give one or drop the problem")
-    return replace(group, rollouts=tuple(_graded(group.problem.answer, r) for r in group.rollouts))
+    answer = gold(group.problem)
+    return replace(group, rollouts=tuple(_graded(answer, r) for r in group.rollouts))
 
 
 def graded_group(problem: Problem, responses: Sequence[str], generator: str | None = None) -> Group:
@@ -21,5 +20,12 @@ def graded_group(problem: Problem, responses: Sequence[str], generator: str | No
     return grade(Group(problem=problem, rollouts=tuple(Rollout(response=r, generator=generator) for r in responses)))
 
 
-def _graded(gold: str, rollout: Rollout) -> Rollout:
-    return replace(rollout, answer=extract_answer(rollout.response), correct=is_correct(rollout.response, gold))
+def gold(problem: Problem) -> str:
+    """The answer to grade against; a problem without one is refused."""
+    if problem.answer is None:
+        raise ValueError(f"problem {problem.id} has no answer to grade against; give one or drop the problem")
+    return problem.answer
+
+
+def _graded(answer: str, rollout: Rollout) -> Rollout:
+    return replace(rollout, answer=extract_answer(rollout.response), correct=is_correct(rollout.response, answer))

@@ -1,0 +1,107 @@
+"""Token batches: one encoded response, and B of them padded together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def _unlabelled() -> NDArray[np.float32]:
+    return np.zeros(0, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One response after its prompt, as tokens.
+
+    ``step`` has one entry per response token (the end-of-turn token belongs to the last step);
+    ``row`` is the response's index in its data set, ``group`` its problem's; ``step_labels`` has one entry
+    in [0, 1] per step (nan: unknown), or none at all.
+    """
+
+    ids: NDArray[np.int32]
+    prompt_length: int
+    step: NDArray[np.int32]
+    label: float
+    group: int
+    row: int
+    truncated: bool = False
+    step_labels: NDArray[np.float32] = field(default_factory=_unlabelled)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def key(self) -> bytes:
+        """Content address of (prompt tokens, response tokens), whatever the file or the row."""
+        return hashlib.sha256(self.prompt_length.to_bytes(4, "little") + self.ids.tobytes()).digest()
+
+
+class Batch(NamedTuple):
+    """B responses padded on the right to T tokens. No attention mask: causal attention needs none."""
+
+    ids: Tensor  # [B, T] int64
+    length: Tensor  # [B] prompt and response tokens
+    prompt_length: Tensor  # [B]
+    step: Tensor  # [B, T] step of each response token, -1 on prompt and padding
+    labels: Tensor  # [B] 1 right, 0 wrong
+    step_labels: Tensor  # [B, S] in [0, 1], nan where nobody knows
+    group: Tensor  # [B] problem of each response
+    row: Tensor  # [B] index in the data set
+    global_labels: Tensor  # [G] labels of the whole global batch this micro-batch was cut from
+    global_group: Tensor  # [G]
+    mismatched: tuple[Batch, ...] = ()  # this rank's prompts of the global batch with responses of other problems
+
+    @property
+    def in_response(self) -> Tensor:
+        """Mask of response tokens; [B, T]."""
+        return self.step >= 0
+
+    def keys(self) -> list[bytes]:
+        """Content address of every response, equal to ``Encoded.key``."""
+        ids, lengths, prompts = self.ids.cpu().numpy().astype(np.int32), self.length, self.prompt_length
+        return [
+            hashlib.sha256(int(p).to_bytes(4, "little") + row[: int(n)].tobytes()).digest()
+            for row, n, p in zip(ids, lengths, prompts, strict=True)
+        ]
+
+
+def collate(
+    items: Sequence[Encoded],
+    global_batch: Sequence[Encoded] | None = None,
+    *,
+    pad_id: int = 0,
+    mismatched: tuple[Batch, ...] = (),
+) -> Batch:
+    """Pad ``items`` to one batch; ``global_batch`` (default: the items) is what one update will see."""
+    width = max(len(item) for item in items)
+    steps = max((int(item.step.max(initial=0)) for item in items), default=0) + 1
+    ids = np.full((len(items), width), pad_id, dtype=np.int64)
+    step = np.full((len(items), width), -1, dtype=np.int64)
+    step_labels = np.full((len(items), steps), np.nan, dtype=np.float32)
+    for i, item in enumerate(items):
+        ids[i, : len(item)] = item.ids
+        step[i, item.prompt_length : len(item)] = item.step
+        known = item.step_labels[:steps]  # a cut-off response has lost its last steps
+        step_labels[i, : len(known)] = known
+    whole = items if global_batch is None else global_batch
+    return Batch(
+        ids=torch.from_numpy(ids),
+        length=torch.tensor([len(item) for item in items]),
+        prompt_length=torch.tensor([item.prompt_length for item in items]),
+        step=torch.from_numpy(step),
+        labels=torch.tensor([item.label for item in items]),
+        step_labels=torch.from_numpy(step_labels),
+        group=torch.tensor([item.group for item in items]),
+        row=torch.tensor([item.row for item in items]),
+        global_labels=torch.tensor([item.label for item in whole]),
+        global_group=torch.tensor([item.group for item in whole]),
+        mismatched=mismatched,
+    )

@@ -1,0 +1,111 @@
+"""AutoPSV: a step is wrong where the verifier's confidence falls."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from rich.progress import track
+from torch import Tensor
+
+from lit_prm.batch import Encoded
+from lit_prm.batching import Responses, TokenBudget
+from lit_prm.encoding import Encoder
+from lit_prm.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
+from lit_prm.records import Group, Rollout
+from lit_prm.reward_model import RewardModel
+from lit_prm.rewards import step_values
+
+_WEIGHTS = "reward_model."  # what a checkpoint's names begin with
+
+
+class AutoPSV(Labeler):
+    """Labels of steps by an outcome verifier's own confidence (Lu et al. 2024, section 4).
+
+    Confidence is sigmoid(value). The first step over which it falls by more than ``drop`` of what it was, or
+    which begins with none, is the first error: 0 from there on, 1 before. A step begins where the one before
+    it ends; the first one at its first token, as every segment does in the authors' code, since a verifier says nothing
+    of a prompt. Steps of which no token is left (cut off by max_length) are nan, unless an error came before.
+    """
+
+    NONE = 1e-5  # confidence that counts as none in the authors' code
+
+    def __init__(self, verifier: RewardModel, checkpoint: str, drop: float = 0.5, tokens: int = 16384) -> None:
+        if not 0 < drop < 1:
+            raise ValueError(
+                f"drop {drop} is not between 0 and 1; it is the share of confidence lost, the authors' is 0.5"
+            )
+        self.verifier = verifier
+        self.checkpoint = checkpoint
+        self.drop = drop
+        self.tokens = tokens  # padded tokens of one batch
+
+    def label(self, groups: Sequence[Group], encoder: Encoder, device: torch.device) -> Labelled:
+        refuse_tokens_as_steps(encoder)
+        encoded = encoder.encode(groups)
+        confidences = iter(self._confidences(encoded, device))
+        labelled = [
+            replace(group, rollouts=tuple(self._labelled(r, encoder, next(confidences)) for r in group.rollouts))
+            for group in groups
+        ]
+        return Labelled(labelled, {"scored": sum(map(len, encoded))})
+
+    def _labelled(self, rollout: Rollout, encoder: Encoder, confidences: Sequence[float]) -> Rollout:
+        steps = steps_of(rollout, encoder)
+        labels = step_labels(confidences, len(steps), self.drop, self.NONE)
+        return replace(rollout, steps=steps, step_labels=labels)
+
+    @torch.no_grad()
+    def _confidences(self, encoded: Sequence[Encoded], device: torch.device) -> list[list[float]]:
+        """Of every response: at its first token and at the end of each step, nan where a step has no token."""
+        verifier = self._loaded().to(device)
+        out: list[list[float]] = [[] for _ in encoded]
+        responses, cuts = Responses(encoded), TokenBudget(encoded, self.tokens)
+        for cut in track(cuts, "confidence in steps", len(cuts), transient=True):
+            batch = move_data_to_device(responses[cut], device)
+            values = verifier(batch)
+            first = values.gather(1, batch.prompt_length.unsqueeze(1))
+            ends, valid = step_values(values, batch.step)
+            rows = torch.cat([first, ends.masked_fill(~valid, float("nan"))], dim=1).sigmoid().tolist()
+            for i, row in zip(cut.rows, rows, strict=True):
+                out[i] = row
+        return out
+
+    def _loaded(self) -> RewardModel:
+        """The verifier with the checkpoint's weights, in eval mode; its memory is its user's to give back."""
+        path = Path(self.checkpoint)
+        if not path.is_file():
+            raise ValueError(
+                f"there is no checkpoint {self.checkpoint} of the verifier; train it first"
+                + (f": make exp NAME={path.parts[-4]}" if path.parts[-2:-1] == ("checkpoints",) else "")
+            )
+        verifier = copy.deepcopy(self.verifier)
+        verifier.configure_model()
+        state = torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
+        weights: dict[str, Tensor] = {k.removeprefix(_WEIGHTS): v for k, v in state.items() if k.startswith(_WEIGHTS)}
+        try:
+            verifier.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the weights in {self.checkpoint} are not those of {type(verifier).__name__}: {str(error)[:400]} ...; "
+                "give the verifier of the run that wrote the checkpoint"
+            ) from error
+        return verifier.eval()
+
+
+def step_labels(confidences: Sequence[float], steps: int, drop: float, none: float) -> tuple[float, ...]:
+    """1 before the first error, 0 from it on; nan for a step that no confidence tells of, unless after the error.
+
+    ``confidences`` begin with that at the start, those at step ends follow; a nan or a missing one is passed over.
+    """
+    start, *ends = confidences
+    known = [(s, p) for s, p in enumerate(ends[:steps]) if p == p]
+    pairs = zip(known, pairwise([start, *(p for _, p in known)]), strict=True)
+    error = next((s for (s, _), (a, b) in pairs if abs(a) < none or (b - a) / a < -drop), steps)
+    scored = {s for s, _ in known}
+    return tuple(0.0 if s >= error else 1.0 if s in scored else float("nan") for s in range(steps))

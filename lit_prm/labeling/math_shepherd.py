@@ -1,0 +1,132 @@
+"""Math-Shepherd: a step is as right as its completions are."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import accumulate, islice
+
+import torch
+
+from lit_prm.answers import is_correct
+from lit_prm.encoding import Encoder
+from lit_prm.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
+from lit_prm.labeling.completions import Completions, Counts, Part
+from lit_prm.labeling.grading import gold
+from lit_prm.models import Dtype
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.sampling import ROWS
+
+
+class MathShepherd(Labeler):
+    """Labels of steps by what a completer makes of them (Wang et al. 2024, section 3.3).
+
+    From the end of every step but the last, ``completions`` responses are finished. The soft label is the
+    share of them whose final answer is right, the ``hard`` one is 1 if any is; the last step's label is the
+    response's own outcome. Equal prefixes of a problem are completed once. Counts are kept in the file at ``path``, for
+    hard and soft labels and every budget alike.
+
+    ``budget`` limits the generated tokens to that multiple of the tokens of all responses given: problems are
+    labelled whole, in an order that ``seed`` and their texts decide, until the next one would cost too much;
+    that one and the rest are dropped.
+    """
+
+    def __init__(
+        self,
+        completer: str,
+        path: str,
+        completions: int = 8,
+        hard: bool = True,
+        budget: float | None = None,
+        temperature: float = 0.7,
+        max_new_tokens: int = 100,
+        workers: int = 2,
+        seed: int = 0,
+        dtype: Dtype = "float32",
+    ) -> None:
+        if not 1 <= completions <= ROWS:
+            raise ValueError(f"{completions} completions of a step are not between 1 and {ROWS}; the paper's are 8")
+        if budget is not None and not budget > 0:
+            raise ValueError(
+                f"budget {budget} is not positive; it is a multiple of the responses' tokens, null for no limit"
+            )
+        self.completer, self.path = completer, path
+        self.completions, self.hard, self.budget = completions, hard, budget
+        self.temperature, self.max_new_tokens = temperature, max_new_tokens
+        self.workers, self.seed, self.dtype = workers, seed, dtype
+
+    def label(self, groups: Sequence[Group], encoder: Encoder, device: torch.device) -> Labelled:
+        refuse_tokens_as_steps(encoder)
+        allowed = self._allowed(groups, encoder)
+        labelled: dict[int, Group] = {}
+        spent = Counter(generated=0, prompt=0)
+        with closing(self._counted(groups, encoder, device)) as counted:
+            for g, counts in counted:
+                cost = sum(c.generated for c in counts.values())
+                if spent["generated"] + cost > allowed:
+                    break
+                spent.update(generated=cost, prompt=sum(c.prompt for c in counts.values()))
+                labelled[g] = self._labelled(groups[g], encoder, counts)
+        if groups and not labelled:
+            raise ValueError(
+                f"budget {self.budget} allows {allowed:.0f} generated tokens, the first problem alone takes {cost}; "
+                "raise the budget or lower completions"
+            )
+        return Labelled([labelled[g] for g in sorted(labelled)], dict(spent))
+
+    def _allowed(self, groups: Sequence[Group], encoder: Encoder) -> float:
+        """How many tokens may be generated."""
+        if self.budget is None:
+            return math.inf
+        return self.budget * sum(len(row) - row.prompt_length for row in encoder.encode(groups))
+
+    def _counted(
+        self, groups: Sequence[Group], encoder: Encoder, device: torch.device
+    ) -> Generator[tuple[int, dict[str, Counts]], None, None]:
+        """Groups and the counts of their prefixes, in the order of labelling; what nobody asks for is not made."""
+        order = sorted(range(len(groups)), key=lambda g: (self._place(groups[g].problem), g))
+        parts = [self._parts(groups[g], encoder) for g in order]
+        store = Completions(
+            self.completer, self.path, completions=self.completions, temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens, seed=self.seed, dtype=self.dtype, workers=self.workers,
+            device=str(device),
+        )  # fmt: skip
+        with closing(store.of([part for of_group in parts for part in of_group])) as counts:
+            for g, of_group in zip(order, parts, strict=True):
+                found: dict[str, Counts] = {}
+                for of_part in islice(counts, len(of_group)):
+                    found |= of_part
+                yield g, found
+
+    def _place(self, problem: Problem) -> bytes:
+        return hashlib.sha256(f"{self.seed} {problem.prompt}".encode()).digest()
+
+    def _parts(self, group: Group, encoder: Encoder) -> list[Part]:
+        """The distinct prefixes of a group's responses, those of like length together."""
+        prompt, answer = encoder.prompt_text(group.problem), gold(group.problem)
+        distinct = {prefix for r in group.rollouts for prefix in _prefixes(steps_of(r, encoder))}
+        prefixes = sorted(distinct, key=lambda prefix: (len(prefix), prefix))
+        size = ROWS // self.completions
+        return [Part(prompt, answer, tuple(prefixes[i : i + size])) for i in range(0, len(prefixes), size)]
+
+    def _labelled(self, group: Group, encoder: Encoder, counts: Mapping[str, Counts]) -> Group:
+        answer = gold(group.problem)
+        return replace(group, rollouts=tuple(self._rollout(r, answer, encoder, counts) for r in group.rollouts))
+
+    def _rollout(self, rollout: Rollout, answer: str, encoder: Encoder, counts: Mapping[str, Counts]) -> Rollout:
+        steps = steps_of(rollout, encoder)
+        outcome = is_correct(rollout.response, answer) if rollout.correct is None else rollout.correct
+        labels = [self._label(counts[prefix].right) for prefix in _prefixes(steps)]
+        return replace(rollout, steps=steps, step_labels=(*labels, float(outcome))[: len(steps)])
+
+    def _label(self, right: int) -> float:
+        return float(right > 0) if self.hard else right / self.completions
+
+
+def _prefixes(steps: Sequence[str]) -> list[str]:
+    """The response up to the end of every step but the last."""
+    return list(accumulate(steps))[:-1]
