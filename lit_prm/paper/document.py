@@ -1,0 +1,153 @@
+"""`docs/paper-<scale>.md`: every table and figure with what the paper says and whether we see the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lit_prm.paper import markdown as md
+from lit_prm.paper import tables
+from lit_prm.paper.claims import Claim, claims
+from lit_prm.paper.methods import CE_BY_COST, DPO_BY_COST, LABELS
+from lit_prm.paper.numbers import GENERATORS, Paper
+from lit_prm.paper.results import Estimate, Results
+from lit_prm.paper.rules import RULES, Verdict
+
+Judged = tuple[Claim, Estimate | None, Verdict]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table or figure of the paper."""
+
+    key: str
+    title: str
+    says: str
+    table: Callable[[Results, Paper], str]
+    figure: str = ""  # its file is figures/paper-<scale>-<figure>.png
+
+
+def _by_instructions(results: Results, paper: Paper) -> str:
+    shares = (*(f"-{share}inst" for share in (25, 50, 75)), "")
+    return tables.scaling_table(results, paper, [f"{loss}-8resp{s}" for loss in ("dpo", "ce") for s in shares])
+
+
+def _by_responses(results: Results, paper: Paper) -> str:
+    return tables.scaling_table(results, paper, (*DPO_BY_COST, *CE_BY_COST))
+
+
+SECTIONS = (
+    Section(
+        "table-1", "Table 1: best-of-N",
+        "Implicit PRMs trained by DPO choose best on average, before Math-Shepherd and AutoPSV on the same data and "
+        "before the published reward models; of the losses DPO leads, then NCA, CE and KTO.",
+        tables.table_1, "losses",
+    ),
+    Section(
+        "figures-1-2", "Figures 1 and 2: what it costs",
+        "Step labels by completions cost Math-Shepherd 38.8 times the FLOPs of CE on the same responses, for less "
+        "accuracy.",
+        tables.cost_table, "cost",
+    ),
+    Section(
+        "figure-3", "Figure 3: votes weighted by rewards",
+        "Summing the scores of responses with the same answer lifts all losses above the majority vote and above their "
+        "own best-of-N, KTO and CE most.",
+        tables.vote_table, "votes",
+    ),
+    Section(
+        "figure-4", "Figure 4: fewer instructions",
+        "More instructions help both losses.",
+        _by_instructions, "instructions",
+    ),
+    Section(
+        "figure-5", "Figure 5: fewer responses per instruction",
+        "Responses matter more than instructions; DPO starves at two responses, CE gains from a single one.",
+        _by_responses, "responses",
+    ),
+    Section(
+        "table-2", "Table 2: what else may go into training",
+        "Irrelevant instructions, deduplication, a second generator's responses and a second stage on step labels "
+        "bring nothing.",
+        tables.table_2,
+    ),
+    Section(
+        "table-3", "Table 3: the reward model as a policy",
+        "Training as a reward model ruins the policy under DPO, NCA and CE, not under KTO: a good PRM is no good "
+        "policy.",
+        tables.table_3,
+    ),
+    Section(
+        "table-5", "Table 5: without the reference",
+        "The reference may be left out in training, in scoring or in both; an untrained model is already a decent "
+        "scorer.",
+        tables.table_5,
+    ),
+    Section(
+        "steps", "Steps (not in the paper)",
+        "nothing; step rewards are judged by best-of-N alone.",
+        tables.steps_table,
+    ),
+)  # fmt: skip
+
+
+def document(results: Results, paper: Paper, scale: str, figures: Sequence[str]) -> str:
+    """The whole text; ``figures`` names those that were drawn."""
+    judged = [(claim, *claim.judged(results)) for claim in claims(paper)]
+    parts = [_opening(results, scale), _summary(judged), _missing(results)]
+    for section in SECTIONS:
+        parts.append(f"## {section.title}\n\nThe paper says: {section.says}\n\n{section.table(results, paper)}")
+        if section.figure in figures:
+            parts.append(f"![{section.title}](figures/paper-{scale}-{section.figure}.png)\n")
+        parts.append(_claims_table([entry for entry in judged if entry[0].section == section.key]))
+    return "\n".join(part for part in parts if part)
+
+
+def _opening(results: Results, scale: str) -> str:
+    sets = ", ".join(f"`{name}` ({GENERATORS[name]})" for name in results.sets)
+    rules = "\n".join(f"- {rule.text}." for rule in RULES)
+    return f"""# The paper's results at scale {scale}
+
+Written by `python -m lit_prm paper --scale {scale}` from the runs recorded in `runs/{scale}`; not edited by hand.
+The paper's numbers (in italics or under "paper's") are on MATH-500 with 8B models, ours on our own problems with our
+own models: what can agree is the shape, not the height.
+
+Candidate sets, with the generator of the paper that each stands for: {sets}. A *mean* is over these sets and
+N = 4, 16, 64. Unless said otherwise the lowest step reward scores a response, as in the paper.
+
+Values are means over up to {len(results.expected)} seeds, accuracy in %. Half-widths and intervals are 95 % bootstrap
+intervals over the problems of all seeds, differences paired on the same problems: they hold what the problems leave
+open, not what another training would change beyond these seeds. Of policies only each run's interval is recorded:
+their differences are taken as if on different problems. With so many claims some verdicts are chance: a true
+difference of zero leaves its interval once in twenty.
+
+A claim is judged by its interval, everything else is "within noise":
+
+{rules}
+"""
+
+
+def _summary(judged: Sequence[Judged]) -> str:
+    theirs = Counter(verdict for claim, _, verdict in judged if claim.paper)
+    counts = ", ".join(f"{theirs[verdict]} {_named(verdict)}" for verdict in Verdict if theirs[verdict])
+    other = "".join(f"\n- not here: {claim.sentence}" for claim, _, v in judged if claim.paper and v is Verdict.NO)
+    return f"## The same shape?\n\nOf {theirs.total()} claims with numbers in the paper: {counts}.\n{other}\n"
+
+
+def _named(verdict: Verdict) -> str:
+    return "not measured" if verdict is Verdict.MISSING else str(verdict)
+
+
+def _missing(results: Results) -> str:
+    lines = [f"- missing: {name}" for name in results.missing(list(LABELS))]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _claims_table(judged: Sequence[Judged]) -> str:
+    shown = {"points": md.gain, "times": md.times}
+    rows = [
+        [claim.sentence, claim.paper or md.NOTHING, shown[claim.unit](found), f"**{_named(verdict)}**"]
+        for claim, found, verdict in judged
+    ]
+    return md.table(["claim", "paper", "here", "same?"], rows, numbers=False)

@@ -1,0 +1,69 @@
+"""What the paper measured, typed: `numbers.yaml` and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+GENERATORS = {"weaker": "Mistral-7B", "test": "Llama-3.1-8B", "stronger": "Llama-3.1-70B"}
+"""Our candidate sets and the paper's generators that they stand for."""
+
+COUNTS = (4, 16, 64)
+_CURVE_COUNTS = (2, 4, 8, 16, 32, 64)
+_WITH_CELLS = ("table-1", "table-2", "table-5")
+_WITH_CURVES = ("figure-4", "figure-5")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Accuracy in % of one method by candidate set and N."""
+
+    label: str
+    accuracy: Mapping[str, Mapping[int, float]]
+
+    def mean(self, sets: Sequence[str] = tuple(GENERATORS), counts: Sequence[int] = COUNTS) -> float:
+        """Over sets and N; of the published cells, whatever average was printed beside them."""
+        return fmean(self.accuracy[name][n] for name in sets for n in counts)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """All numbers; a method goes by the name of our experiment."""
+
+    rows: Mapping[str, Row]
+    majority: float  # mean over sets and N
+    votes: Mapping[str, float]  # mean over sets and N of best-of-N weighted by votes
+    flops: Mapping[str, float]
+    cost_ratios: Mapping[str, float]  # to CE
+    policy: Mapping[str, float]  # accuracy of the reward model as a policy
+
+    def gap(self, ours: str, theirs: str) -> float:
+        """Points between the means of two rows."""
+        return self.rows[ours].mean() - self.rows[theirs].mean()
+
+
+@cache
+def paper() -> Paper:
+    """The paper's numbers; `random` is its first sample, the same at every N."""
+    facts = yaml.safe_load((files("lit_prm.paper") / "numbers.yaml").read_text())
+    first = facts["first_sample"]
+    rows = {"random": Row("first sample", {name: dict.fromkeys((1, *_CURVE_COUNTS), first[name]) for name in first})}
+    for sections, field, counts in ((_WITH_CELLS, "cells", COUNTS), (_WITH_CURVES, "curves", _CURVE_COUNTS)):
+        for section in sections:
+            for name, row in facts[section].items():
+                assert name not in rows, f"{name} stands twice in numbers.yaml"
+                rows[name] = Row(row["label"], _by_count(row[field], counts, first))
+    votes = facts["figure-3"]
+    return Paper(rows, votes["majority"], votes["votes"], facts["figure-1"], facts["figure-2"], facts["table-3"])
+
+
+def _by_count(
+    values: Mapping[str, Sequence[float]], counts: Sequence[int], first: Mapping[str, Any]
+) -> dict[str, dict[int, float]]:
+    return {name: {1: first[name], **dict(zip(counts, values[name], strict=True))} for name in GENERATORS}

@@ -1,0 +1,194 @@
+"""What recorded runs found: means over seeds and paired differences with intervals over problems."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lit_prm.paper.numbers import COUNTS, GENERATORS
+from lit_prm.selection import bootstrap_interval
+
+Key = tuple[int, str]  # a problem of a seed's world
+Values = Mapping[Key, float]
+
+
+class Line(NamedTuple):
+    """One curve of one experiment, by its name in ``scores/<set>-problems.jsonl.gz``; also `first_error/found` etc."""
+
+    experiment: str
+    curve: str = "bon/min"
+
+
+class Estimate(NamedTuple):
+    """A mean and its 95 % interval, in percent or points unless said otherwise."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def half(self) -> float:
+        """Half the interval's width."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Problems:
+    """The recorded problems of one experiment, seed and candidate set; P of them, C numbers of candidates."""
+
+    ids: tuple[str, ...]
+    counts: tuple[int, ...]
+    curves: Mapping[str, Any]  # name -> [P, C]
+
+    def at(self, curve: str, counts: Sequence[int]) -> Iterator[tuple[str, float]]:
+        """(problem, mean over ``counts``) wherever the curve is known; nothing when a count was not judged."""
+        if curve in self.curves and set(counts) <= set(self.counts):
+            means = self.curves[curve][:, [self.counts.index(n) for n in counts]].mean(1)
+            yield from ((key, float(x)) for key, x in zip(self.ids, means, strict=True) if not math.isnan(x))
+
+
+class Results:
+    """The finished runs below ``folder`` (`runs/<scale>`) of seeds 0 ... ``seeds`` - 1, read when asked for."""
+
+    def __init__(self, folder: Path, seeds: int) -> None:
+        self.folder = folder
+        self.expected = tuple(range(seeds))
+        self._problems: dict[tuple[str, int, str], Problems | None] = {}
+        self._seen: dict[tuple[str, int], Mapping[str, float] | None] = {}
+        self._estimates: dict[tuple[Line, tuple[str, ...], tuple[int, ...]], Estimate | None] = {}
+        self.sets = self._recorded_sets()
+
+    def seeds(self, experiment: str) -> tuple[int, ...]:
+        """The seeds that are finished."""
+        return tuple(seed for seed in self.expected if self.metrics(experiment, seed) is not None)
+
+    def metrics(self, experiment: str, seed: int) -> Mapping[str, float] | None:
+        """What ``summary.json`` holds under "metrics"; None before the run has finished."""
+        if (experiment, seed) not in self._seen:
+            file = self.folder / experiment / f"seed-{seed}" / "summary.json"
+            stored = json.loads(file.read_text()) if file.exists() else {}
+            self._seen[experiment, seed] = stored["metrics"] if stored.get("status") == "FINISHED" else None
+        return self._seen[experiment, seed]
+
+    def metric(self, experiment: str, key: str) -> list[float]:
+        """A metric of ``summary.json`` in every finished seed that has it."""
+        found = (self.metrics(experiment, seed) for seed in self.expected)
+        return [metrics[key] for metrics in found if metrics is not None and key in metrics]
+
+    def values(self, line: Line, candidates: str, counts: Sequence[int]) -> dict[Key, float]:
+        """What the line says of every problem of every finished seed, as the mean over ``counts``."""
+        found: dict[Key, float] = {}
+        for seed in self.seeds(line.experiment):
+            problems = self._read(line.experiment, seed, candidates)
+            if problems is not None:
+                found |= {(seed, key): value for key, value in problems.at(line.curve, counts)}
+        return found
+
+    def estimate(
+        self, line: Line, sets: Sequence[str] | None = None, counts: Sequence[int] = COUNTS
+    ) -> Estimate | None:
+        """Mean over sets, N and problems; None unless every set has values."""
+        key = (line, tuple(sets or self.sets), tuple(counts))
+        if key not in self._estimates:
+            self._estimates[key] = summary([self.values(line, name, counts) for name in key[1]])
+        return self._estimates[key]
+
+    def difference(
+        self, ours: Line, theirs: Line, sets: Sequence[str] | None = None, counts: Sequence[int] = COUNTS
+    ) -> Estimate | None:
+        """Of the same kind, of ours minus theirs on the same problems of the same seeds."""
+        pairs = ((self.values(ours, s, counts), self.values(theirs, s, counts)) for s in sets or self.sets)
+        return summary([{key: a[key] - b[key] for key in a if key in b} for a, b in pairs])
+
+    def first_of(self, experiments: Sequence[str]) -> str:
+        """The first experiment with most finished seeds: where what all runs share is read."""
+        return max(experiments, key=lambda name: len(self.seeds(name)))
+
+    def missing(self, experiments: Sequence[str]) -> list[str]:
+        """One line for every experiment without all its seeds."""
+        have = {name: self.seeds(name) for name in experiments}
+        return [
+            name if not seeds else f"{name} (only seeds {', '.join(map(str, seeds))})"
+            for name, seeds in have.items()
+            if len(seeds) < len(self.expected)
+        ]
+
+    def _recorded_sets(self) -> tuple[str, ...]:
+        """Those of the paper's three that any run was judged on; all three before there is a run."""
+        found = (name for name in GENERATORS if any(self.folder.glob(f"*/seed-*/scores/{name}-problems.jsonl.gz")))
+        return tuple(found) or tuple(GENERATORS)
+
+    def _read(self, experiment: str, seed: int, candidates: str) -> Problems | None:
+        key = (experiment, seed, candidates)
+        if key not in self._problems:
+            scores = self.folder / experiment / f"seed-{seed}" / "scores"
+            file = scores / f"{candidates}-problems.jsonl.gz"
+            self._problems[key] = read_problems(file) if file.exists() else None
+        return self._problems[key]
+
+
+def read_problems(file: Path) -> Problems:
+    """A file of ``recording.write_judgement``; what is said of first errors holds at every N."""
+    from lit_prm.recording import read_rows  # two seconds of imports
+
+    rows = read_rows(file)
+    counts = tuple(rows[0]["counts"])
+    curves = {name: np.array([row["curves"][name] for row in rows]) for name in rows[0]["curves"]}
+    for rule in rows[0].get("first_error", {}):
+        known = np.array([row["first_error"][rule] for row in rows], dtype=float)  # None becomes nan
+        curves[f"first_error/{rule}"] = np.repeat(known[:, None], len(counts), 1)
+    return Problems(tuple(str(row["problem"]) for row in rows), counts, curves)
+
+
+def summary(per_set: Sequence[Values]) -> Estimate | None:
+    """The mean of the sets' means with a 95 % bootstrap interval over problems, times 100; None when a set is empty.
+
+    Every problem stands for the share it has in that mean, all sets together: a problem that is in several
+    sets is resampled with all of them, and sets of any size count alike.
+    """
+    if not per_set or not all(per_set):
+        return None
+    means = [fmean(values.values()) for values in per_set]
+    keys = sorted({key for values in per_set for key in values})
+    shares = dict.fromkeys(keys, 0.0)
+    for values, mean in zip(per_set, means, strict=True):
+        for key, value in values.items():
+            shares[key] += (value - mean) * len(keys) / len(values) / len(per_set)
+    mean = fmean(means)
+    low, high = bootstrap_interval(np.array([mean + shares[key] for key in keys]))
+    return Estimate(100 * mean, 100 * low, 100 * high, len({seed for seed, _ in keys}))
+
+
+def of_metric(results: Results, experiment: str, key: str) -> Estimate | None:
+    """A metric with recorded ends, times 100: mean over seeds; its interval is that of a mean of independent seeds."""
+    found, low, high = (results.metric(experiment, f"{key}{end}") for end in ("", "/low", "/high"))
+    if not found or not len(found) == len(low) == len(high):
+        return None
+    mean = fmean(found)
+    half = math.sqrt(sum(((b - a) / 2) ** 2 for a, b in zip(low, high, strict=True))) / len(found)
+    return Estimate(100 * mean, 100 * (mean - half), 100 * (mean + half), len(found))
+
+
+def metric_difference(results: Results, ours: str, theirs: str, key: str) -> Estimate | None:
+    """Of two such metrics as if judged on different problems: the interval is too wide rather than too narrow."""
+    a, b = of_metric(results, ours, key), of_metric(results, theirs, key)
+    if a is None or b is None:
+        return None
+    half = math.hypot(a.half, b.half)
+    return Estimate(a.mean - b.mean, a.mean - b.mean - half, a.mean - b.mean + half, min(a.seeds, b.seeds))
+
+
+def ratio(results: Results, ours: str, theirs: str, key: str) -> Estimate | None:
+    """How many times theirs ours is, of a metric seed by seed: mean, least and most."""
+    seeds = [seed for seed in results.seeds(ours) if seed in results.seeds(theirs)]
+    pairs = [(results.metrics(ours, seed), results.metrics(theirs, seed)) for seed in seeds]
+    found = [a[key] / b[key] for a, b in pairs if a and b and key in a and b.get(key)]
+    return Estimate(fmean(found), min(found), max(found), len(found)) if found else None

@@ -1,0 +1,174 @@
+"""`python -m lit_prm paper`: make the runs that are missing, then write the paper's tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from lit_prm.experiment import EXPERIMENTS, config_files, predecessor
+from lit_prm.paper.methods import LABELS
+from lit_prm.paper.schedule import Job, Schedule, with_predecessors
+from lit_prm.paper.view import View
+from lit_prm.paper.workers import RunJob, Worker, interruptible, tail
+from lit_prm.whole import written_whole
+
+RUNS, DOCS = Path("runs"), Path("docs")
+
+PAPER_OPTIONS = ("--trainer.limit_val_batches=0", "--trainer.enable_progress_bar=false")
+"""What every run of the paper gets beside its files: it is judged once, at its end."""
+
+SHARES = {
+    "shepherd-8resp-soft": "shepherd-8resp-hard",
+    "shepherd-8resp-hard-equaltokens": "shepherd-8resp-hard",
+    "dpo-8resp-steplabels": "shepherd-8resp-hard",
+}
+"""Experiments that read completions which another one caches."""
+
+
+def main(args: Sequence[str], run: RunJob | None = None) -> None:
+    """`paper [--scale S] [--seeds N] [--names NAME ...] [--workers N] [--only runs|tables]`."""
+    parser = argparse.ArgumentParser(prog="python -m lit_prm paper", allow_abbrev=False)
+    parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
+    parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, ...")
+    parser.add_argument("--names", nargs="+", default=list(LABELS), help="experiments; all that the paper needs")
+    parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--only", choices=("runs", "tables"), help="one of the two jobs")
+    known = parser.parse_args(list(args))
+    refuse_below_one(seeds=known.seeds, workers=known.workers)
+    failed = 0
+    if known.only != "tables":
+        failed = make_runs(known.names, known.scale, known.seeds, known.workers, run)
+    if known.only != "runs":
+        write(known.scale, known.seeds)
+    if failed:
+        raise SystemExit(1)
+
+
+def refuse_below_one(**numbers: int) -> None:
+    """Raise for a number of seeds or workers that is none."""
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"--{name} is {value}; give 1 or more")
+
+
+def write(scale: str, seeds: int) -> None:
+    """`docs/paper-<scale>.md` and its figures, from whatever is recorded."""
+    from lit_prm.paper.document import document
+    from lit_prm.paper.figures import draw_all
+    from lit_prm.paper.numbers import paper
+    from lit_prm.paper.results import Results
+
+    results = Results(RUNS / scale, seeds)
+    drawn = draw_all(results, DOCS / "figures", scale)
+    file = DOCS / f"paper-{scale}.md"
+    with written_whole(file) as partial_file:
+        partial_file.write_text(document(results, paper(), scale, drawn))
+    print(f"written: {file} and {len(drawn)} figures in {DOCS / 'figures'}")
+
+
+def make_runs(names: Sequence[str], scale: str, seeds: int, workers: int, run: RunJob | None = None) -> int:
+    """Make every run of the experiments and of their predecessors that is not finished; returns how many failed."""
+    order = with_predecessors(names, lambda name: predecessor(config_files(name, scale)[-1]))
+    at = Place(scale)
+    jobs = [Job(name, seed) for name in order for seed in range(seeds)]
+    schedule = Schedule(jobs, order, SHARES, at.finished)
+    if not schedule.outstanding:
+        print(f"all {len(jobs)} runs are finished")
+        return 0
+    with View(len(jobs), len(schedule.ended), workers, Console()) as view:
+        _work(schedule, min(workers, schedule.outstanding), run or at.run, at, view)
+    return len(schedule.lost)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the runs of a scale are, how one is made and when it is finished."""
+
+    scale: str
+
+    def folder(self, job: Job) -> Path:
+        return RUNS / self.scale / job.experiment / f"seed-{job.seed}"
+
+    def log(self, job: Job) -> Path:
+        return self.folder(job) / "log.txt"
+
+    def run(self, job: Job) -> None:
+        """As `make exp` does it."""
+        from lit_prm.experiment import main as experiment
+
+        print(f"--- {time.strftime('%F %T')} {job}", flush=True)
+        experiment([job.experiment, "--scale", self.scale, "--seed", str(job.seed), *PAPER_OPTIONS])
+
+    def finished(self, job: Job) -> bool:
+        """Whether it was trained to its end and judged on every test set of the scale."""
+        file = self.folder(job) / "summary.json"
+        stored = json.loads(file.read_text()) if file.exists() else {}
+        judged = all(f"bon/{name}/acc@1" in stored.get("metrics", {}) for name in self.sets())
+        return stored.get("status") == "FINISHED" and judged
+
+    def sets(self) -> list[str]:
+        """The test sets that the scale's file names."""
+        scale = yaml.safe_load((EXPERIMENTS / "scale" / f"{self.scale}.yaml").read_text())
+        return list(scale["data"]["test"])
+
+
+def _work(schedule: Schedule, count: int, run: RunJob, at: Place, view: View) -> None:
+    """Keep ``count`` processes busy until nothing is outstanding; Ctrl-C stops them and ends this with status 130."""
+    workers = [Worker(run, at.log) for _ in range(count)]
+    busy: dict[int, Job] = {}
+    try:
+        with interruptible():
+            while schedule.outstanding:
+                _hand_out(schedule, workers, busy, view)
+                for slot in _ready(workers, busy):
+                    well = workers[slot].outcome() and at.finished(busy[slot])
+                    _note(schedule, slot, busy.pop(slot), well, at, view)
+                    workers[slot] = _alive(workers[slot], run, at.log)
+    except KeyboardInterrupt:
+        view.say("stopping; every run writes its checkpoint")
+        for worker in workers:
+            worker.stop()
+        raise SystemExit(130) from None
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def _hand_out(schedule: Schedule, workers: Sequence[Worker], busy: dict[int, Job], view: View) -> None:
+    for slot in range(len(workers)):
+        if slot not in busy and (job := schedule.start()) is not None:
+            busy[slot] = job
+            workers[slot].begin(job)
+            view.started(slot, job)
+    assert busy, f"nothing may start of {schedule.waiting}"
+
+
+def _ready(workers: Sequence[Worker], busy: dict[int, Job]) -> list[int]:
+    """The slots whose job has ended; waits for the first."""
+    ready = wait([workers[slot].connection for slot in busy])
+    return [slot for slot in busy if workers[slot].connection in ready]
+
+
+def _note(schedule: Schedule, slot: int, job: Job, well: bool, at: Place, view: View) -> None:
+    lost = schedule.end(job, well)
+    view.ended(slot, job, well)
+    if not well:
+        view.say(f"{job} failed; the end of {at.log(job)}:\n{tail(at.log(job))}")
+    for other in lost:
+        view.skipped(other, f"{other} needs {job}: left out")
+
+
+def _alive(worker: Worker, run: RunJob, log: Callable[[Job], Path]) -> Worker:
+    """The worker, or another in the place of one that died."""
+    if not worker.dead:
+        return worker
+    worker.close()
+    return Worker(run, log)

@@ -1,0 +1,78 @@
+"""The progress of many runs: one bar for all, one line per worker, one line for every run that ended."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lit_prm.paper.schedule import Job
+
+
+class View:
+    """Shown while inside; without a terminal only the lines of ended runs are printed."""
+
+    def __init__(self, total: int, finished: int, workers: int, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+        )
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._console = console
+        self._since: dict[int, float] = {}
+        self._spent: list[float] = []
+        self._total, self._made, self._workers = total, finished, workers
+        self._overall = self._progress.add_task("all runs", total=total, completed=finished, state=self._state())
+        self._lines = [self._progress.add_task("", total=None, state="idle", visible=False) for _ in range(workers)]
+
+    def __enter__(self) -> View:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if kind is not None and issubclass(kind, SystemExit | KeyboardInterrupt):
+            self._console.print("stopped; the same command goes on")
+
+    def started(self, slot: int, job: Job) -> None:
+        """The worker's line shows the run and counts from zero."""
+        self._since[slot] = time.monotonic()
+        self._progress.reset(self._lines[slot], description=str(job), state="", visible=True, total=None)
+
+    def ended(self, slot: int, job: Job, well: bool) -> None:
+        """One line for good, the bar and the time left follow."""
+        seconds = time.monotonic() - self._since.pop(slot)
+        self._spent.append(seconds)
+        self._progress.update(self._lines[slot], description="", state="idle", visible=False)
+        self._advance()
+        self.say(f"[{self._made}/{self._total}] {job}: {'' if well else 'FAILED after '}{seconds:.0f} s")
+
+    def skipped(self, job: Job, why: str) -> None:
+        """A run that will not be made."""
+        self._advance()
+        self.say(f"[{self._made}/{self._total}] {why}")
+
+    def say(self, text: str) -> None:
+        """Lines above the bars; run names are no markup."""
+        self._progress.console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def _advance(self) -> None:
+        self._made += 1
+        self._progress.update(self._overall, completed=self._made, state=self._state())
+
+    def _state(self) -> str:
+        return f"{self._made}/{self._total}{self._left()}"
+
+    def _left(self) -> str:
+        """What remains at the mean time of a run so far."""
+        if not self._spent:
+            return ""
+        seconds = sum(self._spent) / len(self._spent) * (self._total - self._made) / self._workers
+        return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"

@@ -1,0 +1,128 @@
+"""Processes that each make many runs, one after the other, with everything they print in the run's log."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from lit_prm.paper.schedule import Job
+
+RunJob = Callable[[Job], None]
+PATIENCE = 60.0  # seconds that a stopped run has to write its checkpoint
+
+
+class Worker:
+    """A process of its own process group: Ctrl-C reaches it once, from here."""
+
+    def __init__(self, run: RunJob, log: Callable[[Job], Path]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, run, log))
+        self.process.start()
+        self.dead = False
+        theirs.close()  # the process has its own; else its death would not be seen here
+
+    def begin(self, job: Job) -> None:
+        """Hand it a job; it must be idle. If it has died meanwhile, the outcome says so."""
+        with contextlib.suppress(BrokenPipeError):
+            self.connection.send(job)
+
+    def outcome(self) -> bool:
+        """Whether the job it had ended well; a process that died did not do it."""
+        try:
+            return bool(self.connection.recv())
+        except (EOFError, ConnectionResetError):
+            self.dead = True
+            return False
+
+    def close(self) -> None:
+        """Let it end when it is idle."""
+        self.connection.close()
+        self.process.join(PATIENCE)
+        self._end()
+
+    def stop(self) -> None:
+        """Ctrl-C, to the process and its children."""
+        if self.process.is_alive() and self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGINT)
+
+    def _end(self) -> None:
+        for end in (self.process.terminate, self.process.kill):
+            if self.process.is_alive():
+                end()
+                self.process.join(10)
+
+
+def serve(connection: Connection, run: RunJob, log: Callable[[Job], Path]) -> None:
+    """Run what comes through ``connection`` until it closes."""
+    os.setpgrp()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
+    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+        while True:
+            job = connection.recv()
+            with logged(log(job)):
+                well = _ends_well(run, job)
+            connection.send(well)
+            gc.collect()  # trainer and model refer to each other
+
+
+def _ends_well(run: RunJob, job: Job) -> bool:
+    """Whether the job would have ended with status 0 as a process; errors are printed."""
+    try:
+        run(job)
+    except SystemExit as ended:
+        return not ended.code
+    except KeyboardInterrupt:
+        return False
+    except Exception:
+        traceback.print_exc()
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Whatever this process or a child writes to stdout or stderr is appended to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        with path.open("ab") as file:
+            _turn(file.fileno(), file.fileno())
+        yield
+    finally:
+        _turn(*kept)
+        for copy in kept:
+            os.close(copy)
+
+
+def _turn(out: int, err: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+
+
+def tail(path: Path, lines: int = 8) -> str:
+    """The last lines that say something, indented."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    return "\n".join(f"    {line}" for line in [line for line in text.splitlines() if line.strip()][-lines:])
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM both raise KeyboardInterrupt, also in a background job."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
