@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, astuple
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from transformers import AutoConfig
 
 from lit_prm.batch import Batch
-from lit_prm.costs import Cost, Shape, Spent, Work, backward, forward, generated, labelled, shape_of
+from lit_prm.costs import Cost, Shape, Spent, Work, backward, forward, generated, labelled, of_earlier, shape_of
 from lit_prm.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.reward_model import ImplicitReward, RewardModel
 
@@ -41,6 +43,7 @@ class Costs(Callback):
         self._generator = _shape_named(self.generator) if self.generator else self._policy
         self._reference = _reference_shape(model, self._policy)
         self._implicit = isinstance(model, ImplicitReward)
+        self._first_stage = _first_stage(cast("str | None", pl_module.start))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -86,11 +89,20 @@ class Costs(Callback):
             labelling=labelled(counts, self._generator, self._policy),
             reference=reference,
             training=Cost(trained.tokens + mismatched.tokens, updates + forward(self._policy, mismatched)),
+            earlier=self._first_stage,
         )
 
     def _by_policy(self, work: Work) -> Work:
         """The work as the reward model does it: a value head computes no logits of words."""
         return work if self._implicit else Work(work.tokens, work.contexts, 0)
+
+
+def _first_stage(checkpoint: str | None) -> Cost:
+    """What the run of the checkpoint says of its cost: `summary.json` beside the folder of its checkpoints."""
+    if checkpoint is None:
+        return Cost()
+    file = Path(checkpoint).parent.parent / "summary.json"
+    return of_earlier(json.loads(file.read_text())["metrics"]) if file.exists() else Cost()
 
 
 def _read(batch: Batch) -> Work:

@@ -139,6 +139,7 @@ class Spent:
     labelling: Cost = _NOTHING  # completions sampled and responses scored to give steps labels
     reference: Cost = _NOTHING  # one pass over each distinct response used in training
     training: Cost = _NOTHING  # forward and backward of every response in every update
+    earlier: Cost = _NOTHING  # training and reference of the runs whose checkpoints this one starts from
 
     def as_metrics(self) -> dict[str, int]:
         """``cost/<part>_tokens`` and ``cost/<part>_flops``, their totals, and the x axis of the paper's Figure 1."""
@@ -148,8 +149,14 @@ class Spent:
         return {
             **{f"cost/{name}_tokens": cost.tokens for name, cost in parts.items()},
             **{f"cost/{name}_flops": cost.flops for name, cost in parts.items()},
-            "cost/data_and_training_flops": data + self.training.flops,
+            "cost/data_and_training_flops": data + self.training.flops + self.earlier.flops,
         }
+
+
+def of_earlier(metrics: Mapping[str, float]) -> Cost:
+    """What a first stage, whose metrics these are, adds to the cost of a second one on the same rollouts."""
+    parts = ("training", "reference", "earlier")
+    return Cost(*(sum(int(metrics.get(f"cost/{part}_{of}", 0)) for part in parts) for of in ("tokens", "flops")))
 
 
 def generated(counts: Mapping[str, int], shape: Shape) -> Cost:
@@ -179,6 +186,6 @@ def assumptions() -> str:
         "Labelling: tokens as the labeller counts them, kept or new, in sequences as long as the mean rollout, scored "
         "through a value head on the policy's shape. Reference: one pass over each response of the first epoch, "
         "stored or not. Training: every response in every update; mismatched ones are read by policy and reference, "
-        "without gradient. Not counted: evaluation, and earlier runs whose checkpoints this one starts from or labels "
-        "steps with."
+        "without gradient. Earlier: training and reference of the run whose checkpoint this one starts from. "
+        "Not counted: evaluation."
     )

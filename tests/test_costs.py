@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,8 +19,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, Qwen3Config
 
 from callbacks import Costs
+from callbacks.costs import _first_stage
 from lit_prm.batch import Batch, Encoded, collate
-from lit_prm.costs import Cost, Shape, Spent, Work, assumptions, backward, forward, generated, labelled, shape_of
+from lit_prm.costs import (
+    Cost,
+    Shape,
+    Spent,
+    Work,
+    assumptions,
+    backward,
+    forward,
+    generated,
+    labelled,
+    of_earlier,
+    shape_of,
+)
 from lit_prm.losses.ce import CE
 from lit_prm.module import LitPRM
 from lit_prm.reference import Frozen, Reference, Stored, Uniform
@@ -162,17 +176,26 @@ def test_labelling_adds_what_was_sampled_and_what_was_scored() -> None:
 
 
 def test_metrics_are_the_parts_their_total_and_the_papers_axis() -> None:
-    metrics = Spent(Cost(1, 10), Cost(2, 200), Cost(4, 3000), Cost(8, 40_000)).as_metrics()
-    assert metrics["cost/total_tokens"] == 15
-    assert metrics["cost/total_flops"] == 43_210
-    assert metrics["cost/data_and_training_flops"] == 40_210
+    metrics = Spent(Cost(1, 10), Cost(2, 200), Cost(4, 3000), Cost(8, 40_000), Cost(16, 500_000)).as_metrics()
+    assert metrics["cost/total_tokens"] == 31
+    assert metrics["cost/total_flops"] == 543_210
+    assert metrics["cost/data_and_training_flops"] == 540_210
     assert metrics["cost/reference_flops"] == 3000
-    assert len(metrics) == 11
+    assert len(metrics) == 13
+    assert of_earlier(metrics) == Cost(28, 543_000)  # a second stage samples no rollouts anew
 
 
 def test_what_is_left_out_is_told() -> None:
     for words in ("padding", "optimizer", "KV cache", "backward = 2 x forward", "Not counted: evaluation"):
         assert words in assumptions()
+
+
+def test_a_second_stage_counts_the_first_ones_training(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    last = str(tmp_path / "checkpoints" / "last.ckpt")
+    assert _first_stage(None) == _first_stage(last) == Cost()
+    (tmp_path / "summary.json").write_text(json.dumps({"metrics": Spent(training=Cost(3, 70)).as_metrics()}))
+    assert _first_stage(last) == Cost(3, 70)
 
 
 # --- during training --------------------------------------------------------------------------------
@@ -316,7 +339,9 @@ def test_the_generator_may_be_of_another_shape(policy_folder: Path, tmp_path: Pa
     other = small_llama(3, layers=1)
     other.save_pretrained(tmp_path)
     counts = {"rollout_responses": 8, "rollout_prompt_tokens": 60, "rollout_response_tokens": 9_000_001}
-    module: Any = SimpleNamespace(reward_model=implicit(policy_folder), log_dict=lambda metrics: logged.update(metrics))
+    module: Any = SimpleNamespace(
+        start=None, reward_model=implicit(policy_folder), log_dict=lambda metrics: logged.update(metrics)
+    )
     module.reward_model.configure_model()
     logged: dict[str, torch.Tensor] = {}
     strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=lambda tensor, reduce_op: tensor)

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from lit_prm.cli import main
-from lit_prm.experiment import predecessor
-from lit_prm.lightning_cli import is_finished
+from lit_prm.experiment import config_files, predecessor
+from lit_prm.lightning_cli import LitCLI, is_finished, run
 from lit_prm.recording import read_rows
+from lit_prm.reward_model import ImplicitReward
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
 
 NAMES = sorted(f.stem for f in (REPOSITORY / "experiments").glob("*.yaml") if f.stem != "base")
@@ -224,3 +225,25 @@ class TestWithACheckpoint:
         at_two = [row["reward"] for row in read_rows(done / "scores" / "test.jsonl.gz")]
         assert max(map(abs, at_two)) > 0.1
         assert rewards == pytest.approx([r / 2 for r in at_two], abs=2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_is_one_at_the_papers_scale(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsed as it is and built up to the weights; only a trainer for eight GPUs cannot be built here."""
+    (tmp_path / "experiments").symlink_to(REPOSITORY / "experiments")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(LitCLI, "fit", lambda *_, **__: None)
+    files = [option for file in config_files(name, "paper-8b") for option in ("--config", str(file))]
+    here = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto", "--trainer.logger=false"]
+    cli = run(["fit", *files, f"--name={name}", *here, "--trainer.precision=32-true"])
+    assert cli.config.fit.run_dir == f"runs/paper-8b/{name}/seed-0"
+    assert (cli.datamodule.batch_size, cli.datamodule.max_length) == (64, 8192)
+    model = cli.model.reward_model
+    assert getattr(model, "policy_name", None) == "meta-llama/Llama-3.1-8B-Instruct"
+    if isinstance(model, ImplicitReward):
+        assert model.beta == (10.0 if name.startswith("ipvrm") else 0.05)
+    assert cli.config.fit.model.optimizer.init_args.lr == 5e-7
+    plain = yaml.safe_load((REPOSITORY / "experiments" / "scale" / "paper-8b.yaml").read_text())["trainer"]
+    assert (plain["devices"], plain["strategy"]["init_args"]["stage"]) == (8, 3)
