@@ -66,7 +66,7 @@ class TinyMath:
         responses: int = 8,
         validation_candidates: int = 16,
         test_candidates: int = 64,
-        other_test_problems: int = 100,
+        other_test_problems: int = 60,
         irrelevant_problems: int = 400,
         temperature: float = 0.7,
         hidden: int = 96,
