@@ -221,9 +221,17 @@ def test_the_problem_is_found_by_its_text_whatever_ids_and_order_the_other_file_
                for r in g.rollouts)  # fmt: skip
 
 
-def test_mixing_differs_by_seed() -> None:
-    groups, others = make([[True] * 8] * 4), make([[True] * 8] * 4, "them")
-    assert changed(Mixed("other"), groups, 0, other=others) != changed(Mixed("other"), groups, 1, other=others)
+def test_the_seed_decides_which_are_replaced_and_which_come_instead() -> None:
+    groups, others = make([[True] * 8]), make([[True] * 8], "them")
+    places, taken = Counter[int](), Counter[str]()
+    for seed in range(200):
+        (group,) = changed(Mixed("other"), groups, seed, other=others)
+        new = {k: r.response for k, r in enumerate(group.rollouts) if r.response.startswith("them")}
+        places.update(new.keys())
+        taken.update(new.values())
+    for drawn in (places, taken):
+        assert len(drawn) == 8
+        assert 65 < min(drawn.values()) <= max(drawn.values()) < 135  # 100 expected, sd 7
 
 
 def test_too_few_responses_there_are_refused_with_what_is_needed() -> None:

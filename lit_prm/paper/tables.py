@@ -25,6 +25,7 @@ _UNTRAINED = {  # curves without training that every run records
     MAJORITY: "Majority vote",
     "bon/reference-min": "Reference log-likelihood, worst step",
     "bon/reference-sum": "Reference log-likelihood, sum",
+    "bon/reference-per-token": "Reference log-likelihood, per token",
     "bon/shortest": "The shortest",
     "bon/longest": "The longest",
 }

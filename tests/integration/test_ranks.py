@@ -21,7 +21,7 @@ def losses(run: Path) -> list[float]:
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
 
 
-@pytest.mark.parametrize("name", ["ce-8resp", "dpo-8resp"])
+@pytest.mark.parametrize("name", ["ce-8resp", "dpo-8resp", "kto-8resp"])
 @pytest.mark.slow
 def test_two_processes_find_what_one_does(name: str, desk: Desk) -> None:
     config = callbacks("${run_dir}", 50)

@@ -123,6 +123,13 @@ def test_the_tokenizer_knows_every_word_and_no_text_is_cut(
     assert all(words.unk_token_id not in row.ids for row in rows)
 
 
+def test_an_instruction_that_is_drawn_again_is_passed_over() -> None:
+    def draw(rng: random.Random) -> Pair:
+        return Pair(f"Say {rng.randrange(5)}.", "yes", "no", 0)
+
+    assert len({g.problem.text for g in irrelevant_groups(draw, 5, "s")}) == 5
+
+
 # --- cases ------------------------------------------------------------------------------------------
 
 
