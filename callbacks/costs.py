@@ -102,7 +102,12 @@ def _first_stage(checkpoint: str | None) -> Cost:
     if checkpoint is None:
         return Cost()
     file = Path(checkpoint).parent.parent / "summary.json"
-    return of_earlier(json.loads(file.read_text())["metrics"]) if file.exists() else Cost()
+    if not file.exists():
+        raise ValueError(
+            f"there is no summary.json beside {checkpoint}, so what its run cost is not known; "
+            "keep both together, or take Costs out of trainer.callbacks"
+        )
+    return of_earlier(json.loads(file.read_text())["metrics"])
 
 
 def _read(batch: Batch) -> Work:

@@ -142,14 +142,12 @@ class Spent:
     earlier: Cost = _NOTHING  # training and reference of the runs whose checkpoints this one starts from
 
     def as_metrics(self) -> dict[str, int]:
-        """``cost/<part>_tokens`` and ``cost/<part>_flops``, their totals, and the x axis of the paper's Figure 1."""
+        """``cost/<part>_tokens`` and ``cost/<part>_flops`` and their totals, the x axis of the paper's Figure 1."""
         parts: dict[str, Cost] = {f.name: getattr(self, f.name) for f in fields(self)}
         parts["total"] = Cost(*(sum(column) for column in zip(*parts.values(), strict=True)))
-        data = self.generation.flops + self.labelling.flops
         return {
             **{f"cost/{name}_tokens": cost.tokens for name, cost in parts.items()},
             **{f"cost/{name}_flops": cost.flops for name, cost in parts.items()},
-            "cost/data_and_training_flops": data + self.training.flops + self.earlier.flops,
         }
 
 

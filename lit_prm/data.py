@@ -129,7 +129,7 @@ class RolloutDataModule(LightningDataModule):
         return [self._in_order(rows) for rows in (self._train, self._mismatched, *evaluated) if rows]
 
     def spent(self) -> dict[str, int]:
-        """Tokens that the training data cost: the rollouts chosen from, and what gave their steps labels."""
+        """Tokens that the training data cost: the rollouts that regime and labeler left, and their step labels."""
         return self._rollout_tokens | {f"labelling_{kind}_tokens": n for kind, n in self._label_tokens.items()}
 
     # --- hooks of Lightning ----------------------------------------------------------------------

@@ -79,6 +79,8 @@ def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
             theirs = getattr(known, rule)
             metrics[f"steps/{name}/first_error_by_{rule}"] = float(theirs.mean())
             metrics |= with_interval(f"gain/{name}/first_error-{rule}", known.found - theirs)
+    if not np.array_equal(scored.valid, scored.reference_valid):
+        return metrics  # an outcome model scores last steps alone: its numbers would stand beside others' of all steps
     found = {"auc": auc(*_judged_steps(candidates, scored)), "f1": _f1(candidates, scored)}
     return metrics | {f"steps/{name}/{key}": value for key, value in found.items() if not np.isnan(value)}
 

@@ -234,6 +234,11 @@ def _over_ranks(rewards: Tensor, module: LightningModule) -> Tensor:
 
 def weights_of(checkpoint: str) -> dict[str, Any]:
     """The module's weights in a checkpoint of another run; a missing one is refused."""
+    if Path(checkpoint).is_dir():
+        raise ValueError(
+            f"{checkpoint} is the folder of a sharded strategy, whose parts no single process can start from; "
+            "consolidate it first: python zero_to_fp32.py, which lies in it"
+        )
     if not Path(checkpoint).is_file():
         raise ValueError(
             f"there is no checkpoint {checkpoint} to start from; run the experiment whose second stage this is first "

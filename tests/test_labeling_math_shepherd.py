@@ -193,23 +193,29 @@ def _drawn_again(folder: Path, prompt: str, prefixes: list[str]) -> Iterator[tup
 # --- budgets --------------------------------------------------------------------------------------
 
 
-def response_tokens(encoder: Encoder) -> int:
-    return sum(len(row) - row.prompt_length for row in encoder.encode(groups()))
+def outcome_cost(encoder: Encoder) -> int:
+    """Every token sampled, read by the reference, and trained on."""
+    return 3 * sum(len(row) for row in encoder.encode(groups()))
+
+
+def step_cost(label: Label, encoder: Encoder, group: Group) -> int:
+    """Tokens sampled and trained on, and those that labels took."""
+    return 2 * sum(len(row) for row in encoder.encode([group])) + sum(label("costs", of=[group]).tokens.values())
 
 
 def test_a_budget_labels_whole_problems_until_the_next_costs_too_much(label: Label, encoder: Encoder) -> None:
-    whole = label()
-    costs = {g.problem.id: label(of=[g]).tokens["generated"] for g in groups()}
-    unit = response_tokens(encoder)
+    whole = label("costs")
+    costs = {g.problem.id: step_cost(label, encoder, g) for g in groups()}
+    unit = outcome_cost(encoder)
     seen: list[set[str]] = []
-    for allowed in range(min(costs.values()), sum(costs.values()) + 1):
+    for allowed in range(min(costs.values()), sum(costs.values()) + 1, 3):
         try:
-            made = label(budget=(allowed + 0.5) / unit)
+            made = label("costs", budget=(allowed + 0.5) / unit)
         except ValueError:
             assert not seen  # the first problem in order is not the cheapest
             continue
         kept = {g.problem.id for g in made.groups}
-        assert made.tokens["generated"] == sum(costs[i] for i in kept) <= allowed
+        assert sum(costs[i] for i in kept) <= allowed
         assert [g for g in whole.groups if g.problem.id in kept] == made.groups
         seen += [kept] if not seen or kept != seen[-1] else []
     assert [len(kept) for kept in seen] == [1, 2, 3]
@@ -217,24 +223,25 @@ def test_a_budget_labels_whole_problems_until_the_next_costs_too_much(label: Lab
 
 
 def test_what_a_budget_leaves_out_is_not_sampled(label: Label, encoder: Encoder, drawn: list[Job]) -> None:
-    cost = [label("costs", of=[g]).tokens["generated"] for g in groups()]
+    cost = [step_cost(label, encoder, g) for g in groups()]
     drawn.clear()
-    made = label("fresh", budget=(max(cost) + 0.5) / response_tokens(encoder))
+    made = label("fresh", budget=(max(cost) + 0.5) / outcome_cost(encoder))
     assert 1 <= len(made.groups) < 3
     assert len(drawn) == len(made.groups) + 1  # and the one that was too much
-    again = label("costs", budget=(max(cost) + 0.5) / response_tokens(encoder))  # all in the file already
+    again = label("costs", budget=(max(cost) + 0.5) / outcome_cost(encoder))  # all in the file already
     assert again == made
 
 
 def test_seeds_choose_other_problems(label: Label, encoder: Encoder) -> None:
-    """Three prefixes of each problem, at most six tokens for each: the budget lets one problem be labelled."""
-    made = [label(budget=18.5 / response_tokens(encoder), seed=seed, completions=1) for seed in range(8)]
+    """The budget lets the dearest problem be labelled, and no two."""
+    dearest = max(step_cost(label, encoder, g) for g in groups())
+    made = [label(budget=(dearest + 0.5) / outcome_cost(encoder), seed=seed, completions=1) for seed in range(8)]
     assert {len(labelled.groups) for labelled in made} == {1}
     assert len({labelled.groups[0].problem.id for labelled in made}) > 1
 
 
 def test_a_budget_for_nothing_is_refused_with_the_first_cost(label: Label) -> None:
-    with pytest.raises(ValueError, match=r"budget 0\.001 allows 0 generated tokens, the first problem alone takes \d+"):
+    with pytest.raises(ValueError, match=r"budget 0\.001 allows \d tokens in all, the first problem alone takes \d+"):
         label(budget=0.001)
 
 

@@ -21,6 +21,9 @@ from lit_prm.models import Dtype
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.sampling import ROWS
 
+OUTCOME_READS = 3  # times an implicit reward's rollouts are read: sampled, by the reference, in training
+STEP_READS = 2  # times those of a model of steps are: sampled, in training
+
 
 class MathShepherd(Labeler):
     """Labels of steps by what a completer makes of them (Wang et al. 2024, section 3.3).
@@ -30,9 +33,10 @@ class MathShepherd(Labeler):
     response's own outcome. Equal prefixes of a problem are completed once. Counts are kept in the file at ``path``, for
     hard and soft labels and every budget alike.
 
-    ``budget`` limits the generated tokens to that multiple of the tokens of all responses given: problems are
-    labelled whole, in an order that ``seed`` and their texts decide, until the next one would cost too much;
-    that one and the rest are dropped.
+    ``budget`` limits what sampling, labelling and training on the responses take, in tokens, to that multiple of
+    what outcome labels take for all responses given (sampling, a reference's pass and training: each token
+    three times). 1 is Math-Shepherd for as many tokens as an implicit reward. Problems are labelled whole, in an
+    order that ``seed`` and their texts decide, until the next one would cost too much; from it on all are dropped.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class MathShepherd(Labeler):
             raise ValueError(f"{completions} completions of a step are not between 1 and {ROWS}; the paper's are 8")
         if budget is not None and not budget > 0:
             raise ValueError(
-                f"budget {budget} is not positive; it is a multiple of the responses' tokens, null for no limit"
+                f"budget {budget} is not positive; it is a multiple of what outcome labels take, null for no limit"
             )
         self.completer, self.path = completer, path
         self.completions, self.hard, self.budget = completions, hard, budget
@@ -61,28 +65,27 @@ class MathShepherd(Labeler):
 
     def label(self, groups: Sequence[Group], encoder: Encoder, device: torch.device) -> Labelled:
         refuse_tokens_as_steps(encoder)
-        allowed = self._allowed(groups, encoder)
+        tokens = _tokens(groups, encoder)
+        allowed = math.inf if self.budget is None else self.budget * OUTCOME_READS * sum(tokens)
+        taken = 0
         labelled: dict[int, Group] = {}
         spent = Counter(generated=0, prompt=0)
         with closing(self._counted(groups, encoder, device)) as counted:
             for g, counts in counted:
-                cost = sum(c.generated for c in counts.values())
-                if spent["generated"] + cost > allowed:
+                own = Counter(generated=sum(c.generated for c in counts.values()))
+                own.update(prompt=sum(c.prompt for c in counts.values()))
+                cost = own.total() + STEP_READS * tokens[g]
+                if taken + cost > allowed:
                     break
-                spent.update(generated=cost, prompt=sum(c.prompt for c in counts.values()))
+                taken += cost
+                spent.update(own)
                 labelled[g] = self._labelled(groups[g], encoder, counts)
         if groups and not labelled:
             raise ValueError(
-                f"budget {self.budget} allows {allowed:.0f} generated tokens, the first problem alone takes {cost}; "
+                f"budget {self.budget} allows {allowed:.0f} tokens in all, the first problem alone takes {cost}; "
                 "raise the budget or lower completions"
             )
         return Labelled([labelled[g] for g in sorted(labelled)], dict(spent))
-
-    def _allowed(self, groups: Sequence[Group], encoder: Encoder) -> float:
-        """How many tokens may be generated."""
-        if self.budget is None:
-            return math.inf
-        return self.budget * sum(len(row) - row.prompt_length for row in encoder.encode(groups))
 
     def _counted(
         self, groups: Sequence[Group], encoder: Encoder, device: torch.device
@@ -125,6 +128,14 @@ class MathShepherd(Labeler):
 
     def _label(self, right: int) -> float:
         return float(right > 0) if self.hard else right / self.completions
+
+
+def _tokens(groups: Sequence[Group], encoder: Encoder) -> list[int]:
+    """Tokens of every group's prompts and responses."""
+    found = [0] * len(groups)
+    for row in encoder.encode(groups):
+        found[row.group] += len(row)
+    return found
 
 
 def _prefixes(steps: Sequence[str]) -> list[str]:

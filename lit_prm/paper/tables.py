@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from lit_prm.costs import assumptions
 from lit_prm.paper import markdown as md
 from lit_prm.paper.claims import COST, POLICY
 from lit_prm.paper.methods import (
@@ -38,7 +39,7 @@ _ELSEWHERE = ("eurusrm", "skyworkrm", "armorm", "shepherd-7b", "rlhflow-mistral"
 _TABLE_2 = ("irrelevant", "dedup", "mixedgen", "steplabels")
 _STEPS = (
     "dpo-8resp", "ce-8resp", "nca-8resp", "kto-8resp", "ipvrm-8resp", "dpo-8resp-steplabels",
-    "shepherd-8resp-hard", "shepherd-8resp-soft", "autopsv-8resp", "orm-8resp",
+    "shepherd-8resp-hard", "shepherd-8resp-soft", "autopsv-8resp",
 )  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def _paper_row(results: Results, row: Row, label: str = "") -> list[str]:
 
 
 def cost_table(results: Results, paper: Paper) -> str:
-    """FLOPs of data and training, their ratio to CE's on 8 responses, and what they bought."""
+    """FLOPs in all, their ratio to CE's on 8 responses, what they bought, and what they count."""
     rows = []
     for name in (*CE_BY_COST, *DPO_BY_COST, *BASELINES_BY_COST):
         flops, tokens = (_mean(results.metric(name, key)) for key in (COST, "cost/total_tokens"))
@@ -99,8 +100,8 @@ def cost_table(results: Results, paper: Paper) -> str:
             md.plain(to_ce, 2), md.level(results.estimate(Line(name))),
             md.level(results.estimate(Line(name), counts=COUNTS[-1:])),
         ])  # fmt: skip
-    heading = ["", "FLOPs", "tokens, all", "FLOPs to CE on 8", "paper's", "best-of-N, mean", f"best of {COUNTS[-1]}"]
-    return md.table(heading, rows)
+    heading = ["", "FLOPs", "tokens", "FLOPs to CE on 8", "paper's", "best-of-N, mean", f"best of {COUNTS[-1]}"]
+    return f"{md.table(heading, rows)}\n\n{assumptions()}"
 
 
 def _mean(values: Sequence[float]) -> float | None:
