@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+from lit_prm.flat import flatten
 
 EXPERIMENTS = Path("experiments")
 
@@ -26,8 +30,12 @@ def run_after(name: str, scale: str, seed: int, overrides: Sequence[str]) -> Pat
     """Run the experiment, but first the one that its file names under ``after``, unless that is finished."""
     files = config_files(name, scale)
     first = predecessor(files[-1])
-    if first and not _is_finished(Path("runs") / scale / first / f"seed-{seed}"):
-        run_after(first, scale, seed, _without("--run_dir", overrides))
+    if first:
+        folder = Path("runs") / scale / first / f"seed-{seed}"
+        if not is_finished(folder):
+            run_after(first, scale, seed, _without("--run_dir", overrides))
+        else:
+            refuse_other_options(folder, first, scale, seed, overrides)
     configs = [option for file in files for option in ("--config", str(file))]
     return run_experiment([*configs, f"--name={name}", f"--scale={scale}", f"--seed_everything={seed}", *overrides])
 
@@ -44,9 +52,54 @@ def predecessor(file: Path) -> str | None:
     return content.get("after") if isinstance(content, dict) else None
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Whether the run of ``folder`` was trained to its end."""
     file = folder / "summary.json"
     return file.exists() and json.loads(file.read_text()).get("status") == "FINISHED"
+
+
+# What makes a run another one; the rest says how and where it was made.
+_DECISIVE = ("base_model", "tuned.", "model.", "data.", "trainer.max_epochs")
+
+
+def refuse_other_options(folder: Path, name: str, scale: str, seed: int, overrides: Sequence[str] = ()) -> None:
+    """Raise when the run of ``folder`` has other options than its files and ``overrides`` say, naming each."""
+    stored = folder / "config.yaml"
+    if not stored.exists():
+        return
+    made = flatten(yaml.safe_load(stored.read_text()))
+    wanted = flatten(merged(name, scale, seed, overrides))
+    known = {key: value for key, value in wanted.items() if key in made and key.startswith(_DECISIVE)}
+    other = [f"  {key}: {made[key]!r}, not {value!r}" for key, value in known.items() if not _same(made[key], value)]
+    if other:
+        listed = "\n".join(other[:10])
+        raise ValueError(
+            f"{folder} was made with other options than {name} has:\n{listed}\n"
+            "move the folder away, or remove it, to make the run anew"
+        )
+
+
+def merged(name: str, scale: str, seed: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What base, scale and experiment file and then the overrides say together, interpolations resolved."""
+    from omegaconf import OmegaConf
+
+    if not OmegaConf.has_resolver("fast_precision"):  # what it finds decides nothing here
+        OmegaConf.register_resolver("fast_precision", lambda _: None)
+    whole: Any = OmegaConf.merge(*(OmegaConf.load(file) for file in config_files(name, scale)))
+    whole = OmegaConf.merge(whole, {"name": name, "seed_everything": seed})
+    for word in re.split(r"\s(?=--)", " ".join(overrides)):
+        key, found, value = re.sub(r"^--(\S+?)[= ]", r"\1\n", word).partition("\n")
+        if found and not key.endswith("+"):
+            OmegaConf.update(whole, key, yaml.safe_load(value), force_add=True)
+    resolved: dict[str, Any] = OmegaConf.to_container(whole, resolve=True)  # type: ignore[assignment]
+    return resolved
+
+
+def _same(made: Any, wanted: Any) -> bool:
+    """Whether a resolved value is what a file says, where a class may go by its bare name."""
+    if isinstance(wanted, list):
+        return isinstance(made, list) and len(made) == len(wanted)  # of classes, whose arguments were filled in
+    return bool(made == wanted) or (isinstance(made, str) and made.rpartition(".")[2] == wanted)
 
 
 def config_files(name: str, scale: str) -> list[Path]:

@@ -30,6 +30,7 @@ from omegaconf import OmegaConf
 import callbacks  # noqa: F401  their bare class names become known to configs
 from callbacks import RunRecord
 from lit_prm.data import RolloutDataModule
+from lit_prm.flat import flatten
 from lit_prm.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.pairs import Pairs
@@ -40,7 +41,6 @@ from lit_prm.regime import Regime
 from lit_prm.reward_model import RewardModel
 from lit_prm.steps import StepRule
 from lit_prm.tables import best_of_n_table
-from lit_prm.tracking import flatten
 
 COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -87,6 +87,7 @@ class Tuned:
     head_lr: float = 5e-7  # of a value head with its model
     prefix_beta: float = 10.0  # of cross-entropy at every prefix, whose values are means per token
     prefix_margin: float = 5.0
+    completion_tokens: int = 1024  # at most, of a prefix's completion for Math-Shepherd
 
 
 class LitCLI(LightningCLI):

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lit_prm.flat import flatten
 from lit_prm.whole import written_whole
 
 Item = TypeVar("Item")
@@ -172,14 +173,6 @@ def entity_name(key: str) -> str:
     """``key`` as MLflow can store it: ``acc@16`` becomes ``acc_at_16``, other refused characters a dash."""
     allowed = re.sub(r"[^a-zA-Z0-9_/. -]+", "-", key.replace("@", "_at_"))
     return posixpath.normpath(allowed).lstrip("/.")[:_NAME]
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lit_prm import experiment
-from lit_prm.tracking import flatten
+from lit_prm.flat import flatten
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENTS = REPOSITORY / "experiments"
@@ -155,3 +155,45 @@ WANTED = (
 
 def test_every_experiment_of_the_paper_is_there() -> None:
     assert set(WANTED.split()) <= set(stems(EXPERIMENTS))
+
+
+def made(folder: Path, **changes: Any) -> Path:
+    """A finished run of dpo-8resp at tiny with these options other than its files', by dotted name."""
+    options = flatten(experiment.merged("dpo-8resp", "tiny", 0)) | changes
+    options["model.reward_model.class_path"] = "lit_prm.reward_model.ImplicitReward"
+    folder.mkdir(parents=True)
+    nested: dict[str, Any] = {}
+    for name, value in options.items():
+        *parts, last = name.split(".")
+        at = nested
+        for part in parts:
+            at = at.setdefault(part, {})
+        at[last] = value
+    (folder / "config.yaml").write_text(yaml.safe_dump(nested))
+    (folder / "summary.json").write_text('{"status": "FINISHED"}')
+    return folder
+
+
+def test_a_run_with_other_options_than_its_files_is_named_with_every_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    experiment.refuse_other_options(made(tmp_path / "same"), "dpo-8resp", "tiny", 0)
+    free = made(tmp_path / "free", **{"trainer.limit_val_batches": 0, "trainer.enable_progress_bar": False})
+    experiment.refuse_other_options(free, "dpo-8resp", "tiny", 0)
+    other = made(tmp_path / "other", **{"model.reward_model.init_args.beta": 0.1, "data.fraction": 0.5})
+    with pytest.raises(ValueError, match=r"(?s)beta: 0\.1, not 2\.0.*move the folder away"):
+        experiment.refuse_other_options(other, "dpo-8resp", "tiny", 0)
+    options = ["--model.reward_model.init_args.beta=0.1", "--data.fraction", "0.5"]
+    experiment.refuse_other_options(other, "dpo-8resp", "tiny", 0, options)  # as it was asked for
+
+
+def test_a_second_stage_does_not_start_from_a_run_with_other_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").symlink_to(EXPERIMENTS)
+    monkeypatch.setattr(experiment, "run_experiment", lambda options: None)
+    made(tmp_path / "runs" / "tiny" / "dpo-8resp" / "seed-0", **{"tuned.lr": 0.5})
+    with pytest.raises(ValueError, match=r"tuned\.lr: 0\.5, not 0\.0001"):
+        experiment.main(["dpo-8resp-steplabels"])

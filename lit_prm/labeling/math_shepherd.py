@@ -47,7 +47,7 @@ class MathShepherd(Labeler):
         hard: bool = True,
         budget: float | None = None,
         temperature: float = 0.7,
-        max_new_tokens: int = 100,
+        max_new_tokens: int = 1024,
         workers: int = 2,
         seed: int = 0,
         dtype: Dtype = "float32",

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from lit_prm.experiment import EXPERIMENTS, config_files, predecessor
+from lit_prm.experiment import EXPERIMENTS, config_files, predecessor, refuse_other_options
 from lit_prm.paper.methods import LABELS
 from lit_prm.paper.schedule import Job, Schedule, with_predecessors
 from lit_prm.paper.view import View
@@ -80,6 +80,8 @@ def make_runs(names: Sequence[str], scale: str, seeds: int, workers: int, run: R
     at = Place(scale)
     jobs = [Job(name, seed) for name in order for seed in range(seeds)]
     schedule = Schedule(jobs, order, SHARES, at.finished)
+    for job in schedule.ended:
+        refuse_other_options(at.folder(job), job.experiment, scale, job.seed)
     if not schedule.outstanding:
         print(f"all {len(jobs)} runs are finished")
         return 0
