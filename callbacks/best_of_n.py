@@ -24,8 +24,8 @@ class BestOfN(Callback):
 
     Logged for N = 1, 2, 4, ... K: ``bon/<set>/acc@N`` (by the first of ``aggregates``),
     ``vote/<set>/acc@N``, ``majority/<set>/acc@N``, ``any/<set>/acc@N``; the same with the scorer's name before
-    ``acc`` for every aggregate and baseline, with ``/low`` and ``/high`` of a 95 % interval; and by subject and
-    level. So ``ModelCheckpoint(monitor="bon/validation/acc@16", mode="max")`` works.
+    ``acc`` for every aggregate and baseline, with ``/low`` and ``/high`` of a 95 % interval; and, without one, by
+    subject and level. So ``ModelCheckpoint(monitor="bon/validation/acc@16", mode="max")`` works.
 
     A fast_dev_run and the sanity check before training judge nothing.
     Responses are gathered over ranks by their row, so their order and repetition do not matter.

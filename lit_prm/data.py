@@ -33,7 +33,7 @@ from lit_prm.steps import BlankLine, StepRule
 from lit_prm.train_rows import labelled, token_counts, with_a_term, with_step_labels
 
 _SETS: dict[tuple[object, ...], CandidateSet] = {}  # by the content of their files and the encoder's
-MOST_SETS = 8
+MOST_SETS = 32
 
 
 class World(Protocol):

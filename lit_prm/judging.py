@@ -113,7 +113,7 @@ def _metrics(
         yield from with_interval(f"gain/{name}/vote-reference@{n}", vote - curves["vote/reference-min"][:, c])
         for part, members in _parts(candidates):
             for method, key in main.items():
-                yield from with_interval(f"{method}/{name}/{part}/acc@{n}", curves[key][members, c])
+                yield f"{method}/{name}/{part}/acc@{n}", float(curves[key][members, c].mean())
 
 
 def _parts(candidates: CandidateSet) -> Iterator[tuple[str, NDArray[np.intp]]]:
