@@ -59,7 +59,7 @@ def is_finished(folder: Path) -> bool:
 
 
 # What makes a run another one; the rest says how and where it was made.
-_DECISIVE = ("base_model", "tuned.", "model.", "data.", "trainer.max_epochs")
+_DECISIVE = ("base_model", "model.", "data.", "trainer.max_epochs")
 
 
 def refuse_other_options(folder: Path, name: str, scale: str, seed: int, overrides: Sequence[str] = ()) -> None:

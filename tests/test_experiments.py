@@ -194,6 +194,6 @@ def test_a_second_stage_does_not_start_from_a_run_with_other_options(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").symlink_to(EXPERIMENTS)
     monkeypatch.setattr(experiment, "run_experiment", lambda options: None)
-    made(tmp_path / "runs" / "tiny" / "dpo-8resp" / "seed-0", **{"tuned.lr": 0.5})
-    with pytest.raises(ValueError, match=r"tuned\.lr: 0\.5, not 0\.0001"):
+    made(tmp_path / "runs" / "tiny" / "dpo-8resp" / "seed-0", **{"model.optimizer.init_args.lr": 0.5})
+    with pytest.raises(ValueError, match=r"lr: 0\.5, not 0\.0001"):
         experiment.main(["dpo-8resp-steplabels"])
