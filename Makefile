@@ -66,7 +66,7 @@ exp: $(VENV)/.installed $(if $(filter smol,$(SCALE)),$(VENV)/.smol) ## one exper
 	@$(QUIET) $(BIN)/python -m lit_prm exp $(or $(NAME),'') --scale $(SCALE) --seed $(SEED) $(ARGS)
 
 paper: $(VENV)/.installed $(if $(filter smol,$(SCALE)),$(VENV)/.smol) ## every table and figure of the paper: make paper [SCALE=tiny] [SEEDS=3]
-	@$(ONE_THREAD) $(QUIET) $(BIN)/python -m lit_prm paper --scale $(SCALE) --seeds $(SEEDS) $(ARGS)
+	@$(ONE_THREAD) $(QUIET) $(BIN)/python -m lit_prm paper --scale $(SCALE) --seeds $(SEEDS) $(if $(NAMES),--names $(NAMES)) $(ARGS)
 
 list: $(VENV)/.installed ## the experiments and what each asks
 	@$(BIN)/python -m lit_prm list

@@ -23,8 +23,8 @@ class PolicyAccuracy(Callback):
     Logged at the end of test, each with ``/low`` and ``/high`` of a 95 % interval over problems:
     ``policy/<set>/greedy``, the share of right greedy answers, and ``policy/<set>/sampled``, that among
     ``samples`` answers at ``temperature``. Problems without a gold answer are left out. Other reward models
-    have no policy to judge, and a fast_dev_run judges nothing. The draws depend on the set's name and the
-    weights alone.
+    have no policy to judge, and a fast_dev_run judges nothing. The draws depend on the
+    prompts and the weights alone. ``sets`` names test sets; by default the first one.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class PolicyAccuracy(Callback):
         samples: int = 4,
         temperature: float = 0.7,
         max_new_tokens: int = 100,
-        sets: Sequence[str] = ("test",),
+        sets: Sequence[str] | None = None,
     ) -> None:
         if samples < 1 or not temperature > 0:
             raise ValueError(
@@ -41,7 +41,7 @@ class PolicyAccuracy(Callback):
         self.samples = samples
         self.temperature = temperature
         self.max_new_tokens = max_new_tokens
-        self.sets = tuple(sets)
+        self.sets = sets
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         reward_model = pl_module.reward_model
@@ -61,7 +61,7 @@ class PolicyAccuracy(Callback):
         policy.eval()
         try:
             with trainer.precision_plugin.forward_context():
-                for name in self.sets:
+                for name in list(known)[:1] if self.sets is None else self.sets:
                     found |= self._of_set(_named(name, known), encoder, policy)
         finally:
             policy.train(mode)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import yaml
-
-from lit_prm.flat import flatten
 
 EXPERIMENTS = Path("experiments")
 
@@ -26,18 +24,23 @@ def main(args: Sequence[str]) -> None:
     run_after(known.name, known.scale, known.seed, overrides)
 
 
-def run_after(name: str, scale: str, seed: int, overrides: Sequence[str]) -> Path:
-    """Run the experiment, but first the one that its file names under ``after``, unless that is finished."""
-    files = config_files(name, scale)
-    first = predecessor(files[-1])
+def run_after(name: str, scale: str, seed: int, overrides: Sequence[str], later: Sequence[str] = ()) -> Path:
+    """Run the experiment, but first the one that its file names under ``after``, unless that is finished.
+
+    The first stage gets the same overrides but ``--run_dir``; a finished one must have been made with them or without.
+    """
+    first = predecessor(config_files(name, scale)[-1])
+    if first in (name, *later):
+        raise ValueError(f"{name} and {first} come after each other; remove an `after:` from their files")
     if first:
         folder = Path("runs") / scale / first / f"seed-{seed}"
+        shared = _without("--run_dir", overrides)
         if not is_finished(folder):
-            run_after(first, scale, seed, _without("--run_dir", overrides))
-        else:
-            refuse_other_options(folder, first, scale, seed, overrides)
-    configs = [option for file in files for option in ("--config", str(file))]
-    return run_experiment([*configs, f"--name={name}", f"--scale={scale}", f"--seed_everything={seed}", *overrides])
+            print(f"first {first}, from which {name} starts", flush=True)
+            run_after(first, scale, seed, shared, (*later, name))
+        elif other_options(folder, first, scale, seed, shared):
+            refuse_other_options([(folder, first, seed)], scale)
+    return run_experiment(options(name, scale, seed, overrides))
 
 
 def _without(option: str, overrides: Sequence[str]) -> list[str]:
@@ -48,8 +51,14 @@ def _without(option: str, overrides: Sequence[str]) -> list[str]:
 
 def predecessor(file: Path) -> str | None:
     """The experiment that must have run before that of ``file``."""
-    content = yaml.safe_load(file.read_text())
-    return content.get("after") if isinstance(content, dict) else None
+    try:
+        content = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is no YAML: {error}") from None
+    first = content.get("after") if isinstance(content, dict) else None
+    if first is not None and not isinstance(first, str):
+        raise ValueError(f"{file}: `after` is {first!r}, not the name of one experiment; name the one it starts from")
+    return first
 
 
 def is_finished(folder: Path) -> bool:
@@ -58,48 +67,40 @@ def is_finished(folder: Path) -> bool:
     return file.exists() and json.loads(file.read_text()).get("status") == "FINISHED"
 
 
-# What makes a run another one; the rest says how and where it was made.
-_DECISIVE = ("base_model", "model.", "data.", "trainer.max_epochs")
-
-
-def refuse_other_options(folder: Path, name: str, scale: str, seed: int, overrides: Sequence[str] = ()) -> None:
-    """Raise when the run of ``folder`` has other options than its files and ``overrides`` say, naming each."""
-    stored = folder / "config.yaml"
-    if not stored.exists():
-        return
-    made = flatten(yaml.safe_load(stored.read_text()))
-    wanted = flatten(merged(name, scale, seed, overrides))
-    known = {key: value for key, value in wanted.items() if key in made and key.startswith(_DECISIVE)}
-    other = [f"  {key}: {made[key]!r}, not {value!r}" for key, value in known.items() if not _same(made[key], value)]
-    if other:
-        listed = "\n".join(other[:10])
+def refuse_other_options(runs: Iterable[tuple[Path, str, int]], scale: str) -> None:
+    """Raise when a run (folder, experiment, seed) has other options than its files say now, naming every difference."""
+    found = [(folder, other) for folder, name, seed in runs if (other := other_options(folder, name, scale, seed))]
+    if found:
+        listed = "\n".join(f"{folder}:\n" + "\n".join(other[:5]) for folder, other in found[:5])
         raise ValueError(
-            f"{folder} was made with other options than {name} has:\n{listed}\n"
-            "move the folder away, or remove it, to make the run anew"
+            f"{len(found)} runs were made with other options than their files in {EXPERIMENTS}/ have now:\n{listed}\n"
+            "move these folders away, or remove them, to make the runs anew"
         )
 
 
-def merged(name: str, scale: str, seed: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What base, scale and experiment file and then the overrides say together, interpolations resolved."""
-    from omegaconf import OmegaConf
+def other_options(folder: Path, name: str, scale: str, seed: int, overrides: Sequence[str] = ()) -> list[str]:
+    """A line for every option that the run of ``folder`` has otherwise than files and overrides say."""
+    from lit_prm.lightning_cli import differing
 
-    if not OmegaConf.has_resolver("fast_precision"):  # what it finds decides nothing here
-        OmegaConf.register_resolver("fast_precision", lambda _: None)
-    whole: Any = OmegaConf.merge(*(OmegaConf.load(file) for file in config_files(name, scale)))
-    whole = OmegaConf.merge(whole, {"name": name, "seed_everything": seed})
-    for word in re.split(r"\s(?=--)", " ".join(overrides)):
-        key, found, value = re.sub(r"^--(\S+?)[= ]", r"\1\n", word).partition("\n")
-        if found and not key.endswith("+"):
-            OmegaConf.update(whole, key, yaml.safe_load(value), force_add=True)
-    resolved: dict[str, Any] = OmegaConf.to_container(whole, resolve=True)  # type: ignore[assignment]
-    return resolved
+    stored = folder / "config.yaml"
+    if not stored.exists():
+        return []
+    as_seed_0 = re.sub(rf"(\bseed(?:_everything)?: |/seed-){seed}\b", r"\g<1>0", stored.read_text())
+    return differing(as_seed_0, _resolved(name, scale, tuple(overrides)))
 
 
-def _same(made: Any, wanted: Any) -> bool:
-    """Whether a resolved value is what a file says, where a class may go by its bare name."""
-    if isinstance(wanted, list):
-        return isinstance(made, list) and len(made) == len(wanted)  # of classes, whose arguments were filled in
-    return bool(made == wanted) or (isinstance(made, str) and made.rpartition(".")[2] == wanted)
+@cache
+def _resolved(name: str, scale: str, overrides: tuple[str, ...]) -> str:
+    """The configuration of seed 0."""
+    from lit_prm.lightning_cli import resolved_config
+
+    return resolved_config(options(name, scale, 0, overrides))
+
+
+def options(name: str, scale: str, seed: int, overrides: Sequence[str]) -> list[str]:
+    """What the command line beneath is given for an experiment."""
+    configs = [option for file in config_files(name, scale) for option in ("--config", str(file))]
+    return [*configs, f"--name={name}", f"--scale={scale}", f"--seed_everything={seed}", *overrides]
 
 
 def config_files(name: str, scale: str) -> list[Path]:

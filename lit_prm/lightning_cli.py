@@ -12,6 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import isabstract
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NoReturn
@@ -47,6 +48,7 @@ COMMANDS = ("fit", "validate", "test", "predict")
 # What may differ between a run and its continuation.
 _FREE = {
     "ckpt_path", "config", "threads", "trainer.enable_progress_bar", "trainer.enable_model_summary",
+    "trainer.limit_val_batches", "trainer.val_check_interval",  # what is watched on the way changes nothing
     "verbose", "return_predictions",  # of the commands that judge
 }  # fmt: skip
 
@@ -140,6 +142,8 @@ class LitCLI(LightningCLI):
         """The weights to judge are those of this folder's run, unless a checkpoint is named."""
         config = self.config[self.subcommand]
         config.ckpt_path = config.ckpt_path or last_checkpoint(folder)
+        if config.trainer.max_epochs == 0:  # the weights it starts from are the run's
+            return
         if config.ckpt_path is None and _status(folder) == "FINISHED":
             raise ValueError(
                 f"no checkpoint in {folder}: judging the untrained policy would replace what its trained run found; "
@@ -190,9 +194,13 @@ class LitCLI(LightningCLI):
 
 def run(args: Sequence[str]) -> LitCLI:
     """Parse and run one LightningCLI command; the returned object holds trainer, model and data."""
+    return _made(LitCLI, args)
+
+
+def _made(kind: type[LitCLI], args: Sequence[str]) -> LitCLI:
     _keep_quiet()
     strict = {"exit_on_error": False, "allow_abbrev": False}  # an abbreviation would accept a misspelt option
-    return LitCLI(
+    return kind(
         LitPRM,
         RolloutDataModule,
         args=list(args),
@@ -202,6 +210,24 @@ def run(args: Sequence[str]) -> LitCLI:
         # omegaconf+ resolves after files and overrides
         parser_kwargs={"parser_mode": "omegaconf+", **strict, **{command: dict(strict) for command in COMMANDS}},
     )
+
+
+class _Parsed(Exception):
+    """Carries the resolved configuration out of the constructor."""
+
+
+class _ParsedOnly(LitCLI):
+    def before_instantiate_classes(self) -> None:
+        raise _Parsed(self._dumped())
+
+
+def resolved_config(options: Sequence[str]) -> str:
+    """The configuration that `fit` with these options would keep as ``config.yaml``; nothing is built or written."""
+    try:
+        _made(_ParsedOnly, ["fit", *options])
+    except _Parsed as parsed:
+        return str(parsed)
+    raise AssertionError("a command line interface was built without looking at its configuration")
 
 
 def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
@@ -231,15 +257,19 @@ def refuse_mixing(folder: Path, config: str, *, judging: bool = False) -> None:
 def differences(folder: Path, config: str) -> list[str]:
     """One line for every option that may not differ between the run of ``folder`` and its continuation, but does."""
     stored = folder / "config.yaml"
-    if not stored.exists():
-        return []
-    old, new = (_comparable(text) for text in (stored.read_text(), config))
+    return differing(stored.read_text(), config) if stored.exists() else []
+
+
+def differing(before: str, now: str) -> list[str]:
+    """The same of two resolved configurations."""
+    old, new = (_comparable(text) for text in (before, now))
     different = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     return [f"  {k}: {old.get(k)!r} -> {new.get(k)!r}" for k in different]
 
 
 def _comparable(config: str) -> dict[str, Any]:
-    flat = {key: value for key, value in flatten(yaml.safe_load(config)).items() if key not in _FREE}
+    options = flatten(yaml.safe_load(config)).items()
+    flat = {key: value for key, value in options if key not in _FREE and not key.startswith("tuned.")}  # see its users
     kept = [c for c in _listed(flat.pop("trainer.callbacks", None)) if not _is_progress(c)]
     return flat | {"trainer.callbacks": kept}
 
@@ -329,7 +359,7 @@ def _with_known_names(message: str) -> str:
     key = re.search(r'Parser key "(?:\w+\.)*(\w+)"(?:(?!Parser key).)*import path', message, re.DOTALL)
     if key is None or key[1] not in _NAMED:
         return message
-    known = ", ".join(sorted(kind.__name__ for kind in _subclasses(_NAMED[key[1]])))
+    known = ", ".join(sorted(kind.__name__ for kind in _subclasses(_NAMED[key[1]]) if not isabstract(kind)))
     return f"{message}\n  known: {known}; or the dotted path of your own class"
 
 

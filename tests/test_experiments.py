@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from lit_prm import experiment
 from lit_prm.flat import flatten
+from lit_prm.lightning_cli import resolved_config
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENTS = REPOSITORY / "experiments"
@@ -157,43 +159,84 @@ def test_every_experiment_of_the_paper_is_there() -> None:
     assert set(WANTED.split()) <= set(stems(EXPERIMENTS))
 
 
-def made(folder: Path, **changes: Any) -> Path:
-    """A finished run of dpo-8resp at tiny with these options other than its files', by dotted name."""
-    options = flatten(experiment.merged("dpo-8resp", "tiny", 0)) | changes
-    options["model.reward_model.class_path"] = "lit_prm.reward_model.ImplicitReward"
+def made(folder: Path, *overrides: str, seed: int = 0) -> Path:
+    """A finished run of dpo-8resp at tiny, made with these overrides, as RunRecord leaves it."""
     folder.mkdir(parents=True)
-    nested: dict[str, Any] = {}
-    for name, value in options.items():
-        *parts, last = name.split(".")
-        at = nested
-        for part in parts:
-            at = at.setdefault(part, {})
-        at[last] = value
-    (folder / "config.yaml").write_text(yaml.safe_dump(nested))
+    (folder / "config.yaml").write_text(resolved_config(experiment.options("dpo-8resp", "tiny", seed, overrides)))
     (folder / "summary.json").write_text('{"status": "FINISHED"}')
     return folder
 
 
-def test_a_run_with_other_options_than_its_files_is_named_with_every_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+BETA = "--model.reward_model.init_args.beta"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ((), ""),
+        (("--trainer.limit_val_batches=0", "--trainer.enable_progress_bar=false"), ""),
+        ((BETA, "0.1"), "beta: 0.1 -> 2.0"),
+        (("--model.loss=CE",), r"loss.class_path: 'lit_prm.losses.ce.CE' -> 'lit_prm.losses.dpo.DPO'"),
+        (("--model.loss.pairs=BestWorst",), "pairs"),
+        (("--model.reward_model.init_args.scoring_reference=Uniform",), "scoring_reference"),
+        (('--data.regimes=[{"class_path": "Balanced", "init_args": {"within": "dataset"}}]',), "data.regimes"),
+        (("--trainer.max_steps=3",), "max_steps: 3 -> -1"),
+        (("--data.prompt_template", "Solve: {prompt}"), "prompt_template"),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_run_with_other_options_than_its_files_is_told_with_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], named: str, seed: int
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    experiment.refuse_other_options(made(tmp_path / "same"), "dpo-8resp", "tiny", 0)
-    free = made(tmp_path / "free", **{"trainer.limit_val_batches": 0, "trainer.enable_progress_bar": False})
-    experiment.refuse_other_options(free, "dpo-8resp", "tiny", 0)
-    other = made(tmp_path / "other", **{"model.reward_model.init_args.beta": 0.1, "data.fraction": 0.5})
-    with pytest.raises(ValueError, match=r"(?s)beta: 0\.1, not 2\.0.*move the folder away"):
-        experiment.refuse_other_options(other, "dpo-8resp", "tiny", 0)
-    options = ["--model.reward_model.init_args.beta=0.1", "--data.fraction", "0.5"]
-    experiment.refuse_other_options(other, "dpo-8resp", "tiny", 0, options)  # as it was asked for
+    run = made(tmp_path / "run", *overrides, seed=seed)
+    assert experiment.other_options(run, "dpo-8resp", "tiny", seed, overrides) == []  # as it was asked for
+    other = experiment.other_options(run, "dpo-8resp", "tiny", seed)
+    assert bool(other) == bool(named)
+    assert named in "\n".join(other)
 
 
-def test_a_second_stage_does_not_start_from_a_run_with_other_options(
+def test_all_runs_with_other_options_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    runs = [(made(tmp_path / str(seed), BETA, "0.1", seed=seed), "dpo-8resp", seed) for seed in (0, 1)]
+    fine = (made(tmp_path / "fine"), "dpo-8resp", 0)
+    with pytest.raises(ValueError, match=r"(?s)2 runs were made with other options.*/0:.*beta.*/1:.*beta") as refused:
+        experiment.refuse_other_options([*runs, fine], "tiny")
+    assert "fine" not in str(refused.value)
+
+
+def test_a_second_stage_starts_from_a_first_one_made_with_its_overrides_or_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").symlink_to(EXPERIMENTS)
-    monkeypatch.setattr(experiment, "run_experiment", lambda options: None)
-    made(tmp_path / "runs" / "tiny" / "dpo-8resp" / "seed-0", **{"model.optimizer.init_args.lr": 0.5})
-    with pytest.raises(ValueError, match=r"lr: 0\.5, not 0\.0001"):
+    seen: list[list[str]] = []
+    monkeypatch.setattr(experiment, "run_experiment", lambda options: seen.append(list(options)))
+    run = made(tmp_path / "runs" / "tiny" / "dpo-8resp" / "seed-0", BETA, "0.1")
+    with pytest.raises(ValueError, match=r"beta: 0\.1 -> 2\.0"):
         experiment.main(["dpo-8resp-steplabels"])
+    experiment.main(["dpo-8resp-steplabels", BETA, "0.1"])
+    shutil.rmtree(run)
+    made(run)
+    experiment.main(["dpo-8resp-steplabels", BETA, "0.1"])  # the second stage alone is varied
+    assert len(seen) == 2
+
+
+def test_files_that_are_no_experiments_are_told_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "x-1resp.yaml"
+    file.write_text("model: {loss: [")
+    with pytest.raises(ValueError, match=r"x-1resp\.yaml is no YAML"):
+        experiment.predecessor(file)
+    file.write_text("after: [ce-1resp]")
+    with pytest.raises(ValueError, match="not the name of one experiment"):
+        experiment.predecessor(file)
+
+
+def test_experiments_after_each_other_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments" / "scale").mkdir(parents=True)
+    (tmp_path / "experiments" / "scale" / "tiny.yaml").write_text("# a scale\n")
+    for name, first in (("a", "b"), ("b", "a")):
+        (tmp_path / "experiments" / f"{name}.yaml").write_text(f"after: {first}\n")
+    with pytest.raises(ValueError, match="come after each other"):
+        experiment.main(["a"])

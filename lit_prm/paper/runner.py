@@ -43,11 +43,14 @@ def main(args: Sequence[str], run: RunJob | None = None) -> None:
     parser.add_argument("--only", choices=("runs", "tables"), help="one of the two jobs")
     known = parser.parse_args(list(args))
     refuse_below_one(seeds=known.seeds, workers=known.workers)
+    config_files(known.names[0], known.scale)  # refuses a scale or a folder that is none
     failed = 0
     if known.only != "tables":
         failed = make_runs(known.names, known.scale, known.seeds, known.workers, run)
-    if known.only != "runs":
+    if known.only != "runs" and set(known.names) >= set(LABELS):
         write(known.scale, known.seeds)
+    elif known.only != "runs":
+        print("no document: it is written of all experiments, without --names")
     if failed:
         raise SystemExit(1)
 
@@ -66,7 +69,11 @@ def write(scale: str, seeds: int) -> None:
     from lit_prm.paper.numbers import paper
     from lit_prm.paper.results import Results
 
-    results = Results(RUNS / scale, seeds)
+    results, at = Results(RUNS / scale, seeds), Place(scale)
+    found = [Job(name, seed) for name in LABELS for seed in results.seeds(name)]
+    if not found:
+        raise ValueError(f"no finished run in {RUNS / scale}; make them first: make paper SCALE={scale}")
+    refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in found), scale)
     drawn = draw_all(results, DOCS / "figures", scale)
     file = DOCS / f"paper-{scale}.md"
     with written_whole(file) as partial_file:
@@ -80,8 +87,7 @@ def make_runs(names: Sequence[str], scale: str, seeds: int, workers: int, run: R
     at = Place(scale)
     jobs = [Job(name, seed) for name in order for seed in range(seeds)]
     schedule = Schedule(jobs, order, SHARES, at.finished)
-    for job in schedule.ended:
-        refuse_other_options(at.folder(job), job.experiment, scale, job.seed)
+    refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in sorted(schedule.ended)), scale)
     if not schedule.outstanding:
         print(f"all {len(jobs)} runs are finished")
         return 0

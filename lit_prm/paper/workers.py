@@ -66,7 +66,7 @@ def serve(connection: Connection, run: RunJob, log: Callable[[Job], Path]) -> No
     """Run what comes through ``connection`` until it closes."""
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
-    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+    with contextlib.suppress(EOFError, KeyboardInterrupt, ConnectionError):
         while True:
             job = connection.recv()
             with logged(log(job)):
