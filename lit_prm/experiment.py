@@ -79,14 +79,18 @@ def refuse_other_options(runs: Iterable[tuple[Path, str, int]], scale: str) -> N
 
 
 def other_options(folder: Path, name: str, scale: str, seed: int, overrides: Sequence[str] = ()) -> list[str]:
-    """A line for every option that the run of ``folder`` has otherwise than files and overrides say."""
+    """A line for every option that the run of ``folder`` has otherwise than files and overrides say.
+
+    Callbacks are left out: they watch and record.
+    """
     from lit_prm.lightning_cli import differing
 
     stored = folder / "config.yaml"
     if not stored.exists():
         return []
     as_seed_0 = re.sub(rf"(\bseed(?:_everything)?: |/seed-){seed}\b", r"\g<1>0", stored.read_text())
-    return differing(as_seed_0, _resolved(name, scale, tuple(overrides)))
+    found = differing(as_seed_0, _resolved(name, scale, tuple(overrides)))
+    return [line for line in found if not line.startswith("  trainer.callbacks:")]
 
 
 @cache
