@@ -70,7 +70,7 @@ def test_unknown_names_list_the_known(args: list[str], expected: list[str], refu
         (["--data.batch_size", "0"], ["data.batch_size 0 is not at least 1"]),
         (["--trainer.max_epochs", "-1"], ["trainer.max_epochs -1 has no end", "at least 1"]),
         (["--trainer.default_root_dir", "runs/b"], ["trainer.default_root_dir is runs/b, outside run_dir runs/tiny"]),
-        (["--model.loss", "Nope"], ["model.loss", "Nope", "known: CE, DPO"]),
+        (["--model.loss", "Nope"], ["model.loss", "Nope", "known: BiasedNCA, CE, DPO"]),
         (["--data.steps", "Nope"], ["data.steps", "Nope", "Newline", "BlankLine"]),
         (["--base_model", "${nope.x}/y"], ["'nope.x' not found", "model.reward_model.init_args.policy"]),
         (["--base_model", "./nowhere"], ["model folder './nowhere' does not exist"]),
