@@ -101,7 +101,7 @@ def cost_table(results: Results, paper: Paper) -> str:
             md.level(results.estimate(Line(name), counts=COUNTS[-1:])),
         ])  # fmt: skip
     heading = ["", "FLOPs", "tokens", "FLOPs to CE on 8", "paper's", "best-of-N, mean", f"best of {COUNTS[-1]}"]
-    return f"{md.table(heading, rows)}\n\n{assumptions()}"
+    return f"{md.table(heading, rows)}\n\n{assumptions()}\n"
 
 
 def _mean(values: Sequence[float]) -> float | None:
