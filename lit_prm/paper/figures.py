@@ -148,6 +148,10 @@ def _cost(results: Results, path: Path) -> bool:
     if not any(drawn):
         return False
     panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    ticks = [m * 10.0**e for e in range(9, 27) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    panel.set_xticks(ticks, [f"{tick:.0e}".replace("e+", "e") for tick in ticks])
+    panel.set_xticks([], minor=True)  # whose labels would lie over each other
     panel.set(xlabel="FLOPs of collecting data and training", ylabel=f"mean best of {COUNTS[-1]}, %")
     panel.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     return _save(figure, path)
