@@ -27,26 +27,33 @@ def main(args: Sequence[str]) -> None:
 def run_after(name: str, scale: str, seed: int, overrides: Sequence[str], later: Sequence[str] = ()) -> Path:
     """Run the experiment, but first the one that its file names under ``after``, unless that is finished.
 
-    The first stage gets the same overrides but ``--run_dir``; a finished one must have been made with them or without.
+    The first stage gets the same overrides but those of ``--run_dir`` and ``--data.labeler``, which are the second's
+    own; a finished one must have been made with them or without any.
     """
     first = predecessor(config_files(name, scale)[-1])
     if first in (name, *later):
         raise ValueError(f"{name} and {first} come after each other; remove an `after:` from their files")
     if first:
         folder = Path("runs") / scale / first / f"seed-{seed}"
-        shared = _without("--run_dir", overrides)
+        shared = _without("--data.labeler", _without("--run_dir", overrides))
         if not is_finished(folder):
             print(f"first {first}, from which {name} starts", flush=True)
             run_after(first, scale, seed, shared, (*later, name))
-        elif other_options(folder, first, scale, seed, shared):
+        elif other_options(folder, first, scale, seed) and other_options(folder, first, scale, seed, shared):
             refuse_other_options([(folder, first, seed)], scale)
     return run_experiment(options(name, scale, seed, overrides))
 
 
 def _without(option: str, overrides: Sequence[str]) -> list[str]:
-    """The overrides without ``option`` and its value, given as one word or two."""
-    pairs = zip(overrides, ["", *overrides], strict=False)
-    return [o for o, before in pairs if o != option and not o.startswith(f"{option}=") and before != option]
+    """The overrides without ``option``, what is below it, and their values, given as one word or two."""
+    kept, skip = list[str](), False
+    for word in overrides:
+        if word.startswith("--"):
+            ours = re.fullmatch(rf"{re.escape(option)}(\..+|=.*)?", word, re.DOTALL)
+            skip = ours is not None
+        if not skip:
+            kept.append(word)
+    return kept
 
 
 def predecessor(file: Path) -> str | None:

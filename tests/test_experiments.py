@@ -241,3 +241,17 @@ def test_experiments_after_each_other_are_refused(tmp_path: Path, monkeypatch: p
         (tmp_path / "experiments" / f"{name}.yaml").write_text(f"after: {first}\n")
     with pytest.raises(ValueError, match="come after each other"):
         experiment.main(["a"])
+
+
+def test_what_is_the_second_stages_own_is_not_given_to_the_first() -> None:
+    given = [
+        "--data.labeler.init_args.completions",
+        "4",
+        "--data.labeler=X",
+        "--data.root",
+        "r",
+        "--run_dir=a",
+        "--run_dirs",
+    ]
+    kept = experiment._without("--data.labeler", experiment._without("--run_dir", given))
+    assert kept == ["--data.root", "r", "--run_dirs"]

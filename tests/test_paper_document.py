@@ -36,6 +36,9 @@ def results(folder: Path) -> Results:
     return Results(folder, 1)
 
 
+REPOSITORY = Path(__file__).parents[1]
+
+
 def rows(table: str) -> dict[str, list[str]]:
     """Label -> cells; of labels that occur twice the last."""
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
@@ -97,6 +100,7 @@ def test_without_any_run_the_document_is_all_dashes(tmp_path: Path) -> None:
 
 def test_the_command_writes_document_and_figures_twice_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent.parent)
+    Path("experiments").symlink_to(REPOSITORY / "experiments")
     texts = []
     for _ in range(2):
         main(["--only", "tables", "--seeds", "1"])
