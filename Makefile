@@ -54,7 +54,7 @@ format: $(VENV)/.installed ## write what check asks for
 	$(BIN)/ruff check --fix .
 
 test: $(VENV)/.installed ## the tests, with coverage (under 5 minutes)
-	$(ONE_THREAD) $(QUIET) $(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(ONE_THREAD) $(QUIET) $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-slow: $(VENV)/.installed ## tests that take minutes
 	$(ONE_THREAD) $(QUIET) $(BIN)/python -m pytest -m slow

@@ -21,7 +21,8 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_prm.tracking import MLflow, entity_name, flatten, write_whole
+from lit_prm.flat import flatten
+from lit_prm.tracking import MLflow, entity_name, write_whole
 from tests.mlflow_store import fresh_store, tracker
 
 
