@@ -7,6 +7,7 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from importlib import import_module
 from types import TracebackType
 
 USAGE = """\
@@ -16,12 +17,29 @@ usage: python -m lit_prm COMMAND ...
   list                                              the experiments and what each asks (make list)
   paper [--scale tiny] [--seeds 3]                  every table and figure of the paper (make paper)
   compare NAME NAME ... [--scale tiny]              recorded runs side by side (make compare)
+  score FROM FILE                                   rewards of tokens, steps and responses by a run, an export, a model
+  export RUN FOLDER                                 a run's reward model as a Hugging Face folder
+  bon FILE                                          best-of-N, votes and baselines of any candidate file
+  processbench FROM                                 first wrong steps: official protocol, per-step AUC
+  view SCORED                                       one page to look at step rewards
   fit | validate | test | predict                   LightningCLI: --config FILE (several), --model.*, --data.*,
                                                     --trainer.*, --print_config; `fit --help` lists everything
 
 Experiments are the files of experiments/, scales those of experiments/scale/."""
 
 LIGHTNING = ("fit", "validate", "test", "predict")
+
+JOBS = {  # each takes its arguments; imported when asked for
+    "exp": "lit_prm.experiment:main",
+    "list": "lit_prm.experiment:show_available",
+    "paper": "lit_prm.paper.runner:main",
+    "compare": "lit_prm.compare.command:main",
+    "score": "lit_prm.scoring.command:main",
+    "export": "lit_prm.export.command:main",
+    "bon": "lit_prm.bon.command:main",
+    "processbench": "lit_prm.processbench.command:main",
+    "view": "lit_prm.viewer.command:main",
+}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -43,22 +61,9 @@ def _run(command: str, rest: Sequence[str]) -> None:
         from lit_prm.lightning_cli import run
 
         run([command, *rest])
-    elif command == "exp":
-        from lit_prm.experiment import main as experiment
-
-        experiment(rest)
-    elif command == "list":
-        from lit_prm.experiment import show_available
-
-        show_available()
-    elif command == "paper":
-        from lit_prm.paper.runner import main as paper
-
-        paper(rest)
-    elif command == "compare":
-        from lit_prm.compare import main as compare
-
-        compare(rest)
+    elif command in JOBS:
+        module, _, job = JOBS[command].partition(":")
+        getattr(import_module(module), job)(rest)
     else:
         raise ValueError(f"unknown command {command!r}\n\n{USAGE}")
 

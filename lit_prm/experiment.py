@@ -130,8 +130,9 @@ def available(folder: Path) -> dict[str, str]:
     return {f.stem: f.read_text().split("\n", 1)[0].lstrip("# ") for f in files if f.stem != "base"}
 
 
-def show_available() -> None:
+def show_available(args: Sequence[str] = ()) -> None:
     """Print every experiment and scale with its purpose."""
+    argparse.ArgumentParser(prog="python -m lit_prm list").parse_args(list(args))
     _refuse_elsewhere()
     print(f"experiments (make exp NAME=...):\n{_listed(available(EXPERIMENTS))}")
     print(f"scales (SCALE=...):\n{_listed(available(EXPERIMENTS / 'scale'))}")

@@ -8,7 +8,7 @@ candidates gives on average, so it carries no luck of which n were drawn first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -88,6 +88,14 @@ def product(steps: Floats, valid: NDArray[np.bool_]) -> Floats:
 AGGREGATES: dict[str, Aggregate] = {"min": least, "sum": total, "mean": mean, "last": last, "product": product}
 """``steps`` [..., S], ``valid`` [..., S] -> scores [...]. Values where not valid are never read; a
 response without a valid step scores -inf: it is chosen only when no candidate has a step."""
+
+
+def aggregated(step_rewards: Sequence[float | None]) -> dict[str, float | None]:
+    """One score per aggregate from one response's step rewards, None being no reward; None without any."""
+    steps = np.array([[0.0 if x is None else x for x in step_rewards]])  # [1, S]
+    valid = np.array([[x is not None for x in step_rewards]], dtype=bool)
+    scores = {name: float(aggregate(steps, valid)[0]) for name, aggregate in AGGREGATES.items()}
+    return {name: score if math.isfinite(score) else None for name, score in scores.items()}
 
 
 def refuse_unknown_aggregates(names: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from lit_prm.formats.sources import open_source
 from lit_prm.records import Group, Message, Rollout
 from lit_prm.whole import written_whole
 
-__all__ = ["Reading", "Refused", "read_groups", "write_groups"]
+__all__ = ["Reading", "Refused", "group_row", "read_groups", "write_groups"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def write_groups(path: Path, groups: Iterable[Group]) -> None:
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ValueError(f"{path}: groups are written as .jsonl or .jsonl.gz; change the name")
-    rows = [_row(group) for group in groups]
+    rows = [group_row(group) for group in groups]
     used = {name for row in rows for name, value in row.items() if name in _ALWAYS or _known(value)}
     lines = (json.dumps({k: v for k, v in row.items() if k in used}, ensure_ascii=False) + "\n" for row in rows)
     data = "".join(lines).encode()
@@ -134,7 +134,8 @@ def _or_null(label: float) -> float | None:
     return None if math.isnan(label) else label
 
 
-def _row(group: Group) -> dict[str, Any]:
+def group_row(group: Group) -> dict[str, Any]:
+    """One problem with its responses in the paper's columns."""
     problem, rollouts = group.problem, group.rollouts
     prompt: str | list[Message] = problem.prompt if isinstance(problem.prompt, str) else list(problem.prompt)
     return {

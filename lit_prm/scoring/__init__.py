@@ -1,0 +1,1 @@
+"""Token, step and response rewards for any rollouts, from any checkpoint or released model."""

@@ -1,0 +1,80 @@
+"""What is scored is written and read again; files that are not scored say so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_prm.formats import read_groups
+from lit_prm.formats.scored import is_scored, read_scored, scored_row
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.scored import Rewards
+
+GROUP = Group(
+    problem=Problem(prompt="1+1?", id="a", answer="2", subject="sums", level=1),
+    rollouts=(Rollout(response="One.\n\nTwo.", correct=True, answer="2"), Rollout(response="Drei", correct=False)),
+)
+REWARDS = (
+    Rewards(
+        reward=0.75, step_spans=((0, 6), (6, 10)), step_rewards=(1.0, -0.25), step_values=(1.0, 0.75), tokens=3,
+        reference_logps=(-1.0, -2.0), token_spans=((0, 6), (6, 10), (10, 10)), token_rewards=(1.0, -0.5, 0.25),
+    ),
+    Rewards(
+        reward=-2.0, step_spans=((0, 4),), step_rewards=(None,), step_values=(None,), tokens=0, truncated=True,
+        reference_logps=(None,),
+    ),
+)  # fmt: skip
+IDENTITY = {"policy": "p", "reference": "r", "beta": 0.05, "aggregate": "min"}
+
+
+def saved(path: Path, *rows: dict[str, Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    source = saved(tmp_path / "scored.jsonl", scored_row(GROUP, REWARDS, IDENTITY))
+    found = read_scored(source)
+    assert (found.groups, found.rewards, found.identity) == ((GROUP,), (REWARDS,), IDENTITY)
+    assert is_scored(source)
+
+
+def test_a_scored_file_is_a_file_of_rollouts(tmp_path: Path) -> None:
+    source = saved(tmp_path / "scored.jsonl", scored_row(GROUP, REWARDS, IDENTITY))
+    assert read_groups(source).groups == (GROUP,)
+
+
+def test_scores_are_the_aggregates_of_step_rewards() -> None:
+    row = scored_row(GROUP, REWARDS, IDENTITY)
+    assert row["scores"][0] == {
+        "min": -0.25, "sum": 0.75, "mean": 0.375, "last": -0.25, "product": pytest.approx(0.32007, abs=1e-5)
+    }  # fmt: skip
+    assert set(row["scores"][1].values()) == {None}
+
+
+def test_an_unscored_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    source = saved(tmp_path / "plain.jsonl", {"prompt": "1+1?", "completions": ["2"], "correctness": [True]})
+    assert not is_scored(source)
+    with pytest.raises(ValueError, match=r"plain.jsonl:1: column 'rewards' is missing.*lit_prm score"):
+        read_scored(source)
+
+
+def test_rows_of_two_scorers_are_refused(tmp_path: Path) -> None:
+    rows = [scored_row(GROUP, REWARDS, IDENTITY), scored_row(GROUP, REWARDS, {**IDENTITY, "beta": 1.0})]
+    with pytest.raises(ValueError, match=r"jsonl:2: the row's scorer .* one file per scorer"):
+        read_scored(saved(tmp_path / "two.jsonl", *rows))
+
+
+def test_spoilt_rewards_are_refused_with_their_place(tmp_path: Path) -> None:
+    row = scored_row(GROUP, REWARDS, IDENTITY)
+    row["step_rewards"][0] = [1.0]
+    with pytest.raises(ValueError, match=r"jsonl:1: rewards of response 0 .* 2 step spans, 1 step rewards"):
+        read_scored(saved(tmp_path / "bad.jsonl", row))
+
+
+def test_every_response_needs_its_rewards() -> None:
+    with pytest.raises(ValueError, match="1 rewards for 2 responses"):
+        scored_row(GROUP, REWARDS[:1], IDENTITY)
