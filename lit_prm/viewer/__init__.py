@@ -1,0 +1,1 @@
+"""One self-contained page on which a person looks at step rewards."""

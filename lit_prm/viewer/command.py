@@ -1,0 +1,42 @@
+"""`python -m lit_prm view`: scored files to a page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(args: Sequence[str]) -> None:
+    """`view SCORED [SCORED ...] [--out page.html] [--open]`: several files are several scorers to switch between."""
+    parser = argparse.ArgumentParser(prog="python -m lit_prm view", allow_abbrev=False)
+    parser.add_argument("scored", nargs="+", metavar="SCORED", help="files written by python -m lit_prm score")
+    parser.add_argument("--out", type=Path, metavar="PAGE", help="the page, .html (default: beside the first file)")
+    parser.add_argument("--open", action="store_true", help="show the page in the browser")
+    known = parser.parse_args(list(args))
+    page = known.out or beside(known.scored[0])
+    if page.suffix not in (".html", ".htm"):
+        raise ValueError(f"--out {page}: the page is HTML; name it .html")
+    print(written(known.scored, page))
+    if known.open:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+
+def beside(source: str) -> Path:
+    """`scored.html` for `folder/scored.jsonl.gz`, in its folder; in this one for what is no file."""
+    path = Path(source)
+    name = path.name.partition(".")[0] + ".html"
+    return path.with_name(name) if path.is_file() else Path(name)
+
+
+def written(sources: Sequence[str], page: Path) -> str:
+    """Writes the page; what it holds and how large it is, in a line."""
+    from lit_prm.formats.scored import read_scored
+    from lit_prm.viewer.page import write_page
+
+    scored = [read_scored(source) for source in sources]
+    write_page(page, scored)
+    problems, responses = sum(len(s.groups) for s in scored), sum(len(r) for s in scored for r in s.rewards)
+    return f"{page}: {problems:,} problems, {responses:,} responses, {page.stat().st_size / 2**20:.1f} MB"
