@@ -28,6 +28,11 @@ Item = TypeVar("Item")
 # What the MLflow store accepts: entities per request, characters per value.
 _METRICS, _PARAMS, _NAME, _PARAM_VALUE, _TAG_VALUE, _DIGEST = 1000, 100, 250, 6000, 8000, 36
 
+_WAYS_OUT = (
+    "start the server or correct MLFLOW_TRACKING_URI, unset it to record in ./mlflow.db, or train without a record: "
+    "--trainer.logger false"
+)
+
 # MLflow's own patience with a server that does not answer is four minutes per call.
 _PATIENCE = {"MAX_RETRIES": "1", "TIMEOUT": "10", "BACKOFF_FACTOR": "1"}
 
@@ -47,7 +52,7 @@ class MLflow(MLFlowLogger):
         self._folder = Path(folder)
         self._run_name = run_name
         self._experiment_name = experiment
-        self._tracking_uri = tracking_uri or os.getenv("MLFLOW_TRACKING_URI") or _local_store()
+        self._tracking_uri = store_uri(tracking_uri)
         self._run_id: str | None = None
         self._experiment_id: str | None = None
         self._log_model = False
@@ -127,9 +132,7 @@ class MLflow(MLFlowLogger):
         super().finalize("KILLED" if status == "failed" and stopped else status)
 
     def _open(self) -> None:
-        for name, value in _PATIENCE.items():
-            os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
-        with _clear_error(self._tracking_uri), _one_at_a_time(self._tracking_uri):
+        with clear_error(self._tracking_uri, _WAYS_OUT), _one_at_a_time(self._tracking_uri):
             super().__init__(
                 experiment_name=self._experiment_name,
                 run_name=self._run_name,
@@ -181,24 +184,25 @@ def write_whole(path: Path, text: str) -> None:
         partial.write_text(text)
 
 
-def _local_store() -> str:
-    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+def store_uri(given: str | None = None) -> str:
+    """The store to record in and read from: the one given, MLFLOW_TRACKING_URI, else `mlflow.db` here."""
+    return given or os.getenv("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
-def _database(uri: str) -> Path | None:
+def database_of(uri: str) -> Path | None:
     """The file of an SQLite store."""
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
 def _artifacts(uri: str) -> str | None:
     """Beside a database; None: a server chooses."""
-    database = _database(uri)
+    database = database_of(uri)
     return (database.parent / "mlartifacts").as_uri() if database else None
 
 
 def _one_at_a_time(uri: str) -> AbstractContextManager[Any]:
     """Two processes that create or migrate the same database at once would corrupt it."""
-    database = _database(uri)
+    database = database_of(uri)
     if database is None:
         return nullcontext()
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -206,8 +210,10 @@ def _one_at_a_time(uri: str) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _clear_error(uri: str) -> Iterator[None]:
-    """What goes wrong with the store inside is raised naming the store and the ways out."""
+def clear_error(uri: str, ways_out: str) -> Iterator[None]:
+    """What goes wrong with the store inside is raised within seconds, naming the store and the ways out."""
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
     from mlflow.exceptions import MlflowException
 
     # "Creating initial MLflow database tables", once per store
@@ -216,10 +222,7 @@ def _clear_error(uri: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         reason = str(error).split("\n", 1)[0][:300]
-        raise RuntimeError(
-            f"the MLflow store {uri} cannot be used: {reason}; start the server or correct MLFLOW_TRACKING_URI, "
-            f"unset it to record in ./mlflow.db, or train without a record: --trainer.logger false"
-        ) from error
+        raise RuntimeError(f"the MLflow store {uri} cannot be used: {reason}; {ways_out}") from error
 
 
 def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

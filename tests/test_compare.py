@@ -1,137 +1,161 @@
-"""What `compare` shows of recorded runs, and what it says when there is nothing to show."""
+"""`compare` on a real MLflow store: which runs it takes, what it writes, what it leaves in the store."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rich.console import Console
+from mlflow import MlflowClient
 
-from lit_prm.compare.command import Recorded, draw, main, read_runs, recorded_names, table
+from lit_prm.compare.command import main
+from lit_prm.compare.evidence import Evidence
+from lit_prm.compare.record import record
+from lit_prm.compare.store import Store
+from tests.compare_runs import recorded
+from tests.mlflow_store import fresh_store
 
-CURVE = {"bon/test/acc@1": 0.40, "bon/test/acc@1/low": 0.38, "bon/test/acc@1/high": 0.44}
-
-
-def write(runs: Path, name: str, seed: int, metrics: dict[str, float], status: str = "FINISHED") -> None:
-    folder = runs / "tiny" / name / f"seed-{seed}"
-    folder.mkdir(parents=True)
-    (folder / "summary.json").write_text(json.dumps({"status": status, "metrics": metrics}))
-
-
-def lines(made: object) -> list[list[str]]:
-    """The table's rows as lists of cells."""
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    with console.file:
-        console.print(made)
-        text = console.export_text()
-    return [[cell.strip() for cell in line.strip("│┃").split("│")] for line in text.splitlines() if "│" in line]
+A, B = [0.25, 0.5, 0.0, 0.75], [0.5, 0.75, 0.25, 1.0]
 
 
-def rows(*runs: Recorded) -> dict[str, list[str]]:
-    return {cells[0]: cells[1:] for cells in lines(table(runs, "tiny"))}
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return fresh_store(tmp_path)
 
 
-# --- cells ----------------------------------------------------------------------------------------
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
-def test_one_seed_shows_its_interval() -> None:
-    assert rows(Recorded("a", (CURVE,)))["test  best-of-N  N=1"] == ["40.0 [38, 44]"]
+def read(uri: str, *names: str) -> tuple[Evidence, list[str]]:
+    told: list[str] = []
+    return Evidence(Store(uri).experiments(names, "tiny", told.append)), told
 
 
-def test_several_seeds_show_their_mean_and_half_their_range() -> None:
-    seeds = tuple({**CURVE, "bon/test/acc@1": value} for value in (0.40, 0.41, 0.45))
-    assert rows(Recorded("a", seeds))["test  best-of-N  N=1"] == ["42.0 ± 2.5"]
+def parents(uri: str) -> list[Any]:
+    found = MlflowClient(uri).search_runs(["1"])
+    return [run for run in found if "compare.key" in run.data.tags]
 
 
-def test_rows_are_the_declared_aggregate_at_powers_of_four_and_the_largest() -> None:
-    metrics = {f"{m}/test/acc@{n}": 0.5 for m in ("bon", "vote", "majority", "any") for n in (1, 2, 4, 8, 10)}
-    metrics |= {"bon/test/last/acc@4": 0.1, "bon/test/level-3/acc@4": 0.2, "train/loss": 0.6931, "train/auc": 0.75}
-    metrics |= {"rewards/margins": 1.0, "bon/test/acc@4/low": 0.4, "bon/test/acc@4/high": 0.6}
-    labels = [
-        f"test  {m}  N={n}"
-        for m in ("best-of-N", "vote", "majority", "any right")
-        for n in ((1, 4, 10) if m == "best-of-N" else (4, 10))
-    ]
-    shown = rows(Recorded("a", (metrics,)))
-    assert list(shown) == [*labels, "train/loss", "train/auc"]
-    assert shown["train/loss"] == ["0.6931"]
-    assert shown["test  best-of-N  N=4"] == ["50.0 [40, 60]"]
-    assert shown["test  best-of-N  N=10"] == ["50.0"]
+def compared(uri: str) -> set[str]:
+    """The runs that the children of the only comparison refer to."""
+    (parent,) = parents(uri)
+    found = MlflowClient(uri).search_runs(["1"], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert all(child.info.status == "FINISHED" for child in found)
+    return {child.data.tags["compared.run_id"] for child in found}
 
 
-def test_runs_are_columns_and_a_missing_metric_is_an_empty_cell() -> None:
-    shown = rows(Recorded("a", (CURVE,)), Recorded("b", ({"train/loss": 0.5},)))
-    assert shown["test  best-of-N  N=1"] == ["40.0 [38, 44]", ""]
-    assert shown["train/loss"] == ["", "0.5000"]
+# --- which runs -----------------------------------------------------------------------------------
 
 
-def test_unfinished_seeds_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path, "a", 0, CURVE)
-    write(tmp_path, "a", 1, CURVE, status="KILLED")
-    main(["a", "--runs", str(tmp_path)])
+def test_the_latest_finished_run_of_every_seed_is_read(tmp_path: Path, uri: str) -> None:
+    recorded(tmp_path, uri, "a", 0, [0.0, 0.0], again=1)
+    latest = recorded(tmp_path, uri, "a", 0, A, again=2, losses=(0.7, 0.6))
+    killed = recorded(tmp_path, uri, "a", 0, B, again=3, status="failed")
+    other = recorded(tmp_path, uri, "a", 1, B)
+    recorded(tmp_path, uri, "a", 2, B, tags={"scale": "smol"})
+    evidence, told = read(uri, "a")
+    experiment = evidence.experiments["a"]
+    assert [run.id for run in experiment.runs] == [latest, other]
+    assert told == [f"a, seed 0: a run that is FAILED was left out ({killed})"]
+    assert experiment.runs[0].histories["train/loss"] == [(0, 0.7), (1, 0.6)]
+    assert experiment.runs[0].seconds == 90.0
+    assert experiment.runs[0].problems["test"].curves["bon/min"][:, 0].tolist() == A
+    assert evidence.telling(("test",)) == (4, 16, 64)
+
+
+def test_names_choose_and_order_and_none_means_all(tmp_path: Path, uri: str) -> None:
+    for name in ("b", "a", "it's"):
+        recorded(tmp_path, uri, name, 0, A)
+    assert read(uri, "b", "a", "b")[0].names == ("b", "a")
+    assert read(uri)[0].names == ("a", "b", "it's")
+    assert read(uri, "it's")[0].names == ("it's",)
+
+
+def test_an_unknown_name_lists_what_there_is(tmp_path: Path, uri: str) -> None:
+    recorded(tmp_path, uri, "ce-1resp", 0, A)
+    recorded(tmp_path, uri, "running", 0, A, status="failed")
+    with pytest.raises(
+        ValueError, match=r"(?s)no finished run of typo at scale 'tiny'.*tiny: ce-1resp\n.*make exp NAME=typo"
+    ):
+        read(uri, "ce-1resp", "typo")
+    with pytest.raises(ValueError, match=r"no finished run of running .*\(running seed 0 is FAILED\)"):
+        read(uri, "running")
+    with pytest.raises(ValueError, match=r"(?s)no run at scale 'smol'.*tiny: ce-1resp"):
+        Store(uri).experiments([], "smol", print)
+
+
+def test_a_missing_store_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no MLflow store .*typo.db; correct --uri"):
+        Store(f"sqlite:///{tmp_path / 'typo.db'}")
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_runs_without_files_are_told_and_shown_with_their_own_intervals(tmp_path: Path, uri: str) -> None:
+    recorded(tmp_path, uri, "old", 0, A, kept=False)
+    recorded(tmp_path, uri, "new", 0, B)
+    evidence, told = read(uri, "old", "new")
+    assert [line[:55] for line in told] == ["old, seed 0: no scores/*-problems.jsonl.gz is kept with"]
+    assert evidence.estimate("old", "bon", ("test",), (4,)) == pytest.approx((37.5, 32.5, 42.5, 1))
+    assert evidence.pairs("bon", ("test",), (4,)) == []
+
+
+# --- what it writes -------------------------------------------------------------------------------
+
+
+def test_main_prints_writes_and_records(tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [recorded(tmp_path, uri, n, s, r, losses=(0.7, 0.6)) for n, r in (("a", A), ("b", B)) for s in (0, 1)]
+    main(["a", "b", "--uri", uri])
     printed = capsys.readouterr().out
-    assert "2 seeds" in printed
-    assert "1 unfinished" in printed
+    assert "b - a" in printed
+    assert "+25.0 [+25.0, +25.0]" in printed
+    folder = tmp_path / "runs" / "tiny" / "compare" / "a-b"
+    names = {"curves", "gains", "cost", "levels", "training"}
+    assert {p.name for p in (folder / "figures").iterdir()} == {f"{n}.{kind}" for n in names for kind in ("png", "svg")}
+    assert (folder / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "<title>a vs b at scale tiny</title>" in (folder / "report.html").read_text()
+    assert "| b - a | **+25.0" in (folder / "report.md").read_text().replace("\\", "")
+    (parent,) = parents(uri)
+    assert (parent.info.run_name, parent.info.status) == ("compare: a vs b", "FINISHED")
+    assert parent.data.metrics["b/test/acc_at_16"] == pytest.approx(0.625)
+    kept = {a.path for a in MlflowClient(uri).list_artifacts(parent.info.run_id)}
+    assert kept == {"report.html", "report.md", "figures"}
+    assert compared(uri) == set(ids)
 
 
-def test_bands_are_the_interval_of_one_seed_and_the_range_of_several() -> None:
-    assert Recorded("a", (CURVE,)).band("bon/test/acc@1") == pytest.approx((40, 38, 44))
-    two = Recorded("a", (CURVE, {**CURVE, "bon/test/acc@1": 0.50}))
-    assert two.band("bon/test/acc@1") == pytest.approx((45, 40, 50))
-    assert Recorded("a", ({"x": 0.5},)).band("x") == pytest.approx((50, 50, 50))
+def test_the_same_comparison_goes_into_the_same_parent_and_runs_stay_as_they_are(tmp_path: Path, uri: str) -> None:
+    def compare(*names: str) -> str:
+        return record(Store(uri), read(uri, *names)[0], "tiny", folder)
+
+    folder = tmp_path / "report"
+    folder.mkdir()
+    first, other = recorded(tmp_path, uri, "a", 0, A), recorded(tmp_path, uri, "b", 0, B)
+    before = MlflowClient(uri).get_run(first).to_dictionary()
+    made = compare("a", "b")
+    assert compared(uri) == {first, other}
+    newer = recorded(tmp_path, uri, "b", 0, A, again=1)
+    assert compare("a", "b") == made
+    assert compared(uri) == {first, newer}
+    assert MlflowClient(uri).get_run(first).to_dictionary() == before
+    assert read(uri)[0].names == ("a", "b")  # neither parent nor children are taken for runs
+    assert compare("b", "a") != made  # other columns, other first
 
 
-# --- runs -----------------------------------------------------------------------------------------
+def test_without_record_the_store_stays_as_it_is_and_files_are_the_same_to_the_byte(tmp_path: Path, uri: str) -> None:
+    recorded(tmp_path, uri, "a", 0, A)
+    recorded(tmp_path, uri, "old", 0, A, kept=False)
+    for out in ("one", "two"):
+        main(["a", "old", "--uri", uri, "--out", out, "--no-record"])
+    assert parents(uri) == []
+    files = [{p.name: p.read_bytes() for p in Path(out).rglob("*.*")} for out in ("one", "two")]
+    assert files[0] == files[1]
+    assert b"no scores/*-problems" in files[0]["report.html"]
 
 
-def test_names_choose_and_order_and_none_means_all(tmp_path: Path) -> None:
-    for name in ("a", "b", "c"):
-        write(tmp_path, name, 0, {**CURVE, "train/loss": ord(name)})
-    assert [run.name for run in read_runs(tmp_path, "tiny", ["c", "a"])] == ["c", "a"]
-    assert [run.name for run in read_runs(tmp_path, "tiny")] == ["a", "b", "c"]
-    assert read_runs(tmp_path, "tiny", ["b"])[0].seeds[0]["train/loss"] == ord("b")
-    assert recorded_names(tmp_path) == {"tiny": ["a", "b", "c"]}
-
-
-def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
-    write(tmp_path, "ce-1resp", 0, CURVE)
-    with pytest.raises(SystemExit, match=r"(?s)no record of typo at scale 'tiny'.*tiny: ce-1resp.*make exp NAME=typo"):
-        main(["ce-1resp", "typo", "--runs", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"(?s)nothing recorded at scale 'smol'.*tiny: ce-1resp"):
-        main(["--scale", "smol", "--runs", str(tmp_path)])
-    with pytest.raises(SystemExit, match="nothing yet"):
-        main(["--runs", str(tmp_path / "none")])
-
-
-def test_a_cut_off_summary_is_named(tmp_path: Path) -> None:
-    write(tmp_path, "a", 0, CURVE)
-    (tmp_path / "tiny" / "a" / "seed-0" / "summary.json").write_text('{"status":')
-    with pytest.raises(SystemExit, match=r"seed-0/summary.json:1: not JSON"):
-        main(["a", "--runs", str(tmp_path)])
-
-
-# --- figure ---------------------------------------------------------------------------------------
-
-
-def test_main_prints_the_table_and_writes_the_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    many = {f"{m}/{s}/acc@{n}": 0.3 + n / 100 for m in ("bon", "majority", "any") for s in ("x", "y") for n in (1, 4)}
-    write(tmp_path, "a", 0, many)
-    write(tmp_path, "b", 0, CURVE)  # another candidate set
-    main(["a", "b", "--runs", str(tmp_path)])
-    figure = tmp_path / "tiny" / "compare-a-b.png"
-    assert figure.read_bytes().startswith(b"\x89PNG")
-    assert f"figure: {figure}" in capsys.readouterr().out
-
-
-def test_no_curve_no_figure(tmp_path: Path) -> None:
-    assert not draw([Recorded("a", ({"train/loss": 0.5},))], tmp_path / "none.png")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_comparing_needs_no_torch() -> None:
-    slow = "{'torch', 'lightning', 'mlflow', 'matplotlib'}"
+def test_importing_needs_nothing_slow() -> None:
+    slow = "{'torch', 'lightning', 'mlflow', 'matplotlib', 'numpy'}"
     code = f"import sys, lit_prm.compare.command; sys.exit(bool({slow} & set(sys.modules)))"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

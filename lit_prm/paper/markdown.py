@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lit_prm.paper.results import Estimate
+from lit_prm.compare.cells import NOTHING, gain, plain, power
+from lit_prm.compare.estimates import Estimate
 
-NOTHING = "-"
+__all__ = ["NOTHING", "against", "gain", "level", "plain", "power", "table", "times"]
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
@@ -18,11 +19,6 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool =
 def level(found: Estimate | None) -> str:
     """`42.5 ±2.1`: the mean and half the width of its interval."""
     return NOTHING if found is None else f"{found.mean:.1f} ±{found.half:.1f}"
-
-
-def gain(found: Estimate | None) -> str:
-    """`+3.1 [+1.2, +5.0]`."""
-    return NOTHING if found is None else f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
 
 
 def times(found: Estimate | None) -> str:
@@ -38,13 +34,3 @@ def against(found: Estimate | None) -> str:
     if found is None:
         return NOTHING
     return f"{found.mean:+.1f} " + ("above" if found.low > 0 else "below" if found.high < 0 else "noise")
-
-
-def plain(value: float | None, digits: int = 1) -> str:
-    """A number of the paper's."""
-    return NOTHING if value is None else f"{value:.{digits}f}"
-
-
-def power(value: float | None) -> str:
-    """`3.4e18`."""
-    return NOTHING if value is None else f"{value:.1e}".replace("e+", "e")

@@ -41,9 +41,6 @@ LABELS = {
 }
 """Every experiment with its row's name, in the order in which runs are worth having."""
 
-PAPER_ROW = {"shepherd-8resp-hard": "shepherd-8resp", "shepherd-8resp-soft": "shepherd-8resp"}
-"""The paper's row where it is not called like ours; it doesn't say which labels it used."""
-
 SHARED = ("dpo-8resp", "ce-8resp", "ce-1resp", "ce-2resp")
 """Where to read what all runs have: majority vote, chance, length, log-likelihood of the reference."""
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from lit_prm.paper.numbers import COUNTS, GENERATORS
+from lit_prm.compare.estimates import Estimate, of_independent, shares
+from lit_prm.compare.problems import Problems, read_problems
+from lit_prm.papernumbers import COUNTS, GENERATORS
 from lit_prm.selection import bootstrap_interval
 
 Key = tuple[int, str]  # a problem of a seed's world
@@ -24,35 +25,6 @@ class Line(NamedTuple):
 
     experiment: str
     curve: str = "bon/min"
-
-
-class Estimate(NamedTuple):
-    """A mean and its 95 % interval, in percent or points unless said otherwise."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def half(self) -> float:
-        """Half the interval's width."""
-        return (self.high - self.low) / 2
-
-
-@dataclass(frozen=True)
-class Problems:
-    """The recorded problems of one experiment, seed and candidate set; P of them, C numbers of candidates."""
-
-    ids: tuple[str, ...]
-    counts: tuple[int, ...]
-    curves: Mapping[str, Any]  # name -> [P, C]
-
-    def at(self, curve: str, counts: Sequence[int]) -> Iterator[tuple[str, float]]:
-        """(problem, mean over ``counts``) wherever the curve is known; nothing when a count was not judged."""
-        if curve in self.curves and set(counts) <= set(self.counts):
-            means = self.curves[curve][:, [self.counts.index(n) for n in counts]].mean(1)
-            yield from ((key, float(x)) for key, x in zip(self.ids, means, strict=True) if not math.isnan(x))
 
 
 class Results:
@@ -135,19 +107,6 @@ class Results:
         return self._problems[key]
 
 
-def read_problems(file: Path) -> Problems:
-    """A file of ``recording.write_judgement``; what is said of first errors holds at every N."""
-    from lit_prm.recording import read_rows  # two seconds of imports
-
-    rows = read_rows(file)
-    counts = tuple(rows[0]["counts"])
-    curves = {name: np.array([row["curves"][name] for row in rows]) for name in rows[0]["curves"]}
-    for rule in rows[0].get("first_error", {}):
-        known = np.array([row["first_error"][rule] for row in rows], dtype=float)  # None becomes nan
-        curves[f"first_error/{rule}"] = np.repeat(known[:, None], len(counts), 1)
-    return Problems(tuple(str(row["problem"]) for row in rows), counts, curves)
-
-
 def summary(per_set: Sequence[Values]) -> Estimate | None:
     """The mean of the sets' means with a 95 % bootstrap interval over problems, times 100; None when a set is empty.
 
@@ -156,15 +115,11 @@ def summary(per_set: Sequence[Values]) -> Estimate | None:
     """
     if not per_set or not all(per_set):
         return None
-    means = [fmean(values.values()) for values in per_set]
-    keys = sorted({key for values in per_set for key in values})
-    shares = dict.fromkeys(keys, 0.0)
-    for values, mean in zip(per_set, means, strict=True):
-        for key, value in values.items():
-            shares[key] += (value - mean) * len(keys) / len(values) / len(per_set)
-    mean = fmean(means)
-    low, high = bootstrap_interval(np.array([mean + shares[key] for key in keys]))
-    return Estimate(100 * mean, 100 * low, 100 * high, len({seed for seed, _ in keys}))
+    stood = shares(per_set)
+    low, high = bootstrap_interval(np.array([stood[key] for key in sorted(stood)]))
+    return Estimate(
+        100 * fmean(map(fmean, (v.values() for v in per_set))), 100 * low, 100 * high, len({s for s, _ in stood})
+    )
 
 
 def of_metric(results: Results, experiment: str, key: str) -> Estimate | None:
@@ -172,9 +127,7 @@ def of_metric(results: Results, experiment: str, key: str) -> Estimate | None:
     found, low, high = (results.metric(experiment, f"{key}{end}") for end in ("", "/low", "/high"))
     if not found or not len(found) == len(low) == len(high):
         return None
-    mean = fmean(found)
-    half = math.sqrt(sum(((b - a) / 2) ** 2 for a, b in zip(low, high, strict=True))) / len(found)
-    return Estimate(100 * mean, 100 * (mean - half), 100 * (mean + half), len(found))
+    return of_independent(found, low, high)
 
 
 def metric_difference(results: Results, ours: str, theirs: str, key: str) -> Estimate | None:

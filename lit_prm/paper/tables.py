@@ -13,12 +13,11 @@ from lit_prm.paper.methods import (
     CE_BY_COST,
     DPO_BY_COST,
     LABELS,
-    PAPER_ROW,
     VOTERS,
     shared,
 )
-from lit_prm.paper.numbers import COUNTS, Paper, Row
 from lit_prm.paper.results import Line, Results, of_metric, ratio
+from lit_prm.papernumbers import COUNTS, PAPER_ROW, Paper, Row
 
 MAJORITY = "majority"
 _UNTRAINED = {  # curves without training that every run records

@@ -1,4 +1,4 @@
-"""What the paper measured, typed: `numbers.yaml` and nothing else."""
+"""What the paper measured, typed: `papernumbers.yaml` and nothing else."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import yaml
 
 GENERATORS = {"weaker": "Mistral-7B", "test": "Llama-3.1-8B", "stronger": "Llama-3.1-70B"}
 """Our candidate sets and the paper's generators that they stand for."""
+
+PAPER_ROW = {"shepherd-8resp-hard": "shepherd-8resp", "shepherd-8resp-soft": "shepherd-8resp"}
+"""The paper's row where it is not called like ours; it doesn't say which labels it used."""
 
 COUNTS = (4, 16, 64)
 _CURVE_COUNTS = (2, 4, 8, 16, 32, 64)
@@ -51,13 +54,13 @@ class Paper:
 @cache
 def paper() -> Paper:
     """The paper's numbers; `random` is its first sample, the same at every N."""
-    facts = yaml.safe_load((files("lit_prm.paper") / "numbers.yaml").read_text())
+    facts = yaml.safe_load((files("lit_prm") / "papernumbers.yaml").read_text())
     first = facts["first_sample"]
     rows = {"random": Row("first sample", {name: dict.fromkeys((1, *_CURVE_COUNTS), first[name]) for name in first})}
     for sections, field, counts in ((_WITH_CELLS, "cells", COUNTS), (_WITH_CURVES, "curves", _CURVE_COUNTS)):
         for section in sections:
             for name, row in facts[section].items():
-                assert name not in rows, f"{name} stands twice in numbers.yaml"
+                assert name not in rows, f"{name} stands twice in papernumbers.yaml"
                 rows[name] = Row(row["label"], _by_count(row[field], counts, first))
     votes = facts["figure-3"]
     return Paper(rows, votes["majority"], votes["votes"], facts["figure-1"], facts["figure-2"], facts["table-3"])

@@ -1,0 +1,137 @@
+"""Means with what they leave open: a hierarchical bootstrap over seeds and problems, p values, Holm's correction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Key = tuple[int, str]  # a problem as a seed judged it
+Values = Mapping[Key, float]
+Floats = NDArray[np.float64]
+K = TypeVar("K", bound=Hashable)
+
+
+class Estimate(NamedTuple):
+    """A mean and its 95 % interval, in percent or points unless said otherwise."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def half(self) -> float:
+        """Half the interval's width."""
+        return (self.high - self.low) / 2
+
+
+class Difference(NamedTuple):
+    """Of two experiments on the same problems of the same seeds, with its two-sided p value."""
+
+    estimate: Estimate
+    p: float
+
+
+def of_independent(means: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> Estimate:
+    """Mean over seeds of values with recorded ends, times 100; its interval is that of a mean of independent seeds."""
+    mean = fmean(means)
+    half = math.sqrt(sum(((b - a) / 2) ** 2 for a, b in zip(lows, highs, strict=True))) / len(means)
+    return Estimate(100 * mean, 100 * (mean - half), 100 * (mean + half), len(means))
+
+
+def shares(per_set: Sequence[Mapping[K, float]]) -> dict[K, float]:
+    """What every problem contributes to the mean of the sets' means: the mean of the shares is that mean.
+
+    A problem that is in several sets is one problem, resampled with all of them; sets of any size count alike.
+    """
+    means = [fmean(values.values()) for values in per_set]
+    keys = dict.fromkeys(key for values in per_set for key in values)  # in order
+    mean = fmean(means)
+    found = dict.fromkeys(keys, mean)
+    for values, of_set in zip(per_set, means, strict=True):
+        for key, value in values.items():
+            found[key] += (value - of_set) * len(keys) / len(values) / len(per_set)
+    return found
+
+
+class Resamples:
+    """Draws of seeds with replacement, and of problems with replacement within what a seed was judged on.
+
+    Seeds judged on the same problems (one world) share each draw of them: problems are crossed with seeds. Where every
+    seed has problems of its own, each seed drawn draws its own anew. With one seed the draws are those of
+    ``selection.bootstrap_interval``. The same problems give the same draws, so experiments are compared on paired ones.
+    """
+
+    def __init__(self, cells: Sequence[Key], worlds: Mapping[int, str], samples: int = 2000) -> None:
+        rng = np.random.default_rng(0)
+        self._problems = {s: tuple(p for seed, p in cells if seed == s) for s in sorted({s for s, _ in cells})}
+        groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        for seed, problems in self._problems.items():
+            groups.setdefault((worlds.get(seed, f"seed {seed}"), problems), []).append(seed)
+        self._samples = samples
+        self._drawn = list[tuple[list[int], Floats, Floats]]()  # seeds; how often each problem, each seed was drawn
+        alone = len(groups) == 1  # these draws come first: so are those of bootstrap_interval
+        first = _redrawn(rng, len(self._problems[min(self._problems)]), samples) if alone else None
+        n = len(self._problems)
+        of_seed = dict(zip(self._problems, rng.multinomial(n, [1 / n] * n, size=samples).T, strict=True))
+        for (_, problems), seeds in groups.items():
+            times = np.stack([of_seed[s] for s in seeds], 1)  # [B, seeds of this world]
+            if len(seeds) == 1 and not alone:
+                size = len(problems)
+                anew = rng.multinomial(times[:, 0] * size, [1 / size] * size).astype(float)
+                self._drawn.append((seeds, anew, np.ones((samples, 1))))
+            else:
+                counts = first if first is not None else _redrawn(rng, len(problems), samples)
+                self._drawn.append((seeds, counts, times.astype(float)))
+
+    def means(self, values: Values) -> Floats:
+        """[B]: the mean over seeds of their means over problems, in every draw."""
+        total = np.zeros(self._samples)
+        for seeds, counts, times in self._drawn:
+            problems = self._problems[seeds[0]]
+            of_seeds = np.array([[values[s, p] for p in problems] for s in seeds])  # [seeds, P]
+            total += ((counts @ of_seeds.T) * times).sum(1) / len(problems)
+        return total / len(self._problems)
+
+    def estimate(self, values: Values) -> Difference:
+        """The mean, times 100, its percentile interval, and p of its being 0.
+
+        p is that of a normal with the standard deviation of the draws: a share of draws could not fall below one in
+        their number, which Holm's correction of many pairs needs.
+        """
+        mean = fmean(fmean(values[s, p] for p in problems) for s, problems in self._problems.items())
+        if len(values) < 2:
+            return Difference(Estimate(100 * mean, math.nan, math.nan, len(self._problems)), math.nan)
+        drawn = self.means(values)
+        low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+        return Difference(
+            Estimate(100 * mean, 100 * low, 100 * high, len(self._problems)), p_value(mean, float(drawn.std()))
+        )
+
+
+def _redrawn(rng: Any, size: int, samples: int) -> Floats:
+    """[B, P]: how often each problem is in a draw of P of them."""
+    drawn = rng.integers(size, size=(samples, size)) + size * np.arange(samples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=samples * size).reshape(samples, size).astype(float)
+
+
+def p_value(mean: float, deviation: float) -> float:
+    """Two-sided, of a normal about 0; 1 of a difference that is 0."""
+    if abs(mean) < 1e-12:
+        return 1.0
+    return math.erfc(abs(mean) / (deviation * math.sqrt(2))) if deviation > 1e-15 else 0.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values of one family such that none wrongly below 0.05 is found in 95 % of families (Holm 1979); nan stays."""
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    adjusted, least = list(p_values), 0.0
+    for rank, i in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = least
+    return adjusted
