@@ -42,13 +42,13 @@ class CandidateSet:
         """Encode the groups; to be ``judged`` every response needs its label, to be scored none does."""
         if not groups:
             raise ValueError(f"candidate set {name!r} has no problem with responses; give a file that has, or drop it")
-        _refuse_unfit(name, groups, judged)
+        refuse_unfit(name, groups, judged)
         rows = encoder.encode(groups)
         first: dict[tuple[int, bytes], int] = {}
         source = np.array([first.setdefault((row.group, row.key), len(first)) for row in rows], dtype=np.intp)
         _, representatives = np.unique(source, return_index=True)
         encoded = tuple(replace(rows[i], row=u) for u, i in enumerate(representatives))
-        clusters = _clusters(name, groups) if judged else np.full(len(source), -1)
+        clusters = answer_clusters(name, groups) if judged else np.full(len(source), -1)
         return cls(name, tuple(groups), encoded, source, clusters, encoder.own_steps, judged)
 
     def summary(self) -> str:
@@ -61,14 +61,19 @@ class CandidateSet:
 
     def split(self, per_response: NDArray[Kind]) -> list[NDArray[Kind]]:
         """One array per group from one array over all responses."""
-        sizes = np.cumsum([len(g.rollouts) for g in self.groups])[:-1]
-        return np.split(per_response, sizes)
+        return split(self.groups, per_response)
 
 
-def _refuse_unfit(name: str, groups: Sequence[Group], judged: bool) -> None:
+def split(groups: Sequence[Group], per_response: NDArray[Kind]) -> list[NDArray[Kind]]:
+    """One array per group from one array over all responses."""
+    return np.split(per_response, np.cumsum([len(g.rollouts) for g in groups])[:-1])
+
+
+def refuse_unfit(name: str, groups: Sequence[Group], judged: bool = True) -> None:
+    """Raise when a problem has no response, or when to be ``judged`` one of its responses has no label."""
     bad = [g.problem.id for g in groups if not g.rollouts or (judged and any(r.correct is None for r in g.rollouts))]
     if bad:
-        labels = ("labelled responses", "give correctness for every response, use predict to score without it,")
+        labels = ("labelled responses", "give correctness for every response, use predict or score to do without,")
         what, remedy = labels if judged else ("responses", "give some")
         raise ValueError(
             f"candidate set {name!r}: {len(bad)} problems have no {what}, the first is {bad[0]!r}; "
@@ -76,8 +81,8 @@ def _refuse_unfit(name: str, groups: Sequence[Group], judged: bool) -> None:
         )
 
 
-def _clusters(name: str, groups: Sequence[Group]) -> NDArray[np.intp]:
-    """The answers each problem's responses gave; a response read without an answer is searched for one."""
+def answer_clusters(name: str, groups: Sequence[Group]) -> NDArray[np.intp]:
+    """[R] which answer of its problem each response gave, -1 for none; one read without an answer is searched."""
     found: list[int] = []
     for group in _watched(f"{name}: comparing answers", groups):
         found += cluster([guess_answer(r.response) if r.answer is None else r.answer for r in group.rollouts])

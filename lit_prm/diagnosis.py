@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_prm.candidates import CandidateSet
-from lit_prm.first_error import cross_fitted_f1
+from lit_prm.candidates import CandidateSet, split
+from lit_prm.first_error import Known, cross_fitted_f1, judged_steps, lowest_share
+from lit_prm.records import Group
 from lit_prm.selection import bootstrap_interval
 
 Floats = NDArray[np.float64]
@@ -39,24 +40,20 @@ class Located(NamedTuple):
     chance: Floats
 
 
-def outcome_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
-    """How well r(y) separates right from wrong: over all responses, and inside problems where selection happens."""
-    reward = scored.reward[candidates.source]
-    correct = np.array([bool(r.correct) for g in candidates.groups for r in g.rollouts])
-    length = np.array([len(candidates.encoded[u]) - candidates.encoded[u].prompt_length for u in candidates.source])
+def outcome_metrics(name: str, groups: Sequence[Group], reward: Floats, length: Floats) -> dict[str, float]:
+    """How well r(y) separates right from wrong: over all responses, and inside problems where selection happens.
+
+    ``reward`` and ``length`` are those of every response, over the groups; [R].
+    """
+    correct = np.array([bool(r.correct) for g in groups for r in g.rollouts])
     found = {"auc": auc(reward[correct], reward[~correct])}
-    inside = [auc(r[c], r[~c]) for r, c in _per_problem(candidates, reward, correct) if c.any() and not c.all()]
+    pairs = zip(split(groups, reward), split(groups, correct), strict=True)
+    inside = [auc(r[c], r[~c]) for r, c in pairs if c.any() and not c.all()]
     if inside:
         found["auc_within_problems"] = float(np.mean(inside))
     if reward.std() > 0 and length.std() > 0:
         found["length_correlation"] = float(np.corrcoef(reward, length)[0, 1])
-    return {f"outcome/{candidates.name}/{key}": value for key, value in found.items() if not np.isnan(value)}
-
-
-def _per_problem(
-    candidates: CandidateSet, values: Floats, correct: NDArray[np.bool_]
-) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
-    yield from zip(candidates.split(values), candidates.split(correct), strict=True)
+    return {f"outcome/{name}/{key}": value for key, value in found.items() if not np.isnan(value)}
 
 
 def auc(right: Floats, wrong: Floats) -> float:
@@ -87,12 +84,14 @@ def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
 
 def _f1(candidates: CandidateSet, scored: Scored) -> float:
     """Of the first wrong step by a threshold, over all responses whose steps were checked."""
-    rollouts = [(p, r) for p, g in enumerate(candidates.groups) for r in g.rollouts]
-    known = [i for i, (_, r) in enumerate(rollouts) if r.first_error is not None] if candidates.own_steps else []
-    rows = candidates.source[known]
-    truth = np.array([rollouts[i][1].first_error for i in known], dtype=np.intp)
-    problem = np.array([rollouts[i][0] for i in known], dtype=np.intp)
-    return cross_fitted_f1(scored.steps[rows], scored.valid[rows], truth, problem)
+    known, rows = _checked(candidates)
+    return cross_fitted_f1(scored.steps[rows], scored.valid[rows], known.first_error, known.problem)
+
+
+def _checked(candidates: CandidateSet) -> tuple[Known, NDArray[np.intp]]:
+    """The responses whose own steps were checked, none where others were scored, and their rows among the scored."""
+    known = Known.of(candidates.groups if candidates.own_steps else ())
+    return known, candidates.source[known.at]
 
 
 def located(candidates: CandidateSet, scored: Scored) -> Located:
@@ -130,25 +129,14 @@ def _hits(steps: Floats, valid: NDArray[np.bool_], pairs: list[tuple[int, int]])
 
 def _is_worst(steps: Floats, valid: NDArray[np.bool_], step: int) -> float:
     """1 when ``step`` alone has the lowest reward, a share of it when others have it too, 0 otherwise."""
-    lowest = valid & (steps == steps[valid].min())
-    return float(lowest[step] / lowest.sum()) if step < len(steps) else 0.0  # a cut-off response lost its error
+    return float(lowest_share(steps[None], valid[None])[0, step]) if step < len(steps) else 0.0  # lost by a cut
 
 
 def _judged_steps(candidates: CandidateSet, scored: Scored) -> tuple[Floats, Floats]:
-    """Rewards of steps known to be right and of first wrong steps; what follows an error is judged by nobody."""
-    right, wrong = list[float](), list[float]()
-    if not candidates.own_steps:
-        return np.array(right), np.array(wrong)
-    rollouts = [r for g in candidates.groups for r in g.rollouts]
-    for u, rollout in zip(candidates.source, rollouts, strict=True):
-        if rollout.first_error is None:
-            continue
-        rewards, valid = scored.steps[u], scored.valid[u]
-        end = rollout.first_error if rollout.first_error >= 0 else len(rewards)
-        right += list(rewards[:end][valid[:end]])
-        if 0 <= end < len(rewards) and valid[end]:
-            wrong.append(rewards[end])
-    return np.array(right), np.array(wrong)
+    """Rewards of steps known to be right and of first wrong steps."""
+    known, rows = _checked(candidates)
+    right, wrong = judged_steps(scored.valid[rows], known.first_error)
+    return scored.steps[rows][right], scored.steps[rows][wrong]
 
 
 def with_interval(name: str, per_problem: Floats) -> Iterator[tuple[str, float]]:

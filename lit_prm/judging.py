@@ -1,25 +1,27 @@
-"""Every selection rule beside its baselines on a candidate set, problem by problem."""
+"""Every selection rule beside its baselines, problem by problem: on a candidate set, or on any scores."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_prm.candidates import CandidateSet
+from lit_prm.candidates import CandidateSet, split
 from lit_prm.diagnosis import Floats, Scored, outcome_metrics, step_metrics, with_interval
+from lit_prm.records import Group
 from lit_prm.selection import (
     AGGREGATES,
+    Votes,
     VoteWeight,
     any_of_n,
     best_of_n,
     candidate_counts,
     majority,
     refuse_unknown_aggregates,
-    weighted_votes,
+    sampled_votes,
 )
 
 
@@ -28,7 +30,8 @@ class Judgement:
     """Results on one candidate set.
 
     ``curves`` hold the expected accuracy of every problem at every number of candidates; [P, C]. Their
-    names are a method and the scorer it used: ``bon/min``, ``vote/min``, ``majority``, ``any``.
+    names are a method and the scorer it used: ``bon/min``, ``vote/min``, ``majority``, ``any``. ``errors`` [C] are
+    what sampling subsets adds to the standard error of a curve's mean, of those that are not exact: votes.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Judgement:
     curves: Mapping[str, Floats]
     scores: Mapping[str, Floats]  # [R] per response, every scorer
     metrics: Mapping[str, float]
+    errors: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def judge(
@@ -45,60 +49,88 @@ def judge(
     weight: VoteWeight,
     seed: int = 0,
 ) -> Judgement:
-    """Accuracy of every rule for N = 1, 2, 4, ... K; the first aggregate is the primary one.
+    """``judge_scores`` of what a model said of a candidate set, and what its rewards say of outcomes and steps."""
+    length = np.array([len(e) - e.prompt_length for e in candidates.encoded], dtype=float)  # [U]
+    of = candidates.source
+    scores = {name: values[of] for name, values in scores_of(scored, length, aggregates).items()}
+    voters = (*aggregates, "reference-min")
+    found = judge_scores(
+        candidates.name, candidates.groups, candidates.clusters, scores, voters=voters, weight=weight, seed=seed
+    )
+    outcome = outcome_metrics(candidates.name, candidates.groups, scored.reward[of], length[of])
+    return replace(found, metrics={**found.metrics, **outcome, **step_metrics(candidates, scored)})
 
-    For N < K the values are expectations over all subsets, exact but for weighted votes (see there);
-    a problem with fewer than N candidates uses all it has.
+
+def judge_scores(
+    name: str,
+    groups: Sequence[Group],
+    clusters: NDArray[np.intp],
+    scores: Mapping[str, Floats],
+    *,
+    voters: Sequence[str] = (),
+    weight: VoteWeight,
+    counts: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Judgement:
+    """Accuracy of every rule for N = 1, 2, 4, ... K; the first of ``voters``, scores that votes weigh by, is primary.
+
+    ``clusters`` [R] and every score [R] go over the responses of all groups. For N < K the values are expectations
+    over all subsets, exact but for weighted votes (see there); a problem with fewer than N candidates uses all it has.
     """
-    scores = _scores(candidates, scored, aggregates)
-    counts = tuple(candidate_counts(max(len(g.rollouts) for g in candidates.groups)))
-    voters = {name: scores[name] for name in (*aggregates, "reference-min")}
-    correct = [np.array([bool(r.correct) for r in g.rollouts], dtype=float) for g in candidates.groups]
-    answers = candidates.split(candidates.clusters)
+    counts = tuple(counts or candidate_counts(max(len(g.rollouts) for g in groups)))
+    correct = [np.array([bool(r.correct) for r in g.rollouts], dtype=float) for g in groups]
+    answers = split(groups, clusters)
 
     def curve(rule: Callable[[int, int], float]) -> Floats:
         return np.array([[rule(p, n) for n in counts] for p in range(len(correct))])
 
     def chosen(values: Floats) -> Floats:
-        parts = candidates.split(values)
+        parts = split(groups, values)
         return curve(lambda p, n: best_of_n(parts[p], correct[p], n))
 
-    def voted(values: Floats) -> Floats:
-        parts = [weight(part) for part in candidates.split(values)]
-        return weighted_votes(parts, answers, correct, counts, seed)
+    def voted(values: Floats) -> Votes:
+        parts = [weight(part) for part in split(groups, values)]
+        return sampled_votes(parts, answers, correct, counts, seed)
 
-    curves = {f"bon/{name}": chosen(values) for name, values in scores.items()}
-    curves |= {f"vote/{name}": voted(values) for name, values in voters.items()}
+    votes = {f"vote/{voter}": voted(scores[voter]) for voter in voters}
+    curves = {f"bon/{scorer}": chosen(values) for scorer, values in scores.items()}
+    curves |= {vote: found.values for vote, found in votes.items()}
     curves["majority"] = curve(lambda p, n: majority(answers[p], correct[p], n))
     curves["any"] = curve(lambda p, n: any_of_n(correct[p], n))
-    metrics = dict(_metrics(candidates, counts, curves, aggregates[0]))
-    metrics |= outcome_metrics(candidates, scored) | step_metrics(candidates, scored)
-    return Judgement(candidates.name, counts, curves, scores, metrics)
+    metrics = dict(_metrics(name, groups, counts, curves, next(iter(voters), None)))
+    return Judgement(name, counts, curves, scores, metrics, {vote: found.errors for vote, found in votes.items()})
 
 
-def _scores(candidates: CandidateSet, scored: Scored, aggregates: Sequence[str]) -> dict[str, Floats]:
-    """One float per response from every scorer: the model's aggregates first, then what needs no training."""
-    of = candidates.source
+def scores_of(scored: Scored, length: Floats, aggregates: Sequence[str]) -> dict[str, Floats]:
+    """One float per row from every scorer: the model's aggregates first, then what needs no training.
+
+    ``length`` [U] is that of each row; a reference that scored no step at all is left out.
+    """
     refuse_unknown_aggregates(aggregates)
-    length = np.array([len(e) - e.prompt_length for e in candidates.encoded], dtype=float)
     reference = (scored.reference_steps, scored.reference_valid)
-    likelihood = AGGREGATES["sum"](*reference)
+    scores = {a: AGGREGATES[a](scored.steps, scored.valid) for a in aggregates}
+    if scored.reference_valid.any():
+        likelihood = AGGREGATES["sum"](*reference)
+        scores["reference-sum"] = likelihood
+        scores["reference-per-token"] = likelihood / length
+        scores["reference-min"] = AGGREGATES["min"](*reference)
+    return scores | length_scores(length)
+
+
+def length_scores(length: Floats) -> dict[str, Floats]:
+    """What can be chosen by without having read a response."""
     return {
-        **{a: AGGREGATES[a](scored.steps, scored.valid)[of] for a in aggregates},
-        "reference-sum": likelihood[of],
-        "reference-per-token": (likelihood / length)[of],
-        "reference-min": AGGREGATES["min"](*reference)[of],
-        "shortest": -length[of],
-        "longest": length[of],
-        "random": np.zeros(len(of)),  # all tied: a uniform draw, in expectation
+        "shortest": -length,
+        "longest": length,
+        "random": np.zeros(len(length)),  # all tied: a uniform draw, in expectation
     }
 
 
 def _metrics(
-    candidates: CandidateSet, counts: Sequence[int], curves: Mapping[str, Floats], primary: str
+    name: str, groups: Sequence[Group], counts: Sequence[int], curves: Mapping[str, Floats], primary: str | None
 ) -> Iterator[tuple[str, float]]:
-    name = candidates.name
-    main = {"bon": f"bon/{primary}", "vote": f"vote/{primary}", "majority": "majority", "any": "any"}
+    main = {"bon": f"bon/{primary}", "vote": f"vote/{primary}"} if primary else {}
+    main |= {"majority": "majority", "any": "any"}
     for c, n in enumerate(counts):
         for method, key in main.items():  # the names a checkpoint or a sweep monitors
             yield from with_interval(f"{method}/{name}/acc@{n}", curves[key][:, c])
@@ -106,20 +138,27 @@ def _metrics(
             method, _, scorer = key.partition("/")
             if scorer:
                 yield from with_interval(f"{method}/{name}/{scorer}/acc@{n}", values[:, c])
-        bon, vote = curves[main["bon"]][:, c], curves[main["vote"]][:, c]
-        yield from with_interval(f"gain/{name}/bon-random@{n}", bon - curves["bon/random"][:, c])
-        yield from with_interval(f"gain/{name}/bon-reference@{n}", bon - curves["bon/reference-min"][:, c])
-        yield from with_interval(f"gain/{name}/vote-majority@{n}", vote - curves["majority"][:, c])
-        yield from with_interval(f"gain/{name}/vote-reference@{n}", vote - curves["vote/reference-min"][:, c])
-        for part, members in _parts(candidates):
+        for gain, ours, theirs in _GAINS:
+            ours = f"{ours}/{primary}"
+            if ours in curves and theirs in curves:
+                yield from with_interval(f"gain/{name}/{gain}@{n}", curves[ours][:, c] - curves[theirs][:, c])
+        for part, members in _parts(groups):
             for method, key in main.items():
                 yield f"{method}/{name}/{part}/acc@{n}", float(curves[key][members, c].mean())
 
 
-def _parts(candidates: CandidateSet) -> Iterator[tuple[str, NDArray[np.intp]]]:
+_GAINS = (
+    ("bon-random", "bon", "bon/random"),
+    ("bon-reference", "bon", "bon/reference-min"),
+    ("vote-majority", "vote", "majority"),
+    ("vote-reference", "vote", "vote/reference-min"),
+)  # name, method of the primary score, the curve it is compared with
+
+
+def _parts(groups: Sequence[Group]) -> Iterator[tuple[str, NDArray[np.intp]]]:
     """Problems by subject and by level, as `level-3` and `subject-number-theory`."""
     labels: dict[str, list[int]] = {}
-    for p, group in enumerate(candidates.groups):
+    for p, group in enumerate(groups):
         problem = group.problem
         if problem.level is not None:
             labels.setdefault(f"level-{problem.level}", []).append(p)

@@ -8,7 +8,7 @@ candidates gives on average, so it carries no luck of which n were drawn first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -19,9 +19,12 @@ from lit_prm.votes import (
     Rank,
     Sigmoid,
     Softmax,
+    Unchanged,
     Uniform,
+    Votes,
     VoteWeight,
     majority,
+    sampled_votes,
     subset_size,
     weighted_vote,
     weighted_votes,
@@ -34,12 +37,17 @@ __all__ = [
     "majority",
     "weighted_vote",
     "weighted_votes",
+    "sampled_votes",
+    "Votes",
     "VoteWeight",
     "Uniform",
+    "Unchanged",
     "Sigmoid",
     "Softmax",
     "Rank",
     "bootstrap_interval",
+    "bootstrap_ratio",
+    "mcnemar",
     "candidate_counts",
 ]
 
@@ -120,6 +128,8 @@ def _inside(k: int, n: int) -> Floats:
 def best_of_n(scores: ArrayLike, correct: ArrayLike, n: int) -> float:
     """Expected correctness of the best-scored of n random candidates; exact, ties shared uniformly.
 
+    ``correct`` may be any other number that a candidate has, as its length or the score itself.
+
     Every block of equal scores wins with the chance that the subset lies within "this score or less"
     but not within "less", and all of a block are then equally likely. n = 1 is the mean accuracy.
     """
@@ -156,12 +166,40 @@ def bootstrap_interval(
         raise ValueError(f"{np.isnan(value).sum()} of {len(value)} values are nan; leave those problems out by rule")
     if len(value) < 2:
         return math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    rows = max(1, 2**22 // len(value))  # memory stays below 64 MB however many problems
-    sizes = [min(rows, samples - start) for start in range(0, samples, rows)]
-    means = np.concatenate([value[rng.integers(len(value), size=(m, len(value)))].mean(1) for m in sizes])
+    means = np.concatenate([value[rows].mean(1) for rows in _resamples(len(value), seed, samples)])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def bootstrap_ratio(
+    over: ArrayLike, under: ArrayLike, seed: int = 0, samples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of sum(over) / sum(under), [P] each, over resampled problems; empty ones are passed by."""
+    top, bottom = np.asarray(over, float), np.asarray(under, float)
+    if len(top) < 2:
+        return math.nan, math.nan
+    drawn = [(top[rows].sum(1), bottom[rows].sum(1)) for rows in _resamples(len(top), seed, samples)]
+    sums = np.concatenate([np.stack(pair) for pair in drawn], 1)  # [2, samples]
+    known = sums[:, sums[1] > 0]
+    if not known.size:
+        return math.nan, math.nan
+    low, high = np.quantile(known[0] / known[1], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resamples(problems: int, seed: int, samples: int) -> Iterator[NDArray[np.intp]]:
+    """[m, P] problems drawn with replacement, ``samples`` rows in all; memory stays below 64 MB."""
+    rng = np.random.default_rng(seed)
+    rows = max(1, 2**22 // problems)
+    for start in range(0, samples, rows):
+        yield rng.integers(problems, size=(min(rows, samples - start), problems))
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Exact two-sided p of McNemar's test: a fair coin splits the problems that just one of two rules solves."""
+    n, fewer = first_only + second_only, min(first_only, second_only)
+    as_uneven = 2 * sum(math.comb(n, i) for i in range(fewer + 1))
+    return min(1.0, float(as_uneven / 2**n))
 
 
 def candidate_counts(k: int) -> list[int]:

@@ -13,6 +13,7 @@ from lit_prm.selection import AGGREGATES
 
 Metrics = Mapping[str, float]
 
+VALUE_LAST = "value-last"  # the score that is the value of the last prefix
 LABELS = {  # of scorers that need no training; others go by their own name
     "reference-sum": "ref. log-lik., sum",
     "reference-per-token": "ref. log-lik., per token",
@@ -35,9 +36,11 @@ def best_of_n_table(metrics: Metrics, sets: Collection[str] = (), console: Conso
 
 
 def _accuracy(name: str, metrics: Metrics) -> Table:
-    counts = _few(_counts(name, metrics))
-    table = _table(f"{name}: accuracy of the chosen answer, %", "chosen by", *(f"N={n}" for n in counts))
+    counts = few(_counts(name, metrics))
+    table = plain_table(f"{name}: accuracy of the chosen answer, %", "chosen by", *(f"N={n}" for n in counts))
     for label, prefix in _rules(name, metrics):
+        if f"{prefix}/acc@{counts[-1]}" not in metrics:
+            continue
         table.add_row(label, *(_percent(metrics, f"{prefix}/acc@{n}") for n in counts))
         if prefix == f"any/{name}":  # below it nothing was trained
             table.add_section()
@@ -47,11 +50,11 @@ def _accuracy(name: str, metrics: Metrics) -> Table:
 def _rules(name: str, metrics: Metrics) -> Iterator[tuple[str, str]]:
     """Label and metric prefix of every row: what was trained, votes and the ceiling, what needs no training."""
     scorers = _scorers(name, metrics)
-    trained = [scorer for scorer in scorers if scorer in AGGREGATES]
+    trained = [scorer for scorer in scorers if scorer in (*AGGREGATES, VALUE_LAST)]
     yield from ((f"best of N, {scorer}", f"bon/{name}/{scorer}") for scorer in trained)
     yield from ((f"weighted vote, {scorer}", f"vote/{name}/{scorer}") for scorer in trained[:1])
     yield from (("majority vote", f"majority/{name}"), ("any right", f"any/{name}"))
-    yield from ((LABELS.get(s, s), f"bon/{name}/{s}") for s in scorers if s not in AGGREGATES)
+    yield from ((LABELS.get(s, s), f"bon/{name}/{s}") for s in scorers if s not in trained)
     yield "vote by ref. log-lik.", f"vote/{name}/reference-min"
 
 
@@ -67,7 +70,7 @@ def _counts(name: str, metrics: Metrics) -> list[int]:
     return sorted(int(key[len(start) :]) for key in metrics if key.startswith(start) and key[len(start) :].isdigit())
 
 
-def _few(counts: list[int]) -> list[int]:
+def few(counts: list[int]) -> list[int]:
     """All, or where they are too many for the width the first, the last and every second one back from it."""
     return counts if len(counts) <= MOST_COLUMNS else sorted({counts[0], *counts[::-2][: MOST_COLUMNS - 1]})
 
@@ -76,7 +79,7 @@ def _few(counts: list[int]) -> list[int]:
 
 
 def _gains(name: str, metrics: Metrics) -> Table:
-    table = _table(f"{name}: paired gains, 95 % interval", "", "points", "interval")
+    table = plain_table(f"{name}: paired gains, 95 % interval", "", "points", "interval")
     for n in _telling(_counts(name, metrics)):
         _add_gain(table, f"best of {n} minus random", metrics, f"gain/{name}/bon-random@{n}")
         _add_gain(table, f"vote of {n} minus majority", metrics, f"gain/{name}/vote-majority@{n}")
@@ -110,19 +113,24 @@ def _add_gain(table: Table, label: str, metrics: Metrics, key: str) -> None:
 def _breakdown(name: str, metrics: Metrics) -> Table:
     counts = _counts(name, metrics)
     n = 16 if 16 in counts else max(counts, default=0)
-    table = _table(f"{name}: accuracy by level and subject at N={n}, %", "", "best of N", "weighted vote", "majority")
-    found = (re.fullmatch(rf"bon/{re.escape(name)}/((?:level|subject)-[^/]+)/acc@{n}", key) for key in metrics)
+    scored = f"bon/{name}/acc@{n}" in metrics
+    methods = {"bon": "best of N", "vote": "weighted vote", "majority": "majority"}
+    methods = methods if scored else {"majority": "majority", "any": "any right"}
+    table = plain_table(f"{name}: accuracy by level and subject at N={n}, %", "", *methods.values())
+    found = (re.fullmatch(rf"any/{re.escape(name)}/((?:level|subject)-[^/]+)/acc@{n}", key) for key in metrics)
     for part in (match[1] for match in found if match):
         label = part.removeprefix("subject-").replace("-", " ")
-        table.add_row(label, *(_percent(metrics, f"{m}/{name}/{part}/acc@{n}") for m in ("bon", "vote", "majority")))
+        table.add_row(label, *(_percent(metrics, f"{m}/{name}/{part}/acc@{n}") for m in methods))
     return table
 
 
 # --- cells ----------------------------------------------------------------------------------------
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+def plain_table(title: str, first: str, *columns: str) -> Table:
+    """An empty table: a first column of labels, the others of numbers that never break."""
+    width = min(len(title), 80)  # a title over few columns would be broken
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=width)
     table.add_column(first)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)

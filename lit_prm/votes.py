@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -109,6 +109,8 @@ class VoteWeight(ABC):
     prompt): a strategy either ignores it or says that it does not.
     """
 
+    takes_negative: ClassVar[bool] = True  # whether scores may be below 0
+
     @abstractmethod
     def __call__(self, scores: Floats) -> Floats: ...
 
@@ -154,6 +156,23 @@ class Rank(VoteWeight):
         return np.asarray((np.cumsum(size) - (size - 1) / 2)[block], float)
 
 
+@dataclass(frozen=True)
+class Unchanged(VoteWeight):
+    """The scores themselves, as chances and counts allow; refused below 0. A response without steps weighs nothing."""
+
+    takes_negative = False
+
+    def __call__(self, scores: Floats) -> Floats:
+        score = np.asarray(scores, float)
+        weight = np.where(np.isneginf(score), 0.0, score)
+        if (weight < 0).any():
+            raise ValueError(
+                f"scores go down to {weight.min():.4g}; their sum is a vote only where none is below 0: "
+                "weigh by sigmoid, softmax or rank"
+            )
+        return weight
+
+
 @lru_cache(maxsize=64)
 def _subsets(k: int, n: int, seed: int) -> Floats:
     """[M, K] membership of all n-subsets, or of a seeded sample where there are more than ``EXACT_SUBSETS``."""
@@ -186,15 +205,36 @@ def weighted_votes(
     seed: int = 0,
 ) -> Floats:
     """``weighted_vote`` of many problems at many n, all subsets of problems of one K in a few products; [P, C]."""
+    return sampled_votes(weights, clusters, corrects, counts, seed).values
+
+
+class Votes(NamedTuple):
+    """Weighted votes of P problems at C numbers of candidates, and what sampling subsets costs their mean."""
+
+    values: Floats  # [P, C]
+    errors: Floats  # [C] standard error of the mean over problems, 0 where all subsets were enumerated
+
+
+def sampled_votes(
+    weights: Sequence[ArrayLike],
+    clusters: Sequence[ArrayLike],
+    corrects: Sequence[ArrayLike],
+    counts: Sequence[int],
+    seed: int = 0,
+) -> Votes:
+    """``weighted_votes`` with their sampling error. Problems of one K share their subsets, so their errors add up."""
     polls = [_Poll.of(*arrays, min(counts)) for arrays in zip(weights, clusters, corrects, strict=True)]
-    out = np.zeros((len(polls), len(counts)))
+    values, variances = np.zeros((len(polls), len(counts))), np.zeros(len(counts))
     for k in sorted({len(poll.weight) for poll in polls}):
         same = [i for i, poll in enumerate(polls) if len(poll.weight) == k]
-        for at in range(0, len(same), TOGETHER):
-            part = same[at : at + TOGETHER]
-            for c, n in enumerate(counts):
-                out[part, c] = _vote_together([polls[i] for i in part], k, min(n, k), seed)
-    return out
+        for c, n in enumerate(counts):
+            summed = np.zeros(1)  # [M] over the problems, what each subset adds to the exact majority vote
+            for at in range(0, len(same), TOGETHER):
+                part = same[at : at + TOGETHER]
+                values[part, c], gains = _vote_together([polls[i] for i in part], k, min(n, k), seed)
+                summed = summed + gains
+            variances[c] += summed.var(ddof=1) / len(summed) if len(summed) > 1 else 0.0
+    return Votes(values, np.sqrt(variances) / max(len(polls), 1))
 
 
 TOGETHER = 128  # problems voted on at once: bounds the memory
@@ -219,22 +259,23 @@ class _Poll(NamedTuple):
         return cls(weight, answer, right, gave, _clusters(answer, right)[1])
 
 
-def _vote_together(polls: Sequence[_Poll], k: int, n: int, seed: int) -> Floats:
+def _vote_together(polls: Sequence[_Poll], k: int, n: int, seed: int) -> tuple[Floats, Floats]:
+    """[P] expectations, and [M] per sampled subset the summed difference to the majority vote; [1] 0 if exact."""
     members = _subsets(k, n, seed)
     found = _won(members, polls)
     if math.comb(k, n) <= EXACT_SUBSETS:
-        return found
-    paired = found - _won(members, [poll._replace(weight=np.ones(k)) for poll in polls])
+        return found.mean(0), np.zeros(1)
+    plain = _won(members, [poll._replace(weight=np.ones(k)) for poll in polls])
     exact = np.array([majority(poll.answer, poll.right, n) for poll in polls])
-    return np.clip(exact + paired, 0, 1)
+    return np.clip(exact + (found.mean(0) - plain.mean(0)), 0, 1), (found - plain).sum(1)
 
 
 def _won(members: Floats, polls: Sequence[_Poll]) -> Floats:
-    """Mean correctness of the winner over the given subsets [M, K], of every problem; [P].
+    """Correctness of the winner of each of the given subsets [M, K], of every problem; [M, P].
 
     The answers of all problems stand side by side as columns [K, A], each problem's in one segment.
     """
-    out = np.zeros(len(polls))
+    out = np.zeros((len(members), len(polls)))
     voted = [i for i, poll in enumerate(polls) if len(poll.share)]
     if not voted:
         return out
@@ -247,5 +288,5 @@ def _won(members: Floats, polls: Sequence[_Poll]) -> Floats:
     best = np.repeat(np.maximum(np.maximum.reduceat(summed, start, 1), 0.0), width, 1)
     tied = drawn & (summed >= best * (1 - 1e-9))  # sums of equal weights differ by their order's rounding
     winners = np.maximum(np.add.reduceat(tied, start, 1, dtype=float), 1)  # [M, P]
-    out[voted] = (np.add.reduceat(tied * share, start, 1) / winners).mean(0)
+    out[:, voted] = np.add.reduceat(tied * share, start, 1) / winners
     return out

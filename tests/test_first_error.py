@@ -2,8 +2,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lit_prm.first_error import best_threshold, cross_fitted_f1, f1, first_below
+from lit_prm.first_error import (
+    Hits,
+    Known,
+    best_threshold,
+    cross_fitted_f1,
+    every_cut,
+    f1,
+    f1_at,
+    first_below,
+    interval,
+    judged_steps,
+    lowest_share,
+    resampled_f1,
+)
+from lit_prm.records import Group, Problem, Rollout
 
 
 @pytest.mark.parametrize(
@@ -64,3 +80,99 @@ def test_steps_that_tell_nothing_are_near_chance_where_a_fitted_threshold_would_
     clear = steps.copy()
     clear[np.arange(4000)[truth >= 0], truth[truth >= 0]] -= 20
     assert cross_fitted_f1(clear, valid, truth, problem) > 0.99
+
+
+# --- every cut, in one sweep ----------------------------------------------------------------------
+
+
+def cases(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps with ties and gaps, errors that lie beyond the last column or where no reward is."""
+    rng = np.random.default_rng(seed)
+    count, width = rng.integers(1, 30), rng.integers(1, 6)
+    steps = rng.normal(size=(count, width)).round(int(rng.integers(0, 3)))
+    valid = rng.random((count, width)) < 0.8
+    return steps, valid, np.where(rng.random(count) < 0.5, rng.integers(0, width + 2, count), -1)
+
+
+def slow_f1(steps: np.ndarray, valid: np.ndarray, truth: np.ndarray, threshold: float) -> float:
+    """The F1 of ProcessBench as its paper says it, one response after the other."""
+    hits: dict[bool, list[bool]] = {True: [], False: []}
+    for rewards, there, error in zip(steps.tolist(), valid.tolist(), truth.tolist(), strict=True):
+        wrong = [i for i, (reward, ok) in enumerate(zip(rewards, there, strict=True)) if ok and reward < threshold]
+        hits[error >= 0].append((wrong[0] if wrong else -1) == error)
+    if not hits[True] or not hits[False]:
+        return float("nan")
+    on_wrong, on_right = (sum(h) / len(h) for h in hits.values())
+    return 2 * on_wrong * on_right / (on_wrong + on_right) if on_wrong + on_right else 0.0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6))
+def test_the_sweep_finds_what_deciding_response_by_response_finds(seed: int) -> None:
+    steps, valid, truth = cases(seed)
+    thresholds = np.concatenate([every_cut(steps, valid), steps.ravel(), [-9.0, 9.0]])
+    slow = [slow_f1(steps, valid, truth, t) for t in thresholds]
+    np.testing.assert_allclose(f1_at(thresholds, steps, valid, truth), slow)
+    np.testing.assert_allclose([f1(first_below(steps, valid, t), truth) for t in thresholds], slow)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.floats(-4, 4))
+def test_no_threshold_beats_the_best_cut(seed: int, other: float) -> None:
+    steps, valid, truth = cases(seed)
+    best = best_threshold(steps, valid, truth, every_cut)
+    if np.isnan(best):
+        assert (truth >= 0).all() or not (truth >= 0).any()
+    else:
+        assert f1(first_below(steps, valid, best), truth) >= f1(first_below(steps, valid, other), truth)
+
+
+def test_cuts_lie_below_between_and_above_the_rewards_and_part_neighbouring_floats() -> None:
+    steps, valid = np.array([[3.0, 1.0, 1.0, -50.0]]), np.array([[True, True, True, False]])
+    assert every_cut(steps, valid).tolist() == [1.0, 2.0, 4.0]
+    near = np.array([[1.0, np.nextafter(1.0, 2.0)]])
+    below = [(near < cut).sum() for cut in every_cut(near, np.ones((1, 2), bool))]
+    assert below == [0, 1, 2]
+    assert every_cut(steps, ~valid & False).tolist() == [0.0]  # nothing to cut
+
+
+# --- problems, not responses ----------------------------------------------------------------------
+
+
+def test_responses_to_one_problem_are_of_one_problem_wherever_they_stand() -> None:
+    def asked(prompt: str, *errors: int | None) -> Group:
+        rollouts = tuple(Rollout(response="a", steps=("a",), first_error=e) for e in errors)
+        return Group(problem=Problem(prompt=prompt, id=prompt), rollouts=rollouts)
+
+    found = Known.of([asked("p", None, 0), asked("q", -1, None), asked("p", -1)])
+    assert found.at.tolist() == [1, 2, 4]
+    assert found.first_error.tolist() == [0, -1, -1]
+    assert found.problem.tolist() == [0, 1, 0]
+    assert [len(column) for column in Known.of([asked("p", None)])] == [0, 0, 0]
+
+
+def test_resampled_f1_spreads_around_f1_and_more_where_problems_repeat() -> None:
+    rng = np.random.default_rng(3)
+    truth = np.where(rng.random(300) < 0.6, 1, -1)
+    hit = rng.random(300) < 0.7
+    alone = resampled_f1(hit, truth, np.arange(300))
+    assert alone.shape == (2000,)
+    assert np.mean(alone) == pytest.approx(Hits.of(hit, truth).f1, abs=0.01)
+    assert np.array_equal(alone, resampled_f1(hit, truth, np.arange(300)))  # seeded
+    tripled = resampled_f1(np.repeat(hit, 3), np.repeat(truth, 3), np.repeat(np.arange(300), 3))
+    assert interval(tripled) == pytest.approx(interval(alone))  # copies are no evidence
+    pretended = resampled_f1(np.repeat(hit, 3), np.repeat(truth, 3), np.arange(900))
+    assert np.std(pretended) < 0.7 * np.std(alone)
+    assert np.isnan(interval(resampled_f1(hit, np.ones(300, int), np.arange(300)))).all()
+
+
+# --- without a threshold --------------------------------------------------------------------------
+
+
+def test_lowest_steps_share_and_steps_after_the_error_are_judged_by_nobody() -> None:
+    steps = np.array([[1.0, 0.0, 0.0], [-5.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    valid = np.array([[True, True, True], [False, True, True], [False, False, False]])
+    assert lowest_share(steps, valid).tolist() == [[0, 0.5, 0.5], [0, 1, 0], [0, 0, 0]]
+    right, wrong = judged_steps(valid, np.array([1, -1, 7]))
+    assert right.tolist() == [[True, False, False], [False, True, True], [False] * 3]
+    assert wrong.tolist() == [[False, True, False], [False] * 3, [False] * 3]
