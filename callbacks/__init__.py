@@ -7,6 +7,7 @@ from callbacks.policy_accuracy import PolicyAccuracy
 from callbacks.progress import Progress
 from callbacks.references import FillReference
 from callbacks.run_record import RunRecord
+from callbacks.step_bench import StepBench
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -17,4 +18,5 @@ __all__ = [
     "PolicyAccuracy",
     "Progress",
     "RunRecord",
+    "StepBench",
 ]

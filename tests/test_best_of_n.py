@@ -10,7 +10,8 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import PreTrainedTokenizerFast
 
-from callbacks.best_of_n import BestOfN, by_row
+from callbacks.best_of_n import BestOfN
+from callbacks.collected import by_row
 from lit_prm.batch import collate
 from lit_prm.batching import Responses, TokenBudget
 from lit_prm.data import RolloutDataModule
