@@ -72,7 +72,7 @@ list: $(VENV)/.installed ## the experiments and what each asks
 	@$(BIN)/python -m lit_prm list
 
 compare: $(VENV)/.installed ## recorded runs side by side: make compare NAMES="ce-1resp ce-8resp"
-	@$(QUIET) $(BIN)/python -m lit_prm compare $(NAMES) --scale $(SCALE)
+	@$(QUIET) $(BIN)/python -m lit_prm compare $(NAMES) --scale $(SCALE) $(ARGS)
 
 ui: $(VENV)/.installed ## the MLflow pages of all runs, on http://127.0.0.1:$(PORT)
 	@$(QUIET) $(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT)
