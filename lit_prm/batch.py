@@ -17,13 +17,18 @@ def _unlabelled() -> NDArray[np.float32]:
     return np.zeros(0, dtype=np.float32)
 
 
+def _not_asked() -> NDArray[np.int32]:
+    return np.zeros((0, 2), dtype=np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """One response after its prompt, as tokens.
 
     ``step`` has one entry per response token (the end-of-turn token belongs to the last step);
     ``row`` is the response's index in its data set, ``group`` its problem's; ``step_labels`` has one entry
-    in [0, 1] per step (nan: unknown), or none at all.
+    in [0, 1] per step (nan: unknown), or none at all. ``spans``, where they were asked for, are the characters
+    [start, end) of the response that each of its tokens stands for.
     """
 
     ids: NDArray[np.int32]
@@ -34,6 +39,7 @@ class Encoded:
     row: int
     truncated: bool = False
     step_labels: NDArray[np.float32] = field(default_factory=_unlabelled)
+    spans: NDArray[np.int32] = field(default_factory=_not_asked)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,7 +51,10 @@ class Encoded:
 
 
 class Batch(NamedTuple):
-    """B responses padded on the right to T tokens. No attention mask: causal attention needs none."""
+    """B responses padded on the right to T tokens. No attention mask: causal attention needs none.
+
+    Where ``owner`` says which rows have one prompt, a model runs each prompt once and the responses behind it.
+    """
 
     ids: Tensor  # [B, T] int64
     length: Tensor  # [B] prompt and response tokens
@@ -58,11 +67,23 @@ class Batch(NamedTuple):
     global_labels: Tensor  # [G] labels of the whole global batch this micro-batch was cut from
     global_group: Tensor  # [G]
     mismatched: tuple[Batch, ...] = ()  # this rank's prompts of the global batch with responses of other problems
+    owner: Tensor | tuple[()] = ()  # [B] number of each row's prompt, by first appearance; none: whole rows are run
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether prompts are to be run once for all rows that have them."""
+        return len(self.owner) > 0
 
     @property
     def in_response(self) -> Tensor:
         """Mask of response tokens; [B, T]."""
         return self.step >= 0
+
+    def keep(self, rows: Sequence[int]) -> Batch:
+        """The same batch with the responses at ``rows``, in that order; what it was cut from stays."""
+        own = {name: getattr(self, name)[rows] for name in _OF_A_RESPONSE}
+        owner = torch.unique(torch.as_tensor(self.owner)[rows], return_inverse=True)[1] if self.shares_prompts else ()
+        return self._replace(**own, owner=owner)
 
     def keys(self) -> list[bytes]:
         """Content address of every response, equal to ``Encoded.key``."""
@@ -73,14 +94,21 @@ class Batch(NamedTuple):
         ]
 
 
+_OF_A_RESPONSE = ("ids", "length", "prompt_length", "step", "labels", "step_labels", "group", "row")
+
+
 def collate(
     items: Sequence[Encoded],
     global_batch: Sequence[Encoded] | None = None,
     *,
     pad_id: int = 0,
     mismatched: tuple[Batch, ...] = (),
+    share_prompts: bool = False,
 ) -> Batch:
-    """Pad ``items`` to one batch; ``global_batch`` (default: the items) is what one update will see."""
+    """Pad ``items`` to one batch; ``global_batch`` (default: the items) is what one update will see.
+
+    With ``share_prompts`` the batch says which rows have one prompt.
+    """
     width = max(len(item) for item in items)
     steps = max((int(item.step.max(initial=0)) for item in items), default=0) + 1
     ids = np.full((len(items), width), pad_id, dtype=np.int64)
@@ -104,4 +132,10 @@ def collate(
         global_labels=torch.tensor([item.label for item in whole]),
         global_group=torch.tensor([item.group for item in whole]),
         mismatched=mismatched,
+        owner=torch.tensor(_owners(items)) if share_prompts else (),
     )
+
+
+def _owners(items: Sequence[Encoded]) -> list[int]:
+    number: dict[bytes, int] = {}
+    return [number.setdefault(item.ids[: item.prompt_length].tobytes(), len(number)) for item in items]

@@ -25,6 +25,7 @@ class Encoder:
     are not a prefix of the whole is refused, since its boundary would lie inside a token.
 
     ``prompt_template`` wraps plain-string prompts, e.g. "Solve and box the answer: {prompt}".
+    With ``spans`` every token's characters are kept too.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Encoder:
         *,
         max_length: int = 2048,
         prompt_template: str = "{prompt}",
+        spans: bool = False,
     ) -> None:
         if not tokenizer.is_fast:
             raise ValueError(
@@ -46,6 +48,7 @@ class Encoder:
         self.steps = steps
         self.max_length = max_length
         self.prompt_template = prompt_template
+        self.spans = spans
         self._special = frozenset(tokenizer.all_special_ids)  # the property builds a list at every call
 
     @property
@@ -64,11 +67,27 @@ class Encoder:
         for g, (group, (head, tail)) in enumerate(zip(groups, rendered, strict=True)):
             texts += [head + rollout.response + tail for rollout in group.rollouts]
             owners += [(g, rollout) for rollout in group.rollouts]
-        ids, offsets = self._tokenize(texts)
-        return [
-            self._row(row, g, groups[g].problem, rollout, len(rendered[g][0]), prompts[g], ids[row], offsets[row])
-            for row, (g, rollout) in enumerate(owners)
-        ]
+        rows = []
+        for row, (text, (g, rollout), ids, offsets) in enumerate(
+            zip(texts, owners, *self._tokenize(texts), strict=True)
+        ):
+            start = len(rendered[g][0])
+            if list(ids[: len(prompts[g])]) != list(prompts[g]) and text[start : start + 1].isspace():
+                ids, offsets = self._apart(prompts[g], text, start) or (ids, offsets)
+            rows.append(self._row(row, g, groups[g].problem, rollout, start, prompts[g], ids, offsets))
+        return rows
+
+    def _apart(self, prompt: Sequence[int], text: str, start: int) -> tuple[list[int], list[tuple[int, int]]] | None:
+        """Ids and offsets with the response cut into tokens behind its prompt, as it was sampled.
+
+        White space that a response begins with may melt into the line break that ends its prompt. None where the
+        tokenizer does not give the response's text back when it sees it by itself.
+        """
+        found = self.tokenizer(text[start:], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids: list[int] = found["input_ids"]
+        if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text[start:]:
+            return None
+        return [*prompt, *ids], [*[(0, 0)] * len(prompt), *[(a + start, b + start) for a, b in found["offset_mapping"]]]
 
     def render(self, problem: Problem) -> tuple[str, str]:
         """Text before and after the response of a problem, by the chat template if there is one."""
@@ -143,15 +162,17 @@ class Encoder:
             )
         end = self._end_of_turn(ids, offsets, start + len(rollout.response))
         kept = min(end, self.max_length)
+        spans = [(a - start, b - start) for a, b in offsets[n:kept]]
         return Encoded(
             ids=np.asarray(ids[:kept], dtype=np.int32),
             prompt_length=n,
-            step=self._steps(rollout, [(a - start, b - start) for a, b in offsets[n:kept]]),
+            step=self._steps(rollout, spans),
             label=float("nan") if rollout.correct is None else float(rollout.correct),
             group=group,
             row=row,
             truncated=kept < end,
             step_labels=np.asarray(rollout.step_labels or (), dtype=np.float32),
+            spans=_within(spans if self.spans else [], len(rollout.response)),
         )
 
     def _end_of_turn(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], text_end: int) -> int:
@@ -162,11 +183,19 @@ class Encoder:
     def _steps(self, rollout: Rollout, offsets: list[tuple[int, int]]) -> NDArray[np.int32]:
         if not self.own_steps:
             return np.arange(len(offsets), dtype=np.int32)
-        steps = rollout.steps or tuple(self.steps.split(rollout.response))
-        return np.asarray(step_of_tokens([len(s) for s in steps], offsets), dtype=np.int32)
+        return np.asarray(step_of_tokens([len(s) for s in self.split(rollout)], offsets), dtype=np.int32)
+
+    def split(self, rollout: Rollout) -> tuple[str, ...]:
+        """The steps that tile a response: those of its file or the rule's; one piece where each token is a step."""
+        return rollout.steps or tuple(self.steps.split(rollout.response))
 
     def _show(self, ids: Sequence[int]) -> str:
         return repr(self.tokenizer.decode(list(ids))) if ids else "nothing"
+
+
+def _within(spans: Sequence[tuple[int, int]], length: int) -> NDArray[np.int32]:
+    """Spans inside [0, length]: what stands behind the response, as the end of its turn, is (length, length)."""
+    return np.clip(np.asarray(spans, dtype=np.int32).reshape(-1, 2), 0, length)
 
 
 def length_quantiles(lengths: Iterable[int]) -> dict[str, int]:

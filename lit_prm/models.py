@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from lit_prm.batch import Batch
+from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.shared_prompts import shared_states
 
 Dtype = str  # "float32", "bfloat16" or "auto", as configs write it
 
@@ -37,6 +40,17 @@ def load_model(name: str, dtype: Dtype = "float32") -> PreTrainedModel:
     return cast(PreTrainedModel, model)
 
 
+def hidden_states(model: nn.Module, batch: Batch) -> Tensor:
+    """Last hidden state of every token; where rows share prompts only those that responses are read from.
+
+    [B, T, H].
+    """
+    lm = cast(Any, model)
+    if batch.shares_prompts:
+        return shared_states(lm.base_model, batch)
+    return cast(Tensor, lm.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state)
+
+
 def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
     """Log pi(y_t | x, y_<t) of every response token, in float32; [B, T], 0 outside responses.
 
@@ -44,7 +58,7 @@ def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
     temporary is [chunk, V], never [B, T, V]. A chunk's logits are recomputed in the backward pass.
     """
     lm = cast(Any, model)
-    hidden = lm.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state  # [B, T, H]
+    hidden = hidden_states(model, batch)
     target = batch.in_response[:, 1:]  # position t-1 predicts token t
     states, ids = hidden[:, :-1][target], batch.ids[:, 1:][target]  # [R, H], [R]
     pieces = [
@@ -69,6 +83,81 @@ def check_readable(model: PreTrainedModel) -> None:
             f"{type(model).__name__} changes its logits after the output head (largest difference "
             f"{(own - ours).abs().max().item():.3g}), which response-only log-probs would miss; use another model"
         )
+
+
+@torch.no_grad()
+def why_not_shared(model: PreTrainedModel) -> str | None:
+    """Why prompts cannot be run once for all their responses, None where a small sample shows that they can."""
+    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    attention = getattr(model.config, "_attn_implementation", "sdpa")
+    window = getattr(model.config, "sliding_window", None)
+    if kinds != {"full_attention"} or window:
+        what = f"a window of {window} tokens" if window else f"layers of {', '.join(sorted(kinds))}"
+        return f"it has {what}, so its cache may not hold a whole prompt"
+    if attention not in ("sdpa", "eager"):
+        return f"its attention is {attention}, which takes no mask of four dimensions"
+    rows = _sample(cast(Any, model).get_input_embeddings().num_embeddings)
+    whole, shared = (_moved(collate(rows, share_prompts=share), model.device) for share in (False, True))
+    try:
+        far = (token_logps(model, whole) - token_logps(model, shared)).abs().max().item()
+    except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        return f"its cache is not a standard one ({(str(error).splitlines() or [type(error).__name__])[0][:120]})"
+    most = 1e-3 if model.dtype == torch.float32 else 0.3
+    return None if far <= most else f"log-probs of a sample come out up to {far:.3g} different, more than {most:g}"
+
+
+def _sample(vocabulary: int) -> list[Encoded]:
+    """Responses of three problems, of many lengths, with seeded ids."""
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(vocabulary, size=n) for n in (3, 17, 9)]
+    sizes = ((0, 5), (0, 1), (1, 12), (1, 2), (2, 30))
+    return [
+        Encoded(
+            ids=np.concatenate([prompts[p], rng.integers(vocabulary, size=n)]).astype(np.int32),
+            prompt_length=len(prompts[p]), step=np.zeros(n, dtype=np.int32), label=0.0, group=p, row=row,
+        )
+        for row, (p, n) in enumerate(sizes)
+    ]  # fmt: skip
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch with what models compute with on ``device``."""
+    return batch._replace(ids=batch.ids.to(device), step=batch.step.to(device))
+
+
+def weights_hash(name: str) -> str:
+    """Content hash of a model's configuration and weights: of a folder's files, of the hub the commit.
+
+    A checkpoint or any other single file has the hash of its bytes.
+    """
+    path = Path(name).expanduser()
+    if not path.exists():
+        return str(AutoConfig.from_pretrained(name)._commit_hash)
+    files = sorted(p for p in path.glob("*") if p.name == "config.json" or p.suffix in _WEIGHTS)
+    digest = hashlib.sha256()
+    for file in files or [path]:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+_WEIGHTS = {".safetensors", ".bin"}
+
+
+def weights_of(checkpoint: str) -> dict[str, Any]:
+    """The module's weights in a checkpoint of a run; a missing one is refused."""
+    if Path(checkpoint).is_dir():
+        raise ValueError(
+            f"{checkpoint} is the folder of a sharded strategy, whose parts no single process can start from; "
+            "consolidate it first: python zero_to_fp32.py, which lies in it"
+        )
+    if not Path(checkpoint).is_file():
+        raise ValueError(
+            f"there is no checkpoint {checkpoint} to start from; run the experiment whose second stage this is first "
+            "(make exp does so when the experiment file names it under `after`)"
+        )
+    found: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    return found
 
 
 def _chunk_logps(head: nn.Module, states: Tensor, ids: Tensor, *, more_than_one: bool) -> Tensor:

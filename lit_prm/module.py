@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -18,6 +17,7 @@ from lit_prm.batch import Batch
 from lit_prm.losses import Loss
 from lit_prm.losses.base import View
 from lit_prm.losses.pairs import preference_pairs
+from lit_prm.models import weights_of
 from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
@@ -230,22 +230,6 @@ def _over_ranks(rewards: Tensor, module: LightningModule) -> Tensor:
     padded = torch.nn.functional.pad(rewards, (0, max(sizes) - len(rewards)))
     every = cast(Tensor, module.all_gather(padded))  # [ranks, most]
     return torch.cat([row[:n] for row, n in zip(every, sizes, strict=True)])
-
-
-def weights_of(checkpoint: str) -> dict[str, Any]:
-    """The module's weights in a checkpoint of another run; a missing one is refused."""
-    if Path(checkpoint).is_dir():
-        raise ValueError(
-            f"{checkpoint} is the folder of a sharded strategy, whose parts no single process can start from; "
-            "consolidate it first: python zero_to_fp32.py, which lies in it"
-        )
-    if not Path(checkpoint).is_file():
-        raise ValueError(
-            f"there is no checkpoint {checkpoint} to start from; run the experiment whose second stage this is first "
-            "(make exp does so when the experiment file names it under `after`)"
-        )
-    found: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
-    return found
 
 
 def _ranks(rewards: Tensor) -> Tensor:

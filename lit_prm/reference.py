@@ -7,15 +7,16 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, load_model, token_logps
+from lit_prm.models import Dtype, load_model, token_logps, weights_hash
 
 
 class Reference(ABC):
@@ -27,6 +28,21 @@ class Reference(ABC):
     @abstractmethod
     def logps(self, batch: Batch) -> Tensor:
         """Log pi_ref(y_t | x, y_<t); [B, T] float32, 0 outside responses, on the batch's device."""
+
+    def identity(self) -> dict[str, Any]:
+        """What its log-probs hang on, as JSON."""
+        return {"reference": type(self).__name__}
+
+    def compute_in(self, dtype: Dtype) -> None:  # noqa: B027  not all compute
+        """Use weights of this type, if there are any; before they are loaded."""
+
+    def network(self, device: torch.device) -> PreTrainedModel | None:
+        """The language model it asks, on ``device``; None where it has none of its own."""
+        return None
+
+    def read_only(self) -> Reference:
+        """A source of the same log-probs that writes nothing."""
+        return self
 
 
 class Uniform(Reference):
@@ -46,13 +62,19 @@ class Frozen(Reference):
 
     @torch.no_grad()
     def logps(self, batch: Batch) -> Tensor:
-        return token_logps(self._on(batch.ids.device), batch)
+        return token_logps(self.network(batch.ids.device), batch)
+
+    def identity(self) -> dict[str, Any]:
+        return {"reference": self.name, "reference_weights": weights_hash(self.name)}
+
+    def compute_in(self, dtype: Dtype) -> None:
+        self.dtype = dtype
 
     def release(self) -> None:
         """Give the weights' memory back; the next call loads them again."""
         self._model = None
 
-    def _on(self, device: torch.device) -> PreTrainedModel:
+    def network(self, device: torch.device) -> PreTrainedModel:
         if self._model is None:
             self._model = load_model(self.name, self.dtype)
             self._model.requires_grad_(False)
@@ -93,13 +115,20 @@ class Stored(Reference):
         if any(row is None for row in rows):
             self._fill([batch], batch.ids.device)
             rows = self._read(addresses)
-        out = torch.zeros(batch.ids.shape, dtype=torch.float32)
-        for i, row in enumerate(rows):
-            if row is None:
-                raise AssertionError("an entry just written cannot be read back")
-            start = int(batch.prompt_length[i])
-            out[i, start : start + len(row)] = torch.from_numpy(row.copy())
-        return out.to(batch.ids.device)
+        return _placed(batch, rows)
+
+    def identity(self) -> dict[str, Any]:
+        return self.source.identity()
+
+    def compute_in(self, dtype: Dtype) -> None:
+        self.source.compute_in(dtype)
+
+    def read_only(self) -> Reference:
+        return _Looked(self)
+
+    def known(self, batch: Batch) -> list[NDArray[np.float32] | None]:
+        """The entry of every response, None where there is none; a store that is no file yet has none."""
+        return self._read(self._addresses(batch)) if Path(self.path).exists() else [None] * len(batch.ids)
 
     def _fill(self, batches: Iterable[Batch], device: torch.device) -> None:
         """Compute what is missing; parts are full but for the last of each width."""
@@ -131,7 +160,7 @@ class Stored(Reference):
         with self._open() as database:  # commits, or rolls back when killed half-way
             database.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?)", entries)
 
-    def _read(self, addresses: Sequence[bytes]) -> list[np.ndarray[tuple[int], np.dtype[np.float32]] | None]:
+    def _read(self, addresses: Sequence[bytes]) -> list[NDArray[np.float32] | None]:
         query = f"SELECT address, logps FROM logps WHERE address IN ({','.join('?' * len(addresses))})"
         found = dict(self._open().execute(query, addresses))
         return [np.frombuffer(found[a], dtype=np.float32) if a in found else None for a in addresses]
@@ -152,6 +181,45 @@ class Stored(Reference):
                 "CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID"
             )
         return self._database
+
+
+class _Looked(Reference):
+    """A store's entries where it has them, its model's log-probs elsewhere; nothing is written."""
+
+    def __init__(self, store: Stored) -> None:
+        self.store = store
+
+    def logps(self, batch: Batch) -> Tensor:
+        rows = self.store.known(batch)
+        missing = [i for i, row in enumerate(rows) if row is None]
+        if not missing:
+            return _placed(batch, rows)
+        if len(missing) == len(rows):
+            return self.store.source.logps(batch)
+        computed = self.store.source.logps(batch.keep(missing))
+        out = _placed(batch, [np.zeros(0, np.float32) if row is None else row for row in rows])
+        out[torch.tensor(missing, device=out.device)] = computed
+        return out
+
+    def identity(self) -> dict[str, Any]:
+        return self.store.identity()
+
+    def compute_in(self, dtype: Dtype) -> None:
+        self.store.compute_in(dtype)
+
+    def network(self, device: torch.device) -> PreTrainedModel:
+        return self.store.source.network(device)
+
+
+def _placed(batch: Batch, rows: Sequence[NDArray[np.float32] | None]) -> Tensor:
+    """Log-probs of responses at their tokens' places; [B, T]."""
+    out = torch.zeros(batch.ids.shape, dtype=torch.float32)
+    for i, row in enumerate(rows):
+        if row is None:
+            raise AssertionError("an entry just written cannot be read back")
+        start = int(batch.prompt_length[i])
+        out[i, start : start + len(row)] = torch.from_numpy(row.copy())
+    return out.to(batch.ids.device)
 
 
 def weights_id(name: str, dtype: Dtype) -> str:

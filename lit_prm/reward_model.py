@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -11,13 +12,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, load_model, token_logps
+from lit_prm.models import Dtype, hidden_states, load_model, token_logps
 from lit_prm.reference import Reference
 from lit_prm.rewards import last_step, log_ratios, prefix_values, step_rewards, step_values
 
 
 class RewardModel(nn.Module, ABC):
     """Values of response prefixes. Constructing one is cheap; ``configure_model`` loads weights."""
+
+    dtype: Dtype
 
     @abstractmethod
     def configure_model(self) -> None:
@@ -38,8 +41,11 @@ class RewardModel(nn.Module, ABC):
         """Take the module's frozen reference, if this model is about one and has none of its own."""
 
     def references(self) -> list[Reference]:
-        """The references its rewards are relative to."""
+        """The references its rewards are relative to: in training and in scoring."""
         return []
+
+    def ask_through(self, change: Callable[[Reference], Reference]) -> None:
+        """Ask every reference through what ``change`` makes of it."""
 
 
 class ImplicitReward(RewardModel):
@@ -84,6 +90,11 @@ class ImplicitReward(RewardModel):
     def references(self) -> list[Reference]:
         return [self._reference(training) for training in (True, False)]
 
+    def ask_through(self, change: Callable[[Reference], Reference]) -> None:
+        for name in ("reference", "training_reference", "scoring_reference"):
+            if (found := getattr(self, name)) is not None:
+                setattr(self, name, change(found))
+
     def forward(self, batch: Batch) -> Tensor:
         reference = self._reference(self.training)
         return prefix_values(self.beta * log_ratios(token_logps(self.policy, batch), reference.logps(batch)))
@@ -120,7 +131,7 @@ class ValueHead(RewardModel):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, batch: Batch) -> Tensor:
-        hidden = cast(Any, self.policy).base_model(input_ids=batch.ids, use_cache=False).last_hidden_state  # [B, T, H]
+        hidden = hidden_states(self.policy, batch)  # [B, T, H]
         # a sum of products, not a matrix product, which autocast would round to bfloat16
         values: Tensor = (hidden.float() * self.head.weight).sum(-1) + self.head.bias  # [B, T]
         return values.where(batch.in_response, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from lit_prm.records import Group
 from lit_prm.scored import Rewards
@@ -17,6 +17,8 @@ class Scorer(ABC):
     the same groups in the same call give the same bytes on CPU; step spans tile the response's text.
     """
 
+    detail: Literal["tokens", "steps"] = "steps"  # the finest rewards it gives
+
     @property
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
@@ -28,3 +30,6 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
         """Rewards of every response of every group, in order; labels are never looked at."""
+
+    def check(self, groups: Sequence[Group]) -> None:  # noqa: B027  not all have another way to compare with
+        """Refuse, before much is scored, what would be scored wrongly."""

@@ -1,0 +1,157 @@
+"""Policies with an adapter (LoRA and its kin), whose reference is the same network with the adapter off."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from lit_prm.batch import Batch
+from lit_prm.models import Dtype, load_model, token_logps, weights_hash
+from lit_prm.reference import Reference
+from lit_prm.reward_model import ImplicitReward
+
+ADAPTER_FILE = "adapter_config.json"
+
+
+class AdapterOff(Reference):
+    """The policy's own network with its adapter switched off: one set of weights serves as policy and reference.
+
+    It speaks once an ``AdaptedReward`` has loaded them and called ``take``.
+    """
+
+    def __init__(self) -> None:
+        self._adapted: Any = None  # a PeftModel
+        self._base = ""
+
+    def take(self, adapted: Any, base: str) -> None:
+        """The network to switch, a ``peft.PeftModel``, and the name of what it is with its adapter off."""
+        self._adapted, self._base = adapted, base
+
+    def identity(self) -> dict[str, Any]:
+        return {"reference": self._base, "reference_weights": weights_hash(self._base)}
+
+    @torch.no_grad()
+    def logps(self, batch: Batch) -> Tensor:
+        if self._adapted is None:
+            raise ValueError(
+                "the reference AdapterOff has no network to switch its adapter off in; it belongs to the reward model "
+                "lit_prm.adapters.AdaptedReward, of another one give a lit_prm.reference.Frozen"
+            )
+        with _in_eval_mode(self._adapted), self._adapted.disable_adapter():
+            return token_logps(self._adapted.get_base_model(), batch)
+
+
+class AdaptedReward(ImplicitReward):
+    """r(y) = beta * log(pi(y) / pi_ref(y)): pi is a network with an adapter and pi_ref, unless given, that without it.
+
+    ``policy`` is an adapter's folder or hub name; ``base`` is the network below, by default the one that the
+    adapter's configuration names.
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        base: str | None = None,
+        reference: Reference | None = None,
+        beta: float = 0.05,
+        training_reference: Reference | None = None,
+        scoring_reference: Reference | None = None,
+        dtype: Dtype = "float32",
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(
+            policy,
+            reference or AdapterOff(),
+            beta,
+            training_reference,
+            scoring_reference,
+            dtype,
+            gradient_checkpointing,
+        )
+        self.base = base
+        self._adapted: list[Any] = []
+
+    def configure_model(self) -> None:
+        base = self.base or base_of(self.policy_name)
+        adapted = load_adapted(self.policy_name, self.dtype, base)
+        for reference in self.references():
+            if isinstance(reference, AdapterOff):
+                reference.take(adapted, base)
+        self._adapted = [adapted]  # in a list, or its weights would be this module's twice
+        self.policy = adapted.get_base_model()
+        if self.gradient_checkpointing:
+            cast(Any, self.policy).activation_checkpointing_enable({"use_reentrant": False})
+        self.policy.train()
+
+    @property
+    def adapted(self) -> Any:
+        """The ``peft.PeftModel`` around the policy, whose ``save_pretrained`` stores the adapter alone."""
+        return self._adapted[0]
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a folder, or what is known of a hub model, holds an adapter and not a model."""
+    return _config_file(name) is not None
+
+
+def base_of(name: str) -> str:
+    """The model that an adapter was trained on, as its configuration names it."""
+    file = _config_file(name)
+    base = json.loads(Path(file).read_text()).get("base_model_name_or_path") if file else None
+    if not base:
+        where = file or f"{name}, which has no {ADAPTER_FILE}"
+        raise ValueError(f"no base model is named in {where}; give the one that the adapter was trained on")
+    beside = Path(name) / base  # an exported adapter may hold its base
+    return str(beside) if beside.is_dir() else str(base)
+
+
+def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -> Any:
+    """A ``peft.PeftModel`` in eval mode, its adapter on; adapters that are no change of weights are refused."""
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(name)
+    if config.is_prompt_learning:
+        raise ValueError(
+            f"{name} is a {config.peft_type.value} adapter, which adds tokens to the prompt and changes no "
+            "weights; only LoRA and its kin can be switched off for the reference"
+        )
+    network = load_model(base or base_of(name), dtype)
+    try:
+        with warnings.catch_warnings():  # peft 0.21 asks for the name that transformers 5.23 is about to drop
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            adapted = PeftModel.from_pretrained(network, name, is_trainable=False, autocast_adapter_dtype=False)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the adapter {name} does not fit {base or base_of(name)}: {str(error)[:300]} ...; give the base it was "
+            "trained on, with the same vocabulary"
+        ) from error
+    return cast(Any, adapted).eval()
+
+
+@contextmanager
+def _in_eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout inside, the mode of every module as before behind it."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _config_file(name: str) -> str | None:
+    from transformers.utils.hub import cached_file
+
+    if Path(name).is_dir():
+        file = Path(name) / ADAPTER_FILE
+        return str(file) if file.is_file() else None
+    found: str | None = cached_file(name, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False)
+    return found

@@ -1,0 +1,164 @@
+"""The scorer that a spec describes: classes by their names, weights, encoder, and the identity of it all."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError
+from collections.abc import Mapping
+from inspect import isabstract
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from safetensors.torch import load_file
+
+from lit_prm.encoding import Encoder
+from lit_prm.models import load_tokenizer, weights_hash, weights_of, why_not_shared
+from lit_prm.reference import Reference, Uniform
+from lit_prm.reward_model import RewardModel
+from lit_prm.scoring.model_scorer import Detail, ModelScorer
+from lit_prm.scoring.spec import Named, RewardSpec
+from lit_prm.steps import StepRule
+
+
+def build(
+    spec: RewardSpec,
+    *,
+    dtype: str | None = None,
+    device: str = "auto",
+    eval_tokens: int = 4096,
+    detail: Detail = "tokens",
+) -> ModelScorer:
+    """The scorer a spec describes, its weights loaded; ``dtype`` replaces that of policy and reference."""
+    where = device_of(device)
+    reward_model, encoder = reward_model_of(spec, dtype), encoder_of(spec)
+    identity = identity_of(spec, reward_model, encoder)
+    _refuse_other_reference(spec, identity)
+    baseline = None if reward_model.references() or spec.reference is None else _reference_of(spec, dtype)
+    whole = _why_whole_rows(reward_model, baseline, where)
+    if whole:
+        print(f"prompts are not shared: {whole}", flush=True)
+    return ModelScorer(
+        reward_model,
+        encoder,
+        identity=identity,
+        baseline=baseline,
+        device=where,
+        budget=eval_tokens,
+        detail=detail,
+        whole_rows=whole,
+    )
+
+
+def reward_model_of(spec: RewardSpec, dtype: str | None = None) -> RewardModel:
+    """The reward model of a spec in eval mode, with trained weights and the reference that scoring is relative to."""
+    model: RewardModel = made(RewardModel, spec.reward_model)
+    model.adopt(_reference_of(spec, dtype) or Uniform())
+    if dtype:
+        model.dtype = dtype
+        for reference in model.references():
+            reference.compute_in(dtype)
+    model.ask_through(lambda reference: reference.read_only())
+    model.configure_model()
+    if spec.weights:
+        _load_weights(model, spec.weights)
+    return model.eval().requires_grad_(False)
+
+
+def encoder_of(spec: RewardSpec) -> Encoder:
+    """The encoder of training, which also says what text each token stands for."""
+    steps = made(StepRule, spec.steps)
+    tokenizer = load_tokenizer(spec.tokenizer)
+    return Encoder(tokenizer, steps, max_length=spec.max_length, prompt_template=spec.prompt_template, spans=True)
+
+
+def identity_of(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -> dict[str, Any]:
+    """All that the scores hang on, as JSON; weights by the hash of their content."""
+    policy = str(getattr(reward_model, "policy_name", ""))
+    references = reward_model.references()
+    return {
+        "reward_model": type(reward_model).__name__,
+        "policy": spec.weights or policy,
+        "policy_weights": weights_hash(spec.weights or policy),
+        **(references[-1].identity() if references else {"reference": None}),
+        "beta": getattr(reward_model, "beta", None),
+        "loss": spec.loss,
+        "template": encoder.identity,
+        "prompt_template": spec.prompt_template,
+        "steps": {**spec.steps, "class_path": _full_name(type(encoder.steps))},
+        "max_length": spec.max_length,
+        "dtype": str(getattr(reward_model, "dtype", "float32")),
+        "aggregate": spec.aggregate,
+    }
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def device_of(name: str) -> str:
+    """The device that "auto" means here."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _reference_of(spec: RewardSpec, dtype: str | None) -> Reference | None:
+    if spec.reference is None:
+        return None
+    source: Reference = made(Reference, spec.reference)
+    if dtype:
+        source.compute_in(dtype)
+    return source.read_only()
+
+
+def made(kind: type, part: Named) -> Any:
+    """The object of a class named as in configs; a bare name is found among the known subclasses."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--part", type=kind)
+    try:
+        return parser.instantiate(parser.parse_object({"part": dict(part)})).part
+    except ArgumentError as error:
+        why = str(error).strip().splitlines()[-1].strip(" -")[:200]
+        raise ValueError(
+            f"{part.get('class_path')} makes no {kind.__name__} ({why}); known: {', '.join(_known(kind))}, or the "
+            "dotted path of your own class"
+        ) from None
+
+
+def _known(kind: type) -> list[str]:
+    below: list[type] = kind.__subclasses__()
+    names = [name for found in below for name in ([] if isabstract(found) else [found.__name__]) + _known(found)]
+    return sorted({name for name in names if not name.startswith("_")})
+
+
+_PREFIX = "reward_model."
+
+
+def _load_weights(model: RewardModel, file: str) -> None:
+    """Take trained weights: ``reward_model.*`` of a checkpoint, or what a safetensors file holds of the model."""
+    whole = not file.endswith(".safetensors")  # a checkpoint holds the whole module
+    stored = weights_of(file) if whole else load_file(file)
+    found = {k.removeprefix(_PREFIX): v for k, v in stored.items() if k.startswith(_PREFIX)}
+    try:
+        wrong = model.load_state_dict(found, strict=whole).unexpected_keys
+    except RuntimeError as error:
+        raise ValueError(
+            f"{file} holds other weights than {type(model).__name__} has: {str(error)[:300]} ..."
+        ) from error
+    if wrong:
+        raise ValueError(f"{file} holds {', '.join(wrong[:3])}, which {type(model).__name__} does not have")
+
+
+def _refuse_other_reference(spec: RewardSpec, identity: Mapping[str, Any]) -> None:
+    found = identity.get("reference_weights")
+    if spec.reference_hash and found and found != spec.reference_hash:
+        raise ValueError(
+            f"the reference {identity['reference']} has weights {found[:12]}, the reward was trained against "
+            f"{spec.reference_hash[:12]}; give that model by --reference, which says that another is meant"
+        )
+
+
+def _why_whole_rows(model: RewardModel, baseline: Reference | None, device: str) -> str | None:
+    """Why prompts are not shared by one of the language models that are asked, None where all can."""
+    policy = getattr(model.to(device), "policy", None)
+    asked = [*model.references()[-1:], *([baseline] if baseline else [])]
+    networks = [policy, *(reference.network(torch.device(device)) for reference in asked)]
+    return next((reason for n in networks if n is not None and (reason := why_not_shared(n))), None)

@@ -1,0 +1,80 @@
+"""Three short responses with the rewards that training gives them: what a loaded reward model must say again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lit_prm.batch import collate
+from lit_prm.encoding import Encoder
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.reward_model import RewardModel
+from lit_prm.scoring.base import Scorer
+
+CHECK_FILE = "check.json"  # in an exported folder
+
+# How far log-ratios (and log-odds) of one response may lie apart between ways to compute them, by precision.
+_NOISE = {"float32": 2e-3, "float16": 0.1, "bfloat16": 0.5}
+
+_PROBLEM = "What is 2 * (3 + 4)?"
+_RESPONSES = (
+    "Step 1: 3 + 4 = 7\n\nStep 2: 2 * 7 = 14\n\nThe answer is \\boxed{14}.",
+    "Step 1: 2 * 3 = 6\nStep 2: 6 + 4 = 10\nThe answer is 10",
+    "14",
+)
+SAMPLES = Group(problem=Problem(prompt=_PROBLEM, id="check"), rollouts=tuple(Rollout(response=r) for r in _RESPONSES))
+
+
+@torch.no_grad()
+def sampled(reward_model: RewardModel, encoder: Encoder) -> list[dict[str, Any]]:
+    """Tokens and rewards of the samples by the training path: one padded batch through the reward model itself."""
+    rows = encoder.encode([SAMPLES])
+    batch = collate(rows)
+    training = reward_model.training
+    values = reward_model.eval()(batch)
+    reward_model.train(training)
+    steps, valid = reward_model.step_rewards(values, batch.step)
+    return [
+        {
+            "ids": row.ids.tolist(),
+            "prompt_length": row.prompt_length,
+            "reward": float(values[i, len(row) - 1]),
+            "step_rewards": [float(x) if ok else None for x, ok in zip(steps[i], valid[i], strict=True)],
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+def verify_folder(folder: Path, scorer: Scorer, encoder: Encoder) -> None:
+    """Refuse a scorer of an exported folder that does not say again what training said of its samples."""
+    file = folder / CHECK_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"{folder} has no {CHECK_FILE} to check by; export the model again with python -m lit_prm export"
+        )
+    found = json.loads(file.read_text())
+    precisions = (str(found["dtype"]), str(scorer.identity.get("dtype", "float32")))
+    noise = max(_NOISE.get(name, min(_NOISE.values())) for name in precisions)
+    verify(scorer, encoder, found["samples"], most=noise * (scorer.identity.get("beta") or 1.0))
+
+
+def verify(scorer: Scorer, encoder: Encoder, samples: Sequence[Mapping[str, Any]], most: float) -> None:
+    """Refuse a tokenizer or template that makes other tokens, and rewards more than ``most`` from those of training."""
+    ids = [row.ids.tolist() for row in encoder.encode([SAMPLES])]
+    for i, (found, sample) in enumerate(zip(ids, samples, strict=True)):
+        if found != sample["ids"]:
+            raise ValueError(
+                f"the tokenizer or chat template is not the one this model was trained with: response {i} of its check "
+                f"has {len(found)} tokens instead of {len(sample['ids'])}, or other ones; give the exported tokenizer"
+            )
+    for i, (made, sample) in enumerate(zip(scorer.score([SAMPLES])[0], samples, strict=True)):
+        if not abs(made.reward - sample["reward"]) <= most + 1e-4 * abs(sample["reward"]):  # nan is no match
+            raise ValueError(
+                f"response {i} of the model's check has reward {made.reward:.6g}, in training it had "
+                f"{sample['reward']:.6g}, more than {most:.2g} away: another reference, other weights or another beta; "
+                "give the reference that reward.json names, or export the model again with python -m lit_prm export"
+            )

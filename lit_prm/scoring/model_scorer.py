@@ -1,0 +1,198 @@
+"""The scorer of reward models that this project trains: what training calls rewards, for any responses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.encoding import Encoder
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.reference import Reference, Uniform
+from lit_prm.reward_model import RewardModel
+from lit_prm.rewards import response_rewards, step_rewards, step_values
+from lit_prm.scored import Rewards, Span
+from lit_prm.scoring.base import Scorer
+from lit_prm.scoring.planning import planned
+
+Detail = Literal["tokens", "steps"]
+Floats = NDArray[np.float32]
+
+
+class ModelScorer(Scorer):
+    """Rewards by a ``RewardModel``: steps as its ``step_rewards`` says, tokens as if each were a step.
+
+    An encoder with ``spans`` says what text each token stands for. Responses of one problem share its prompt
+    unless ``whole_rows`` gives the reason why they cannot; equal ones are scored once.
+    """
+
+    def __init__(
+        self,
+        reward_model: RewardModel,
+        encoder: Encoder,
+        *,
+        identity: Mapping[str, Any],
+        baseline: Reference | None = None,
+        device: str = "cpu",
+        budget: int = 4096,
+        detail: Detail = "tokens",
+        whole_rows: str | None = None,
+    ) -> None:
+        self.reward_model = reward_model.eval().to(device)
+        self.reward_model.ask_through(_Remembered)
+        self.encoder = encoder
+        self.baseline = baseline or _scoring_reference(self.reward_model)
+        self.device = torch.device(device)
+        self.budget = budget
+        self.detail = detail if _judges_tokens(self.reward_model) else "steps"
+        self.whole_rows = whole_rows
+        self._identity = dict(identity)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self._identity
+
+    def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
+        rows = self.encoder.encode(groups)
+        distinct: dict[tuple[bytes, bytes], Encoded] = {}
+        keys = [(row.key, row.step.tobytes()) for row in rows]
+        for key, row in zip(keys, rows, strict=True):
+            distinct.setdefault(key, row)
+        read = dict(zip(distinct, self._read(list(distinct.values())), strict=True))
+        made = iter(
+            _rewards(self._spans(rollout, rows[i]), rows[i], read[keys[i]], self.detail)
+            for i, rollout in enumerate(r for g in groups for r in g.rollouts)
+        )
+        return [[next(made) for _ in group.rollouts] for group in groups]
+
+    def score_texts(self, problem: str, responses: Sequence[str]) -> list[Rewards]:
+        """Rewards of responses to a question, as plain texts."""
+        rollouts = tuple(Rollout(response=response) for response in responses)
+        return self.score([Group(problem=Problem(prompt=problem, id="0"), rollouts=rollouts)])[0]
+
+    def check(self, groups: Sequence[Group]) -> None:
+        """Refuse when the training path gives a few of these responses other rewards than ``score`` does."""
+        from lit_prm.scoring.self_check import refuse_disagreement
+
+        refuse_disagreement(self, groups)
+
+    @torch.no_grad()
+    def by_training(self, group: Group) -> Rewards:
+        """The first response of a group as training sees it: alone, its prompt before it in one row."""
+        row = self.encoder.encode([group.keep([0])])[0]
+        read = next(self._of_batch(_on(collate([row]), self.device)))
+        return _rewards(self._spans(group.rollouts[0], row), row, read, self.detail)
+
+    @torch.no_grad()
+    def _read(self, rows: Sequence[Encoded]) -> list[_Read]:
+        found: dict[int, _Read] = {}
+        for batch, shares in planned(rows, self.budget, may_share=self.whole_rows is None):
+            made = _on(collate([rows[i] for i in batch], share_prompts=shares), self.device)
+            found |= zip(batch, self._of_batch(made), strict=True)
+        return [found[i] for i in range(len(rows))]
+
+    def _of_batch(self, batch: Batch) -> Iterator[_Read]:
+        values = self.reward_model(batch)
+        rewards, valid = self.reward_model.step_rewards(values, batch.step)
+        tokens = self.reward_model.step_rewards(values, _each_token(batch.step))[0]
+        columns = [response_rewards(values, batch.length.to(values.device)), rewards, valid, tokens]
+        columns.append(step_values(values, batch.step)[0])
+        if self.baseline is not None:
+            logps = self.baseline.logps(batch)
+            columns.append(step_rewards(logps.double().cumsum(1).float(), batch.step)[0])
+        yield from (_Read(*row) for row in zip(*(column.cpu().numpy() for column in columns), strict=True))
+
+    def _spans(self, rollout: Rollout, row: Encoded) -> list[Span]:
+        if self.encoder.own_steps:
+            lengths = [len(step) for step in self.encoder.split(rollout)] or [0]
+            return list(pairwise(accumulate(lengths, initial=0)))
+        return _tiles(row, len(rollout.response))
+
+
+class _Read(NamedTuple):
+    """What a batch says of one response; arrays are as long as its longest one needs."""
+
+    reward: np.float32
+    step_rewards: Floats
+    valid: NDArray[np.bool_]
+    token_rewards: Floats
+    step_values: Floats
+    reference_logps: Floats | None = None
+
+
+class _Remembered(Reference):
+    """What another reference said of the last batch, without asking it twice."""
+
+    def __init__(self, source: Reference) -> None:
+        self.source = source
+        self._last: tuple[Batch, Tensor] | None = None
+
+    def logps(self, batch: Batch) -> Tensor:
+        if self._last is None or self._last[0] is not batch:
+            self._last = batch, self.source.logps(batch)
+        return self._last[1]
+
+    def identity(self) -> dict[str, Any]:
+        return self.source.identity()
+
+
+def _judges_tokens(reward_model: RewardModel) -> bool:
+    """Whether each of a response's tokens would have a reward, not its last one alone."""
+    return bool(reward_model.step_rewards(torch.zeros((1, 2)), torch.tensor([[0, 1]]))[1].all())
+
+
+def _scoring_reference(reward_model: RewardModel) -> Reference | None:
+    """The reference whose log-probs stand beside the rewards; none where rewards are relative to nothing."""
+    asked = reward_model.references()[-1:]
+    return next((r for r in asked if not isinstance(r.source if isinstance(r, _Remembered) else r, Uniform)), None)
+
+
+def _rewards(spans: Sequence[Span], row: Encoded, read: _Read, detail: Detail) -> Rewards:
+    valid, n = read.valid, len(row) - row.prompt_length
+    asked = detail == "tokens"
+    return Rewards(
+        reward=shortest(np.asarray([read.reward]))[0],
+        step_spans=tuple(spans),
+        step_rewards=_where(valid, read.step_rewards, len(spans)),
+        step_values=_where(valid, read.step_values, len(spans)),
+        tokens=n,
+        truncated=row.truncated,
+        reference_logps=None if read.reference_logps is None else _where(valid, read.reference_logps, len(spans)),
+        token_spans=tuple((a, b) for a, b in row.spans.tolist()) if asked else (),
+        token_rewards=tuple(shortest(read.token_rewards[:n])) if asked else (),
+    )
+
+
+def _where(valid: NDArray[np.bool_], numbers: Floats, count: int) -> tuple[float | None, ...]:
+    """One number for each of ``count`` steps, None where none is valid; the batch may have more or fewer steps."""
+    known = [x if ok else None for x, ok in zip(shortest(numbers), valid.tolist(), strict=True)][:count]
+    return (*known, *[None] * (count - len(known)))
+
+
+def shortest(numbers: Floats) -> list[float]:
+    """The float of the shortest decimal that is the same float32: files hold no digits that mean nothing."""
+    return [float(text) for text in numbers.astype(np.float32).astype(str)]
+
+
+def _each_token(step: Tensor) -> Tensor:
+    """Every response token a step of its own; [B, T]."""
+    inside = step >= 0
+    return (inside.cumsum(1) - 1).where(inside, -1)
+
+
+def _tiles(row: Encoded, length: int) -> list[Span]:
+    """The text cut where tokens begin, with what a cut-off response has left as a piece of its own."""
+    starts = np.maximum.accumulate(row.spans[:, 0]).tolist()
+    ends = [*starts[1:], int(row.spans[-1, 1]) if row.truncated else length] if starts else [0]
+    edges = [0, *ends, *([length] if row.truncated or not starts else [])]
+    return list(pairwise(edges))
+
+
+def _on(batch: Batch, device: torch.device) -> Batch:
+    return batch._replace(ids=batch.ids.to(device), step=batch.step.to(device))

@@ -1,0 +1,161 @@
+"""Scorer for released tag-token PRMs: the log-odds that each step is right, in the model's own input format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoConfig
+
+from lit_prm.batch import Encoded, collate
+from lit_prm.batching import TokenBudget
+from lit_prm.models import Dtype, load_tokenizer
+from lit_prm.records import Group, Problem
+from lit_prm.scored import Rewards
+from lit_prm.scoring.base import Scorer
+from lit_prm.scoring.tag_styles import STYLES, Judge, TagStyle
+from lit_prm.steps import StepRule
+
+
+class TagScorer(Scorer):
+    """Step rewards are log-odds of P(step right), read at each step's own tag; the reward is that of the last step.
+
+    So ``product``, which reads step rewards as log-odds, is the product of the authors' probabilities, and their
+    sigmoids are what the authors print. A step whose tag lies behind ``max_length`` tokens has no reward. Where not
+    even the first one fits, or there is no step, the reward is 0: even odds.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        style: TagStyle,
+        steps: StepRule,
+        *,
+        identity: Mapping[str, Any],
+        max_length: int = 2048,
+        prompt_template: str = "{prompt}",
+        budget: int = 8192,
+        device: str = "cpu",
+    ) -> None:
+        if "{prompt}" not in prompt_template:
+            raise ValueError(f"prompt_template {prompt_template!r} has no {{prompt}} to fill in; add it")
+        self.judge = judge.to(device)
+        self.style = style
+        self.steps = steps
+        self.max_length = max_length
+        self.prompt_template = prompt_template
+        self.budget = budget  # padded tokens of a batch
+        self.device = device
+        self._identity = dict(identity)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self._identity
+
+    def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
+        steps = [
+            [list(r.steps or self.steps.split(r.response)) for r in group.rollouts] for group in groups
+        ]  # [G][K] lists of steps
+        rows = [self._row(g.problem, cut) for g, cuts in zip(groups, steps, strict=True) for cut in cuts]
+        odds = iter(self._log_odds(rows))
+        sizes = iter(self._tokens([r.response for g in groups for r in g.rollouts]))
+        truncated = iter(row.truncated for row in rows)
+        return [[_rewards(cut, next(odds), next(sizes), next(truncated)) for cut in cuts] for cuts in steps]
+
+    def _row(self, problem: Problem, steps: Sequence[str]) -> Encoded:
+        """A response as the judge's input; ``step`` is k where it answers for step k and -1 elsewhere."""
+        ids, at = self.style.lay_out(self._question(problem), steps)
+        step = np.full(len(ids), -1, dtype=np.int32)
+        step[at] = np.arange(len(at))
+        kept = np.asarray(ids[: self.max_length], dtype=np.int32)
+        cut = bool(at) and at[-1] >= self.max_length
+        return Encoded(kept, 0, step[: self.max_length], float("nan"), 0, 0, truncated=cut)
+
+    def _question(self, problem: Problem) -> str:
+        if isinstance(problem.prompt, str):
+            return self.prompt_template.replace("{prompt}", problem.prompt)
+        return problem.text
+
+    def _log_odds(self, rows: Sequence[Encoded]) -> list[list[float]]:
+        """Of P(right) of the steps that fit, for every row; longest rows first, a budget of tokens at a time."""
+        found: list[list[float]] = [[] for _ in rows]
+        for cut in TokenBudget(rows, self.budget):
+            batch = collate([rows[i] for i in cut.rows])
+            read = batch.in_response
+            odds = self.judge(batch.ids.to(self.device), read.to(self.device)).float().tolist()
+            ends = accumulate(read.sum(1).tolist(), initial=0)
+            for i, (a, b) in zip(cut.rows, pairwise(ends), strict=True):
+                found[i] = odds[a:b]
+        return found
+
+    def _tokens(self, responses: list[str]) -> list[int]:
+        """Tokens of the responses' own text, tags and numbering left out."""
+        if not responses:
+            return []
+        encoded = self.style.tokenizer(responses, add_special_tokens=False, verbose=False)["input_ids"]
+        return [len(ids) for ids in encoded]
+
+
+def tag_scorer(
+    source: str,
+    style: str | None,
+    steps: StepRule,
+    *,
+    max_length: int = 2048,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    prompt_template: str = "{prompt}",
+    budget: int = 8192,
+) -> TagScorer:
+    """The scorer of a released tag-token PRM; the style is found by ``style_of`` where it is not given."""
+    made = _style(source, style)(load_tokenizer(source))
+    facts = {
+        "reward_model": source,
+        "style": made.name,
+        "step_rewards": "log-odds of P(step right)",
+        "steps": {"class_path": type(steps).__name__, "init_args": _options(steps)},
+        "max_length": max_length,
+        "prompt_template": prompt_template,
+        "dtype": dtype,
+        "aggregate": made.aggregate,
+    }
+    options = {"max_length": max_length, "prompt_template": prompt_template, "budget": budget, "device": device}
+    return TagScorer(made.load(source, dtype), made, steps, identity=facts, **options)  # type: ignore[arg-type]
+
+
+def style_of(source: str) -> str | None:
+    """The style that a model's architecture or released name tells; None where neither does."""
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    named, called = set(getattr(config, "architectures", None) or ()), Path(source).name.lower()
+    for name, style in STYLES.items():
+        if named & set(style.architectures) or any(part in called for part in style.released_as):
+            return name
+    return None
+
+
+def _style(source: str, asked: str | None) -> type[TagStyle]:
+    found = asked or style_of(source)
+    if found not in STYLES:
+        what = f"style {asked!r} is unknown" if asked else f"nothing in {source} tells which tags it was trained with"
+        raise ValueError(f"{what}; give one of --style {', '.join(STYLES)}")
+    return STYLES[found]
+
+
+def _options(steps: StepRule) -> dict[str, str]:
+    return {name: value.pattern if isinstance(value, re.Pattern) else str(value) for name, value in vars(steps).items()}
+
+
+def _rewards(steps: Sequence[str], odds: Sequence[float], tokens: int, truncated: bool) -> Rewards:
+    each = (*odds, *[None] * (len(steps) - len(odds)))
+    return Rewards(
+        reward=odds[-1] if odds else 0.0,
+        step_spans=tuple(pairwise(accumulate(map(len, steps), initial=0))),
+        step_rewards=each,
+        step_values=each,
+        tokens=tokens,
+        truncated=truncated,
+    )

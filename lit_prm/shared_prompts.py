@@ -1,0 +1,108 @@
+"""Hidden states of responses behind prompts that several of them share: every prompt is run once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from lit_prm.batch import Batch
+
+# padded response tokens that go through the model together: what caches hold on a CPU, what fills a GPU
+PART = defaultdict(lambda: 16384, cpu=2048)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """P prompts padded on the right to W tokens, with what attention needs of them in every layer."""
+
+    length: Tensor  # [P]
+    hidden: Tensor  # [P, W, H]
+    layers: list[tuple[Tensor, Tensor]]  # keys and values, [P, heads, W, D] each
+
+    def behind(self, owner: Tensor) -> Cache:
+        """A cache whose row i holds the prompt ``owner[i]``."""
+        return Cache(layers=[_layer(keys[owner], values[owner]) for keys, values in self.layers])
+
+
+def shared_states(base: Any, batch: Batch, part: int | None = None) -> Tensor:
+    """Last hidden states at every prompt's last token and in the responses, 0 elsewhere; [B, T, H].
+
+    Equal to those of whole rows up to rounding, gradients included. Padding columns of prompts are masked, positions
+    go on where a response's own prompt ends. Responses are run in parts of like length.
+    """
+    length, owner = batch.prompt_length.cpu(), torch.as_tensor(batch.owner).cpu()
+    batch = batch._replace(length=batch.length.cpu(), prompt_length=length, owner=owner)
+    prompts = _run_prompts(base, batch, owner)
+    out = prompts.hidden.new_zeros((*batch.ids.shape, prompts.hidden.shape[-1]))
+    out[torch.arange(len(owner)), length - 1] = prompts.hidden[owner, length - 1]
+    for rows in _parts(batch.length - length, part or PART[out.device.type]):
+        _run_responses(base, batch, prompts, rows, out)
+    return out
+
+
+def _run_prompts(base: Any, batch: Batch, owner: Tensor) -> _Prompts:
+    first = [int((owner == p).nonzero()[0]) for p in range(int(owner.max()) + 1)]
+    length = batch.prompt_length[first]
+    found = base(input_ids=batch.ids[first, : int(length.max())], use_cache=True)
+    cache = found.past_key_values
+    if cache is None or any(layer.keys is None for layer in cache.layers):
+        raise ValueError(
+            f"{type(base).__name__} keeps no keys and values of the prompts (as under gradient checkpointing), so "
+            "they cannot be shared; give whole rows: collate(..., share_prompts=False)"
+        )
+    return _Prompts(length, found.last_hidden_state, [(layer.keys, layer.values) for layer in cache.layers])
+
+
+def _parts(sizes: Tensor, part: int) -> Iterator[Tensor]:
+    """Rows with a response, longest first, in parts of at most ``part`` padded tokens or of one row."""
+    order = [int(i) for i in torch.argsort(sizes, descending=True, stable=True) if sizes[i] > 0]
+    while order:
+        n = max(part // int(sizes[order[0]]), 1)
+        yield torch.tensor(order[:n])
+        order = order[n:]
+
+
+def _run_responses(base: Any, batch: Batch, prompts: _Prompts, rows: Tensor, out: Tensor) -> None:
+    """Write the states of the responses of ``rows`` to their places in ``out``."""
+    device, start = out.device, batch.prompt_length[rows]
+    size = batch.length[rows] - start
+    at = torch.arange(int(size.max()))  # [R]
+    columns = (start.unsqueeze(1) + at).to(device)  # [b, R]
+    inside = (at < size.unsqueeze(1)).to(device)
+    rows = rows.to(device)
+    ids = batch.ids[rows].gather(1, columns.clamp(max=batch.ids.shape[1] - 1)).where(inside, 0)
+    owner = torch.as_tensor(batch.owner).to(device)[rows]
+    cache = prompts.behind(owner)
+    states = base(
+        input_ids=ids,
+        position_ids=columns,
+        attention_mask=_mask(start, len(at), prompts.hidden.shape[1], prompts.layers[0][0]),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    out[rows.unsqueeze(1).expand_as(columns)[inside], columns[inside]] = states[inside]
+
+
+def _mask(prompt: Tensor, responses: int, width: int, like: Tensor) -> Tensor:
+    """What is added to the scores: 0 for the own prompt and the response so far, else the least there is.
+
+    [b], R, W -> [b, 1, R, W + R].
+    """
+    of_prompt = (torch.arange(width) < prompt.unsqueeze(1)).unsqueeze(1).expand(-1, responses, -1)
+    so_far = torch.ones((responses, responses), dtype=torch.bool).tril().expand(len(prompt), -1, -1)
+    seen = torch.cat([of_prompt, so_far], dim=-1).unsqueeze(1).to(like.device)
+    least = torch.finfo(like.dtype).min
+    return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(~seen, least)
+
+
+def _layer(keys: Tensor, values: Tensor) -> DynamicLayer:
+    layer = DynamicLayer()
+    layer.lazy_initialization(keys, values)
+    layer.keys, layer.values = keys, values
+    return layer

@@ -1,0 +1,227 @@
+"""An adapter's policy and its reference are one network: on and off, beside a frozen base, and in training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from torch.testing import assert_close
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lit_prm.adapters import AdaptedReward, AdapterOff, base_of, is_adapter, load_adapted
+from lit_prm.batch import Batch, collate
+from lit_prm.encoding import Encoder
+from lit_prm.export.command import export
+from lit_prm.models import load_model, load_tokenizer, token_logps
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.reference import Frozen
+from lit_prm.reward_model import ImplicitReward
+from lit_prm.rewards import response_rewards
+from lit_prm.scoring.loading import load
+from lit_prm.steps import BlankLine
+from tests.conftest import small_llama
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing`:FutureWarning"
+)  # peft 0.21, transformers 5.23
+
+GROUP = Group(
+    problem=Problem(prompt="What is 2 * (3 + 4)?", id="p"),
+    rollouts=tuple(Rollout(response=r) for r in ("14", "Step 1: Add.\n\nStep 2: Double it: 7 * 2 = 14.")),
+)
+
+
+@pytest.fixture(scope="module")
+def batch(tokenizer: PreTrainedTokenizerFast) -> Batch:
+    return collate(Encoder(tokenizer, BlankLine()).encode([GROUP]))
+
+
+def adapter(folder: Path, base: Path, **options: Any) -> Path:
+    """A LoRA folder as TRL leaves it, on ``base``, whose update is not zero; its pickle is a trap."""
+    options = {"target_modules": ["q_proj", "down_proj"], "r": 4, "lora_dropout": 0.5} | options
+    model = get_peft_model(load_model(str(base)), LoraConfig(**options))
+    torch.manual_seed(2)
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.3)
+    model.save_pretrained(str(folder))
+    (folder / "training_args.bin").write_bytes(b"cos\nsystem\n(S'touch unpickled'\ntR.")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lora(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return adapter(tmp_path_factory.mktemp("lora"), policy_folder)
+
+
+def loaded(reward: ImplicitReward, *, training: bool = False) -> ImplicitReward:
+    reward.configure_model()
+    return reward.train(training)
+
+
+def test_off_equals_the_base_and_on_the_merged_model(policy_folder: Path, lora: Path, batch: Batch) -> None:
+    reward = loaded(AdaptedReward(str(lora)))
+    base = load_model(str(policy_folder))
+    whole = load_adapted(str(lora)).merge_and_unload()
+    assert isinstance(reward.reference, AdapterOff)
+    with torch.no_grad():
+        assert_close(reward.reference.logps(batch), token_logps(base, batch), rtol=0, atol=0)
+        on, merged = token_logps(reward.policy, batch), token_logps(whole, batch)
+    assert_close(on, merged, rtol=1e-4, atol=1e-4)
+    assert (on - token_logps(base, batch)).abs().max() > 0.1
+
+
+def test_rewards_equal_those_of_two_networks(policy_folder: Path, lora: Path, batch: Batch, tmp_path: Path) -> None:
+    load_adapted(str(lora)).merge_and_unload().save_pretrained(str(tmp_path))
+    two = loaded(ImplicitReward(str(tmp_path), Frozen(str(policy_folder)), beta=0.1))
+    one = loaded(AdaptedReward(str(lora), beta=0.1))
+    given = loaded(AdaptedReward(str(lora), reference=Frozen(str(policy_folder)), beta=0.1))
+    with torch.no_grad():
+        assert_close(one(batch), two(batch), rtol=1e-4, atol=1e-4)
+        assert_close(given(batch), one(batch), rtol=0, atol=0)
+
+
+def test_there_is_one_set_of_weights(lora: Path, policy_folder: Path) -> None:
+    reward = loaded(AdaptedReward(str(lora)))
+    base = sum(p.numel() for p in load_model(str(policy_folder)).parameters())
+    own = {n: p.numel() for n, p in reward.named_parameters()}
+    assert sum(n for name, n in own.items() if "lora_" not in name) == base
+    assert any("lora_" in name for name in own)
+
+
+def test_asking_the_reference_leaves_the_policy_as_it_was(lora: Path, batch: Batch) -> None:
+    """Adapter on, dropout on in training, off in the reference: its log-probs are the same every time."""
+    reward = loaded(AdaptedReward(str(lora)))
+    before = token_logps(reward.policy, batch)
+    assert_close(reward.references()[0].logps(batch), reward.references()[0].logps(batch), rtol=0, atol=0)
+    assert_close(token_logps(reward.policy, batch), before, rtol=0, atol=0)
+    reward.train()
+    modes = [m.training for m in reward.modules()]
+    first, second = reward.references()[0].logps(batch), reward.references()[0].logps(batch)
+    assert torch.equal(first, second)
+    assert modes == [m.training for m in reward.modules()]
+    assert not torch.equal(token_logps(reward.policy, batch), before)  # dropout
+
+
+def test_an_adapter_folder_is_scored_like_its_two_networks(lora: Path, policy_folder: Path, tmp_path: Path) -> None:
+    """TRL's output with PEFT needs no other name; without PEFT it is two folders."""
+    load_adapted(str(lora)).merge_and_unload().save_pretrained(str(tmp_path))
+    load_tokenizer(str(policy_folder)).save_pretrained(str(tmp_path))
+    for file in policy_folder.glob("*token*"):
+        (lora / file.name).write_bytes(file.read_bytes())
+    (lora / "chat_template.jinja").write_bytes((policy_folder / "chat_template.jinja").read_bytes())
+    one = load(str(lora), beta=0.1).score([GROUP])[0]
+    two = load(str(tmp_path), reference=str(policy_folder), beta=0.1).score([GROUP])[0]
+    for a, b in zip(one, two, strict=True):
+        assert a.reward == pytest.approx(b.reward, abs=1e-4)
+        assert a.step_rewards == pytest.approx(b.step_rewards, abs=1e-4)
+        assert a.reference_logps == pytest.approx(b.reference_logps, abs=1e-4)
+    assert not Path("unpickled").exists()
+
+
+def test_an_exported_adapter_is_an_adapter_and_scores_as_its_run(
+    lora: Path, policy_folder: Path, tmp_path: Path
+) -> None:
+    """The run's checkpoint holds the network and the adapter as trained; its folder the adapter alone."""
+    reward = loaded(AdaptedReward(str(lora), beta=0.1))
+    with torch.no_grad():
+        for name, weights in reward.named_parameters():
+            weights.add_(0.05 if "lora_B" in name else 0.0)
+    config = {
+        "model": {
+            "reward_model": {
+                "class_path": "lit_prm.adapters.AdaptedReward",
+                "init_args": {"policy": str(lora), "beta": 0.1},
+            },
+            "reference": {"class_path": "lit_prm.reference.Uniform"},
+            "loss": {"class_path": "lit_prm.losses.ce.CE"},
+        },
+        "data": {"tokenizer": str(policy_folder), "steps": {"class_path": "lit_prm.steps.BlankLine"}},
+        "trainer": {"max_epochs": 1},
+    }
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    state = {f"reward_model.{name}": w for name, w in reward.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    export(str(tmp_path / "run"), tmp_path / "export")
+    assert is_adapter(str(tmp_path / "export"))
+    assert not (tmp_path / "export" / "model.safetensors").exists()
+    run, exported = (load(str(tmp_path / name)).score([GROUP])[0] for name in ("run", "export"))
+    batch = collate(Encoder(load_tokenizer(str(policy_folder)), BlankLine()).encode([GROUP]))
+    trained = response_rewards(reward(batch), batch.length).tolist()
+    assert [r.reward for r in exported] == pytest.approx([r.reward for r in run], abs=1e-5)
+    assert [r.reward for r in exported] == pytest.approx(trained, abs=1e-5)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_reach_the_adapter_past_the_reference(lora: Path, batch: Batch, checkpointing: bool) -> None:
+    """A training step asks both: the adapter's gradient is that of the policy's log-probs."""
+    reward = loaded(AdaptedReward(str(lora), beta=1.0, gradient_checkpointing=checkpointing))
+    for name, weights in reward.named_parameters():
+        weights.requires_grad_("lora_" in name)
+    logps = token_logps(reward.policy, batch).sum()
+    trained = [p for n, p in reward.named_parameters() if "lora_" in n]
+    expected = torch.autograd.grad(logps, trained)
+    values = reward(batch).gather(1, (batch.length - 1).unsqueeze(1)).sum()
+    for found, wanted in zip(torch.autograd.grad(values, trained), expected, strict=True):
+        assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")  # peft tells what it stores
+def test_an_adapted_head_is_read_with_its_adapter(
+    tokenizer: PreTrainedTokenizerFast, batch: Batch, tmp_path: Path
+) -> None:
+    config = small_llama(0, len(tokenizer)).config
+    config.tie_word_embeddings = False
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+    folder = adapter(tmp_path / "lora", tmp_path / "base", target_modules=["v_proj", "lm_head"])
+    reward = loaded(AdaptedReward(str(folder)))
+    with torch.no_grad():
+        on = token_logps(load_adapted(str(folder)).merge_and_unload(), batch)
+        assert_close(token_logps(reward.policy, batch), on, rtol=1e-4, atol=1e-4)
+        off = token_logps(load_model(str(tmp_path / "base")), batch)
+        assert_close(reward.references()[0].logps(batch), off, rtol=0, atol=0)
+
+
+def test_folders_say_whether_they_are_adapters(lora: Path, policy_folder: Path, tmp_path: Path) -> None:
+    assert is_adapter(str(lora))
+    assert not is_adapter(str(policy_folder))
+    assert base_of(str(lora)) == str(policy_folder)
+    with pytest.raises(ValueError, match=r"no base model is named in .*, which has no adapter_config\.json"):
+        base_of(str(policy_folder))
+    assert not Path("unpickled").exists()
+
+
+def test_a_base_beside_or_given_takes_the_place_of_the_named_one(
+    lora: Path, policy_folder: Path, tmp_path: Path
+) -> None:
+    for file in lora.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "base"}))
+    (tmp_path / "base").symlink_to(policy_folder)
+    assert base_of(str(tmp_path)) == str(tmp_path / "base")
+    loaded(AdaptedReward(str(tmp_path)))
+    loaded(AdaptedReward(str(tmp_path), base=str(policy_folder)))
+
+
+def test_what_cannot_be_switched_off_or_does_not_fit_is_refused(
+    lora: Path, policy_folder: Path, tmp_path: Path
+) -> None:
+    prompt = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    get_peft_model(load_model(str(policy_folder)), prompt).save_pretrained(str(tmp_path / "prompt"))
+    with pytest.raises(ValueError, match="is a PROMPT_TUNING adapter"):
+        load_adapted(str(tmp_path / "prompt"))
+    wide = small_llama(0, 400)
+    wide.config.hidden_size = 64
+    type(wide)(wide.config).save_pretrained(tmp_path / "wide")
+    with pytest.raises(ValueError, match=r"does not fit .*wide"):
+        load_adapted(str(lora), base=str(tmp_path / "wide"))
+    with pytest.raises(ValueError, match="AdapterOff has no network to switch its adapter off in"):
+        ImplicitReward(str(policy_folder), AdapterOff()).references()[0].logps(None)  # type: ignore[arg-type]

@@ -1,0 +1,290 @@
+"""Law 9: an export scores like the checkpoint it came from, says what its scores hang on, and is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from lit_prm.batch import collate
+from lit_prm.cli import main
+from lit_prm.encoding import Encoder
+from lit_prm.export import folder as writing
+from lit_prm.models import load_tokenizer
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.reference import Frozen
+from lit_prm.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
+from lit_prm.scored import Rewards
+from lit_prm.scoring.check_samples import verify_folder
+from lit_prm.scoring.loading import build, load
+from lit_prm.scoring.released import release_of
+from lit_prm.scoring.spec import read_spec
+from lit_prm.steps import BlankLine, Marked, StepRule
+from tests.conftest import TEMPLATE
+
+GROUPS = [
+    Group(
+        problem=Problem(prompt="What is 2 * (3 + 4)?", id="p"),
+        rollouts=tuple(
+            Rollout(response=r) for r in ("14", "Step 1: Add.\n\nStep 2: Double it: 7 * 2 = 14.", "最后 除以 2", "")
+        ),
+    ),
+    Group(problem=Problem(prompt="1+1?", id="q"), rollouts=(Rollout(response="It is\n\n2.\n\nDone."),)),
+]
+HEADS: dict[str, type[OutcomeHead] | type[StepHead]] = {"OutcomeHead": OutcomeHead, "StepHead": StepHead}
+
+
+@pytest.fixture(params=["ImplicitReward", *HEADS])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def trained(kind: str, policy: Path, reference: Path) -> RewardModel:
+    """A reward model whose weights are those of no folder."""
+    model = HEADS[kind](str(policy)) if kind in HEADS else ImplicitReward(str(policy), Frozen(str(reference)), beta=0.5)
+    model.configure_model()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(0.02 * torch.randn_like(weights))
+    return model.eval()
+
+
+def run_folder(folder: Path, kind: str, policy: Path, reference: Path, model: RewardModel) -> Path:
+    """What a run leaves, written by hand: config, record, checkpoint."""
+    (folder / "checkpoints").mkdir(parents=True)
+    arguments = {"policy": str(policy), **({} if kind in HEADS else {"beta": 0.5})}
+    stored = {"model": str(reference), "path": str(folder / "store.sqlite")}
+    config = {
+        "model": {
+            "reward_model": {"class_path": f"lit_prm.reward_model.{kind}", "init_args": arguments},
+            "reference": {"class_path": "lit_prm.reference.Stored", "init_args": stored},
+            "loss": {"class_path": "lit_prm.losses.ce.CE"},
+        },
+        "data": {"tokenizer": str(policy), "steps": {"class_path": "lit_prm.steps.BlankLine"}, "max_length": 400},
+        "trainer": {"max_epochs": 1},
+    }
+    metrics = {f"{rule}/test/acc@{n}{end}": 0.25 * n
+               for rule in ("bon", "majority", "any") for n in (1, 2) for end in ("", "/low", "/high")}  # fmt: skip
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "summary.json").write_text(json.dumps({"name": "ce-8resp", "commit": "abc", "metrics": metrics}))
+    (folder / "data.json").write_text(json.dumps({"digests": {"train": "5eed"}}))
+    weights = {f"reward_model.{name}": w for name, w in model.state_dict().items()}
+    torch.save({"state_dict": weights}, folder / "checkpoints" / "last.ckpt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exports(
+    policy_folder: Path, reference_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Run and export of a kind, made once; `run` and `export` lie in the folder."""
+    made: dict[str, Path] = {}
+
+    def of(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            model = trained(kind, policy_folder, reference_folder)
+            run = run_folder(made[kind] / "run", kind, policy_folder, reference_folder, model)
+            main(["export", str(run), str(made[kind] / "export")])
+        return made[kind]
+
+    return of
+
+
+def by_training(
+    model: RewardModel, tokenizer: PreTrainedTokenizerFast, steps: StepRule | None = None
+) -> list[tuple[float, list[float]]]:
+    """Reward and step rewards of every response, one at a time, through the model that was trained."""
+    found = []
+    for row in Encoder(tokenizer, steps or BlankLine(), max_length=400).encode(GROUPS):
+        batch = collate([row])
+        with torch.no_grad():
+            values = model(batch)
+            each, valid = model.step_rewards(values, batch.step)
+        found.append((float(values[0, len(row) - 1]), each[valid].tolist()))
+    return found
+
+
+def told(found: list[list[Rewards]]) -> list[tuple[float, list[float]]]:
+    return [(r.reward, [x for x in r.step_rewards if x is not None]) for group in found for r in group]
+
+
+def assert_same(found: list[tuple[float, list[float]]], wanted: list[tuple[float, list[float]]]) -> None:
+    for (reward, steps), (other, others) in zip(found, wanted, strict=True):
+        assert reward == pytest.approx(other, abs=1e-5)
+        assert steps == pytest.approx(others, abs=1e-5)
+
+
+def test_an_export_scores_as_training_and_as_the_checkpoint(
+    kind: str, exports: Callable[[str], Path], policy_folder: Path, reference_folder: Path
+) -> None:
+    folder = exports(kind)
+    found = told(load(str(folder / "export")).score(GROUPS))
+    model = trained(kind, policy_folder, reference_folder)
+    assert_same(found, by_training(model, load_tokenizer(str(policy_folder))))  # type: ignore[arg-type]
+    assert_same(found, told(load(str(folder / "run")).score(GROUPS)))
+
+
+def test_plain_transformers_load_it(kind: str, exports: Callable[[str], Path], policy_folder: Path) -> None:
+    folder = exports(kind) / "export"
+    model, report = cast(Any, AutoModelForCausalLM).from_pretrained(folder, output_loading_info=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert tokenizer.chat_template == load_tokenizer(str(policy_folder)).chat_template
+    assert model(torch.tensor([tokenizer("1+1")["input_ids"]])).logits.isfinite().all()
+
+
+def test_reward_json_names_all_that_scores_hang_on(exports: Callable[[str], Path], reference_folder: Path) -> None:
+    folder = exports("ImplicitReward") / "export"
+    found = json.loads((folder / "reward.json").read_text())
+    assert found["reference"] == {
+        "class_path": "lit_prm.reference.Frozen",
+        "init_args": {"model": str(reference_folder)},
+    }
+    assert found["reward_model"]["init_args"] == {"policy": ".", "beta": 0.5, "dtype": "float32"}
+    assert (found["tokenizer"], found["loss"], found["aggregate"], found["max_length"]) == (".", "CE", "min", 400)
+    assert found["reference_hash"]
+    assert read_spec(folder / "reward.json").tokenizer == str(folder / ".")
+
+
+@pytest.mark.parametrize("what", ["template", "tokens", "reference", "beta"])
+def test_a_scorer_of_something_else_fails_the_check(
+    what: str, exports: Callable[[str], Path], policy_folder: Path, tmp_path: Path
+) -> None:
+    """Another tokenizer or template makes other tokens, another reference or beta other rewards."""
+    folder = copied(exports("ImplicitReward") / "export", tmp_path / "export")
+    wrong = json.loads((folder / "reward.json").read_text()) | {"reference_hash": None}
+    if what == "template":
+        (folder / "chat_template.jinja").write_text(TEMPLATE.replace("}}\n", "}}:\n").replace("nt\n", "nt:\n"))
+    elif what == "tokens":
+        wrong["prompt_template"] = "Solve: {prompt}"
+    elif what == "reference":
+        wrong["reference"]["init_args"]["model"] = str(policy_folder)
+    else:
+        wrong["reward_model"]["init_args"]["beta"] = 0.4
+    (folder / "reward.json").write_text(json.dumps(wrong))
+    scorer = build(read_spec(folder / "reward.json"))
+    with pytest.raises(ValueError, match="tokenizer or chat template" if what[0] == "t" else "another reference"):
+        verify_folder(folder, scorer, scorer.encoder)
+
+
+def copied(source: Path, target: Path) -> Path:
+    target.mkdir()
+    for file in source.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+def test_the_card_is_valid_yaml_and_its_snippet_runs(
+    kind: str, exports: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = exports(kind) / "export"
+    text = (folder / "README.md").read_text()
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert "process-reward-model" in head["tags"]
+    assert ("implicit-prm" in head["tags"]) == (kind == "ImplicitReward")
+    result = head["model-index"][0]["results"][0]
+    assert (result["dataset"]["name"], result["metrics"][0]["value"]) == ("test", 50.0)
+    assert "base_model" not in head  # a local folder is no name of the hub
+    for fact in ("5eed", "abc", "| test | 2 | 50.0 [50, 50] |", "BlankLine"):
+        assert fact in text
+    snippet = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert snippet
+    monkeypatch.chdir(folder)
+    exec(compile(snippet[1], "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_an_earlier_export_is_replaced_and_anything_else_left_alone(
+    exports: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run, target = str(exports("ImplicitReward") / "run"), tmp_path / "there"
+    target.mkdir()
+    (target / "reward.json").write_text("{}")
+    (target / "stale.txt").write_text("of an earlier export")
+    main(["export", run, str(target)])
+    assert not (target / "stale.txt").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["there"]
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "a.jpg").write_text("dear")
+    with pytest.raises(SystemExit):
+        main(["export", run, str(foreign)])
+    assert [p.name for p in foreign.iterdir()] == ["a.jpg"]
+
+
+def test_an_export_that_breaks_leaves_the_earlier_one(
+    exports: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "there"
+    target.mkdir()
+    (target / "reward.json").write_text("{}")
+
+    def breaks(*_: Any) -> str:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(writing, "card", breaks)
+    with pytest.raises(SystemExit):
+        main(["export", str(exports("ImplicitReward") / "run"), str(target)])
+    assert [p.name for p in tmp_path.iterdir()] == ["there"]
+    assert (target / "reward.json").read_text() == "{}"
+
+
+def test_bfloat16_halves_the_weights_and_still_passes_its_check(exports: Callable[[str], Path], tmp_path: Path) -> None:
+    run, target = exports("ImplicitReward") / "run", tmp_path / "half"
+    main(["export", str(run), str(target), "--dtype=bfloat16"])
+    with safe_open(target / "model.safetensors", framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
+    found, whole = told(load(str(target)).score(GROUPS)), told(load(str(run)).score(GROUPS))
+    assert [r for r, _ in found] == pytest.approx([r for r, _ in whole], abs=1.0)
+
+
+def test_a_sharded_checkpoint_is_refused_with_the_remedy(
+    exports: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints" / "last.ckpt").mkdir(parents=True)
+    (run / "config.yaml").write_bytes((exports("ImplicitReward") / "run" / "config.yaml").read_bytes())
+    with pytest.raises(SystemExit):
+        main(["export", str(run), str(tmp_path / "export")])
+    assert "zero_to_fp32.py" in capsys.readouterr().err
+    assert not (tmp_path / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("ImplicitPRM_CE", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("ImplicitPRM_DPO", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("EurusPRM-Stage1", "Qwen/Qwen2.5-Math-7B-Instruct"),
+        ("EurusPRM-Stage2", "Qwen/Qwen2.5-Math-7B-Instruct"),
+    ],
+)
+def test_releases_are_known_by_name(
+    name: str, reference: str, policy_folder: Path, reference_folder: Path, tmp_path: Path
+) -> None:
+    """On stand-ins: `Step k:` steps, the minimum of them, beta 0.05, and the reference that the name tells."""
+    assert release_of(str(policy_folder)) is None
+    release = release_of(f"someone/{name}")
+    assert release is not None
+    spec = release.spec(f"someone/{name}")
+    assert spec.reference
+    assert spec.reference["init_args"]["model"] == reference
+    (tmp_path / name).symlink_to(policy_folder)
+    scorer = load(str(tmp_path / name), reference=str(reference_folder))
+    assert (scorer.identity["aggregate"], scorer.identity["beta"]) == ("min", 0.05)
+    model = ImplicitReward(str(policy_folder), Frozen(str(reference_folder)), beta=0.05)
+    model.configure_model()
+    wanted = by_training(model.eval(), load_tokenizer(str(policy_folder)), Marked())  # type: ignore[arg-type]
+    assert_same(told(scorer.score(GROUPS)), wanted)
+    assert len(scorer.score(GROUPS)[0][1].step_rewards) == 2

@@ -1,0 +1,334 @@
+"""What a scorer says equals what training calls rewards, whatever company a response is in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from doctest import DocTestFinder, DocTestRunner
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+import lit_prm
+from lit_prm.batch import Batch, collate
+from lit_prm.encoding import Encoder
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.reference import Frozen, Stored
+from lit_prm.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead, ValueHead
+from lit_prm.scoring import loading
+from lit_prm.scoring.loading import Options, build, spec_of
+from lit_prm.scoring.model_scorer import ModelScorer, shortest
+from lit_prm.scoring.spec import RewardSpec, named, spec_of_run
+from lit_prm.steps import BlankLine, EachToken, StepRule
+from tests import reference as slow
+
+RESPONSES = (
+    "Step 1: Add.\n\nStep 2: Double it.\n\nThe answer is 14.",
+    "14",
+    "最后 除以 2\n\n= 7",
+    "14",
+    "",
+    " \n\n \n",
+)
+GROUPS = [
+    Group(
+        problem=Problem(prompt=prompt, id=str(i)),
+        rollouts=tuple(Rollout(response=response) for response in RESPONSES[i:]),
+    )
+    for i, prompt in enumerate(("What is 2 * (3 + 4)?", "Find the sum of the first five odd numbers.", "7?"))
+] + [
+    Group(
+        problem=Problem(prompt="7?", id="own steps"),
+        rollouts=(Rollout(response="Add. Double.", steps=("Add. ", "Double.")), Rollout(response="Add. Double.")),
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def folders(policy_folder: Path, reference_folder: Path) -> tuple[str, str]:
+    return str(policy_folder), str(reference_folder)
+
+
+def scorer_of(model: RewardModel, tokenizer: PreTrainedTokenizerFast, **options: Any) -> ModelScorer:
+    steps: StepRule = options.pop("steps", BlankLine())
+    encoder = Encoder(tokenizer, steps, max_length=options.pop("max_length", 2048), spans=True)
+    model.configure_model()
+    return ModelScorer(model, encoder, identity={"dtype": "float32"}, **options)
+
+
+def implicit(folders: tuple[str, str]) -> ImplicitReward:
+    return ImplicitReward(folders[0], Frozen(folders[1]), beta=0.5)
+
+
+def close(ours: Sequence[float | None], theirs: Sequence[float | None]) -> None:
+    assert [x is None for x in ours] == [x is None for x in theirs]
+    known = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+    assert [a for a, _ in known] == pytest.approx([b for _, b in known], abs=2e-4)
+
+
+@pytest.mark.parametrize("whole_rows", [None, "asked"])
+def test_rewards_are_those_of_one_softmax_per_token(
+    folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast, whole_rows: str | None
+) -> None:
+    """The slow restatement: every token's log-ratio by itself, summed step by step."""
+    scorer = scorer_of(implicit(folders), tokenizer, whole_rows=whole_rows, budget=64)
+    policy, ref = (Frozen(name).network(torch.device("cpu")) for name in folders)
+    encoded = iter(scorer.encoder.encode(GROUPS))
+    for rewards in (r for of_group in scorer.score(GROUPS) for r in of_group):
+        row = next(encoded)
+        ids = row.ids.tolist()
+        ours, theirs = (slow.token_logps(m, ids, row.prompt_length) for m in (policy, ref))
+        ratios = [0.5 * (a - b) for a, b in zip(ours, theirs, strict=True)]
+        close(rewards.token_rewards, ratios)
+        assert rewards.reward == pytest.approx(sum(ratios), abs=2e-4)
+        by_step = [[x for x, s in zip(ratios, row.step, strict=True) if s == k] for k in range(len(rewards.step_spans))]
+        close(rewards.step_rewards, [sum(x) if x else None for x in by_step])
+        logps = [[x for x, s in zip(theirs, row.step, strict=True) if s == k] for k in range(len(rewards.step_spans))]
+        close(rewards.reference_logps or (), [sum(x) if x else None for x in logps])
+
+
+def test_step_and_token_rewards_telescope(folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast) -> None:
+    for rewards in (r for rows in scorer_of(implicit(folders), tokenizer).score(GROUPS) for r in rows):
+        assert sum(x for x in rewards.step_rewards if x is not None) == pytest.approx(rewards.reward, abs=1e-5)
+        assert sum(rewards.token_rewards) == pytest.approx(rewards.reward, abs=1e-5)
+        assert [x for x in rewards.step_values if x is not None][-1] == rewards.reward
+
+
+@pytest.mark.parametrize(("model", "judges_tokens"), [(OutcomeHead, False), (StepHead, True)])
+def test_heads_score_as_in_training(
+    model: type[ValueHead], judges_tokens: bool, folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    scorer = scorer_of(model(folders[0]), tokenizer)
+    torch.nn.init.normal_(scorer.reward_model.head.weight)  # type: ignore[union-attr, arg-type]
+    rows = scorer.encoder.encode(GROUPS)
+    batch = collate(rows)
+    with torch.no_grad():
+        values = scorer.reward_model(batch)
+    steps, valid = scorer.reward_model.step_rewards(values, batch.step)
+    for i, rewards in enumerate(r for of_group in scorer.score(GROUPS) for r in of_group):
+        expected = [float(x) if ok else None for x, ok in zip(steps[i], valid[i], strict=True)]
+        count = len(rewards.step_spans)
+        close(rewards.step_rewards, (expected + [None] * count)[:count])
+        assert rewards.reward == pytest.approx(float(values[i, len(rows[i]) - 1]), abs=2e-4)
+        assert rewards.reference_logps is None
+        tokens = values[i, rows[i].prompt_length : len(rows[i])].tolist() if judges_tokens else []
+        close(rewards.token_rewards, tokens)  # an outcome head judges no single token
+
+
+def test_company_and_order_change_nothing(folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast) -> None:
+    scorer = scorer_of(implicit(folders), tokenizer, budget=100)
+    together = scorer.score(GROUPS)
+    for i, group in enumerate(GROUPS):
+        (alone,) = scorer.score([group])
+        backwards = scorer.score([group.keep(range(len(group.rollouts))[::-1]), *GROUPS])[0][::-1]
+        for a, b, c in zip(together[i], alone, backwards, strict=True):
+            close(a.token_rewards, b.token_rewards)
+            close(a.token_rewards, c.token_rewards)
+    assert scorer.score(GROUPS) == together  # the same call, the same bits
+
+
+def test_equal_responses_are_scored_once(
+    folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = scorer_of(implicit(folders), tokenizer)
+    seen: list[int] = []
+    scorer.reward_model.register_forward_pre_hook(lambda _model, args: seen.append(len(args[0].ids)))
+    rewards = scorer.score([GROUPS[0]])[0]
+    assert sum(seen) == 5  # of six
+    assert rewards[1] == rewards[3]
+
+
+def test_equal_tokens_in_other_steps_are_told_apart(
+    folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    two, one = scorer_of(implicit(folders), tokenizer).score([GROUPS[3]])[0]
+    assert (two.step_spans, one.step_spans) == (((0, 5), (5, 12)), ((0, 12),))
+    assert two.reward == pytest.approx(one.reward, abs=1e-4)
+
+
+def test_the_reference_is_asked_once_a_batch(
+    folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Batch] = []
+    inner = Frozen.logps
+
+    def counted(self: Frozen, batch: Batch) -> torch.Tensor:
+        asked.append(batch)
+        return inner(self, batch)
+
+    monkeypatch.setattr(Frozen, "logps", counted)
+    scorer_of(implicit(folders), tokenizer).score(GROUPS[:1])
+    assert len(asked) == 1
+
+
+def test_a_cut_off_response_tiles_its_text_all_the_same(
+    folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    prompt = scorer_of(implicit(folders), tokenizer).encoder.encode(GROUPS[:1])[0].prompt_length
+    for steps in (BlankLine(), EachToken()):
+        scorer = scorer_of(implicit(folders), tokenizer, steps=steps, max_length=prompt + 5)
+        first = scorer.score(GROUPS[:1])[0][0]
+        assert first.truncated
+        assert first.tokens == 5
+        assert "".join(RESPONSES[0][a:b] for a, b in first.step_spans) == RESPONSES[0]
+        assert first.step_rewards[0] is not None
+        assert first.step_rewards[-1] is None
+
+
+def test_each_token_may_be_a_step(folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast) -> None:
+    scorer = scorer_of(implicit(folders), tokenizer, steps=EachToken())
+    for group, rewards in zip(GROUPS, scorer.score(GROUPS), strict=True):
+        for rollout, r in zip(group.rollouts, rewards, strict=True):
+            assert r.step_rewards == r.token_rewards
+            assert "".join(rollout.response[a:b] for a, b in r.step_spans) == rollout.response
+
+
+def test_stored_log_probs_are_read_and_none_is_written(
+    folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    store = Stored(folders[1], str(tmp_path / "r.sqlite"))
+    rows = Encoder(tokenizer, BlankLine()).encode(GROUPS)
+    store.logps(collate(rows[:4]))
+    before = Path(store.path).stat().st_mtime_ns
+    lacking = scorer_of(ImplicitReward(folders[0], store.read_only(), beta=0.5), tokenizer).score(GROUPS)
+    live = scorer_of(implicit(folders), tokenizer).score(GROUPS)
+    for a, b in zip(lacking, live, strict=True):
+        for ours, theirs in zip(a, b, strict=True):
+            close(ours.token_rewards, theirs.token_rewards)
+    assert Path(store.path).stat().st_mtime_ns == before
+    nowhere = Stored(folders[1], str(tmp_path / "none" / "r.sqlite")).read_only()
+    nowhere.logps(collate(rows[:1]))
+    assert not (tmp_path / "none").exists()
+
+
+def test_numbers_are_the_shortest_that_are_the_same_float32() -> None:
+    numbers = np.array([0.1, -1 / 3, 1e-12, 3e8, 0.0, 123456.789], dtype=np.float32)
+    found = shortest(numbers)
+    assert (np.array(found, dtype=np.float32) == numbers).all()
+    assert found[0] == 0.1
+    assert len(repr(found[1])) == len("-0.33333334")
+
+
+# ---- loading ------------------------------------------------------------------------------------
+
+
+def test_the_example_of_load_runs(folders: tuple[str, str]) -> None:
+    (example,) = DocTestFinder().find(
+        loading.load, "load", globs=dict(zip(("policy", "reference"), folders, strict=True))
+    )
+    ran = DocTestRunner().run(example)
+    assert (ran.failed, ran.attempted) == (0, 4)
+
+
+def test_a_language_model_is_scored_by_the_papers_defaults(folders: tuple[str, str]) -> None:
+    identity = lit_prm.load(folders[0], reference=folders[1]).identity
+    assert (identity["beta"], identity["aggregate"]) == (0.05, "min")
+    assert identity["steps"]["class_path"] == "lit_prm.steps.BlankLine"
+    json.dumps(dict(identity))
+
+
+def test_identity_changes_with_all_that_scores_hang_on(folders: tuple[str, str]) -> None:
+    def identity(policy: str = folders[0], reference: str = folders[1], **options: Any) -> str:
+        return json.dumps(dict(lit_prm.load(policy, reference=reference, **options).identity))
+
+    seen = {
+        identity(), identity(folders[1]), identity(reference=folders[0]), identity(reference="none"),
+        identity(beta=1.0), identity(steps="Newline"), identity(max_length=100), identity(aggregate="mean"),
+        identity(prompt_template="Solve: {prompt}"), identity(dtype="bfloat16"),
+    }  # fmt: skip
+    assert len(seen) == 10
+    assert identity() in seen
+
+
+def test_a_language_model_needs_its_reference(folders: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="relative to another one; give the model that it was trained from"):
+        lit_prm.load(folders[0])
+
+
+def test_without_reference_the_log_prob_is_the_reward(folders: tuple[str, str]) -> None:
+    (rewards,) = lit_prm.load(folders[0], reference="none", beta=1.0).score(GROUPS[:1])
+    assert all(r.reward < 0 and r.reference_logps is None for r in rewards)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": "{"}, "no JSON"),
+        ({"steps": "Lines"}, r"Lines makes no StepRule .*known: BlankLine, EachToken, Marked"),
+        ({"steps": '{"class_path": "Pattern", "init_args": {"regexp": "x"}}'}, "Pattern makes no StepRule .*regexp"),
+        ({"aggregate": "worst"}, "known are min"),
+        ({"beta": -1.0}, "not positive"),
+        ({"prompt_template": "Solve"}, r"no \{prompt\}"),
+        ({"dtype": "fp8"}, "is not one of"),
+    ],
+)
+def test_wrong_options_are_named(folders: tuple[str, str], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lit_prm.load(folders[0], reference=folders[1], **options)
+
+
+def test_a_reference_of_other_weights_is_refused(folders: tuple[str, str]) -> None:
+    spec = RewardSpec(
+        reward_model=named("ImplicitReward", {"policy": folders[0]}), tokenizer=folders[0], steps=named("BlankLine"),
+        reference=named("Frozen", {"model": folders[1]}), reference_hash="0" * 64,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="the reward was trained against 000000000000"):
+        build(spec)
+
+
+def test_specs_are_json_both_ways_and_know_their_keys(folders: tuple[str, str]) -> None:
+    spec = spec_of(folders[0], Options(reference=folders[1], beta=2.0, steps='{"class_path": "Newline"}'))
+    assert RewardSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert spec.beta == 2.0
+    with pytest.raises(ValueError, match="has unknown keys bet; known are aggregate"):
+        RewardSpec.from_json({"reward_model": {}, "tokenizer": "", "bet": 1})
+    with pytest.raises(ValueError, match="has not the keys steps, tokenizer; known are"):
+        RewardSpec.from_json({"reward_model": {}})
+
+
+def test_relative_paths_are_those_of_the_specs_folder(tmp_path: Path) -> None:
+    (tmp_path / "ref").mkdir()
+    spec = RewardSpec(
+        reward_model=named("ImplicitReward", {"policy": ".", "beta": 1.0}), tokenizer="owner/model",
+        steps=named("BlankLine"), reference=named("Frozen", {"model": "ref"}),
+    )  # fmt: skip
+    found = spec.resolved(tmp_path)
+    assert found.reward_model["init_args"] == {"policy": str(tmp_path), "beta": 1.0}
+    assert found.reference == named("Frozen", {"model": str(tmp_path / "ref")})
+    assert found.tokenizer == "owner/model"
+
+
+def test_folders_that_are_no_runs_say_what_they_lack(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such checkpoint"):
+        spec_of_run(tmp_path / "checkpoints" / "last.ckpt")
+    (tmp_path / "a.ckpt").touch()
+    with pytest.raises(ValueError, match=r"no config\.yaml beside it"):
+        spec_of_run(tmp_path / "a.ckpt")
+    (tmp_path / "config.yaml").write_text("{trainer: {max_epochs: 1}}")
+    with pytest.raises(ValueError, match="nothing was trained yet"):
+        spec_of_run(tmp_path)
+
+
+# ---- the self-check -----------------------------------------------------------------------------
+
+
+def test_a_scorer_that_disagrees_with_training_is_refused(
+    folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = scorer_of(implicit(folders), tokenizer)
+    scorer.check(GROUPS)
+    monkeypatch.setattr("lit_prm.shared_prompts._mask", lambda *args: torch.zeros(1, 1, 1, 1))  # padding is seen
+    with pytest.raises(ValueError, match=r"the scorer's reward is .*, training's .*, more than"):
+        scorer.check(GROUPS)
+
+
+def test_importing_the_package_stays_cheap() -> None:
+    seen = "import sys, lit_prm; print(sorted({'torch', 'transformers', 'jsonargparse', 'mlflow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
