@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import inspect
+import itertools
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,28 +18,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_prm import answers, equivalence
-from lit_prm.answers import cluster, equivalent, extract_answer, guess_answer, is_correct, normalise
+from lit_prm.answers import (
+    all_equivalent,
+    cluster,
+    comparison,
+    equivalent,
+    extract_answer,
+    guess_answer,
+    is_correct,
+    normalise,
+)
 
-EVIL = "9^{9^{9^{9^{9}}}}+x"  # no arithmetic finishes on it
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("verdicts"))
+
+
+@pytest.fixture(autouse=True)
+def _own_verdicts(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an older judge found must not answer for this one."""
+    monkeypatch.setenv("LIT_PRM_CACHE", cache)
 
 
 @pytest.fixture
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail when a comparison leaves the fast paths."""
 
-    def refuse(a: str, b: str, timeout: float) -> bool:
-        raise AssertionError(f"symbolic comparison of {a!r} and {b!r}")
+    def refuse(pairs: Sequence[tuple[str, str]], timeout: float) -> list[bool]:
+        raise AssertionError(f"symbolic comparison of {pairs}")
 
-    answers._same.cache_clear()
-    monkeypatch.setattr(answers, "symbolically_equal", refuse)
-
-
-@pytest.fixture
-def worker() -> Iterator[equivalence.Worker]:
-    worker = equivalence.Worker()
-    yield worker
-    worker.close()
+    monkeypatch.setattr(comparison, "symbolically_equal", refuse)
 
 
 # ---- extraction ----
@@ -166,6 +175,7 @@ def test_numbers_are_compared_exactly_in_every_spelling(a: int, b: int, c: int, 
         ("x" * 400, "y" * 400, False),
         ("", "0", False),
         ("10_2", "10_3", False),  # math-verify calls these equal
+        ("-x = 12", "x = 12", False),  # math-verify compares the right sides once one x = is gone
         ("10_2", "10", False),
         ("10_{2}, 11_2", "10_3, 11_3", False),
         ("1A_{16}", "1A_{12}", False),
@@ -200,61 +210,11 @@ def test_expressions_are_compared_symbolically_and_symmetrically(a: str, b: str,
     assert equivalent(a, b, timeout=30) is equivalent(b, a, timeout=30) is same
 
 
-def test_the_workers_own_verdict() -> None:
-    assert equivalence._same(r"\frac{2}{4}", "0.5") is True
-    assert equivalence._same("x > 2", "2 < x") is True
-    assert equivalence._same(r"\frac{", "1") is False
-
-
-def test_model_output_is_never_run(tmp_path: Path) -> None:
-    trace = tmp_path / "ran"
-    attack = f"__import__('pathlib').Path('{trace}').touch()"
-    assert not equivalent(attack, "1+x", timeout=30)
-    assert not equivalence._same(attack, "1")
-    assert not trace.exists()
-
-
-# ---- the worker ----
-
-
-def test_a_late_worker_is_killed_and_the_next_question_answered(worker: equivalence.Worker) -> None:
-    assert worker.ask("a+b", "b+a", 30)
-    start = time.monotonic()
-    assert not worker.ask(EVIL, "x", 0.3)
-    assert time.monotonic() - start < 3
-    assert worker._child is None
-    assert worker.ask("a+b", "b+a", 30)
-
-
-def test_a_worker_that_died_between_questions_is_replaced(worker: equivalence.Worker) -> None:
-    assert worker.ask("a+b", "b+a", 30)
-    assert worker._child is not None
-    worker._child.kill()
-    worker._child.wait()
-    assert worker.ask("2a", "a+a", 30)
-
-
-def test_threads_take_turns() -> None:
-    questions = [(f"x+{i}", f"{i}+x") for i in range(8)] + [(f"x+{i}", f"{i}-x") for i in range(8)]
-    found: dict[int, bool] = {}
-
-    def ask(row: int) -> None:
-        found[row] = equivalent(*questions[row], timeout=30)
-
-    threads = [threading.Thread(target=ask, args=(row,)) for row in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [found[row] for row in range(16)] == [True] * 8 + [False] * 8
-
-
-def test_a_worker_that_cannot_start_names_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, worker: equivalence.Worker
-) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="pip install"):
-        worker.ask("1", "2", 1)
+def test_many_pairs_are_compared_like_each_alone() -> None:
+    spellings = [r"\sqrt{8}", r"2\sqrt2", "0.5", "1/2", "x+1", "1+x", "-x = 12", "12", "x = 12", "east", "[0,1)"]
+    pairs = [(a, b) for a in spellings for b in spellings] + [("x+1", "1+x")]
+    assert all_equivalent(pairs, 30) == [equivalent(a, b, 30) for a, b in pairs]
+    assert all_equivalent(pairs, 30) == [equivalent(b, a, 30) for a, b in pairs]
 
 
 def test_importing_answers_is_cheap() -> None:
@@ -277,6 +237,16 @@ def test_clusters_are_numbered_by_first_appearance_without_gold() -> None:
     assert list(inspect.signature(cluster).parameters) == ["answers"]
 
 
+def test_answers_of_a_group_are_equivalent_in_pairs_whatever_their_order() -> None:
+    chain = ["x-2y+z=0", "0", "5x+3=0", "x-2y+z=0", "[-2,7]", r"-2\le x\le 7", r"x^2\le 49"]
+    first = cluster(chain)
+    assert first == [0, 1, 1, 0, 2, 2, 3]  # math-verify calls both equations equal to 0, but not to each other
+    for order in itertools.islice(itertools.permutations(range(7)), 0, 5040, 211):
+        again = cluster([chain[i] for i in order])
+        pairs = itertools.product(enumerate(order), repeat=2)
+        assert all((first[i] == first[j]) == (again[a] == again[b]) for (a, i), (b, j) in pairs)
+
+
 @given(st.lists(st.sampled_from(["1", "2/4", "0.5", "1.0", "east", None]), max_size=12))
 @settings(max_examples=50, deadline=None)
 def test_clusters_are_the_classes_of_equivalence(given_answers: list[str | None]) -> None:
@@ -292,6 +262,29 @@ def test_short_numeric_answers_cluster_in_no_time() -> None:
     for shift in range(200):
         assert cluster([str(i * i % 13 + shift) for i in range(64)])[13] == 0
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("unit", [
+    r"\boxed{", r"\boxed{}", "{", r"\text{", r"\[", r"\( \[", r"answer:\[ \]", "answer is ", "<answer>", "$$", "**a",
+    "1,", "aa ", " ", ". ", "1 1", "####", "percent ", "1A",
+])  # fmt: skip
+def test_time_grows_with_the_length(unit: str) -> None:
+    for text in ((unit * 10**6)[: 10**6], "the answer is " + (unit * 10**6)[: 10**6] + "!"):
+        start = time.process_time()
+        guess_answer(text)
+        normalise(text)
+        normalise(text[:2000])
+        assert equivalent(text, text)
+        assert not equivalent(text, text + "1")
+        assert time.process_time() - start < 5  # 0.3 s; a square would take hours
+
+
+def test_numbers_beyond_any_limit_of_digits_are_text() -> None:
+    half, third = (f"{'1' * 1900} 1/{n}" for n in (2, 3))
+    assert normalise(normalise(half)) == normalise(half)
+    assert equivalent(half, half)
+    assert not equivalent(half, third)
+    assert not equivalent("1" * 10_000 + " 1/2", "1" * 10_000 + " 1/3")
 
 
 @pytest.mark.skipif("LIT_PRM_DATA" not in os.environ, reason="set LIT_PRM_DATA")

@@ -1,0 +1,89 @@
+"""The process that forks a judge of answers, watches it, and replaces it in milliseconds when it had to kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from typing import IO, NoReturn
+
+PATIENCE = 0.5  # wall-clock seconds beyond the limit, which counts a judge's processor seconds
+
+
+class Verdict(enum.Enum):
+    """What a judge found. Undecided: it spent its limit or crashed; interrupted: the machine did not let it."""
+
+    UNEQUAL = b"0"
+    EQUAL = b"1"
+    UNDECIDED = b"?"
+    INTERRUPTED = b"!"
+
+
+def supervise() -> None:
+    """Answer requests from stdin until it closes; one line per request. Only its judges read answers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may want to finish a step
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # a library that prints must not speak in our place
+    try:
+        from lit_prm.equivalence.judge import judge_all, same
+
+        same(r"\frac{x}{2}", "0.5x")  # imports, and builds the grammar tables
+    except ImportError as error:
+        replies.write(f"{error}\n".encode())
+        return
+    replies.write(b"ready\n")
+    judge = Judge(judge_all, replies)
+    for line in sys.stdin.buffer:
+        while (verdict := judge.verdict(line)) is None:
+            judge = Judge(judge_all, replies)
+        replies.write(verdict.value + b"\n")
+
+
+class Judge:
+    """A fork of the supervisor that compares answers; it holds no pipe of the asking process."""
+
+    def __init__(self, judge_all: Callable[[IO[bytes], int], NoReturn], replies: IO[bytes]) -> None:
+        questions, self._ask = os.pipe()
+        answers, answer = os.pipe()
+        self._answers = os.fdopen(answers, "rb", buffering=0)
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                for ours in (0, replies.fileno(), self._ask, answers):
+                    os.close(ours)
+                judge_all(os.fdopen(questions, "rb"), answer)
+            finally:
+                os._exit(1)  # a fork never goes on as the supervisor
+        os.close(questions)
+        os.close(answer)
+
+    def verdict(self, line: bytes) -> Verdict | None:
+        """What it finds within the limit; None when it has retired, or was killed over the last question."""
+        if self._ask < 0:
+            return None
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._ask, line)
+        reply = next_line(self._answers, json.loads(line)[2] + PATIENCE)
+        return Verdict(reply.strip()) if reply else self._end()
+
+    def _end(self) -> Verdict | None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        os.close(self._ask)
+        self._answers.close()
+        self._ask = -1
+        if status == 0:
+            return None
+        return Verdict.INTERRUPTED if status == -signal.SIGKILL else Verdict.UNDECIDED
+
+
+def next_line(out: IO[bytes], timeout: float) -> bytes:
+    """The next line of a process, or nothing when it is late or dead."""
+    ready, _, _ = select.select([out], [], [], timeout)
+    return out.readline() if ready else b""

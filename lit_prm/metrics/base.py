@@ -1,0 +1,180 @@
+"""Columns of responses as metric states: gathered over ranks, each row once, in the order of the rows."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from lit_prm.selection import AGGREGATES, refuse_unknown_aggregates
+
+Floats = NDArray[np.float64]
+Array = NDArray[Any]
+
+SAME = 1e-2  # how far scores of one row may lie apart, as reduced precision lets them in another batch
+
+_WHOLE = ("row", "problem", "cluster", "first_error", "width")
+
+
+@dataclass(frozen=True)
+class Responses:
+    """R distinct responses in the order of their rows: a column [R] for each name."""
+
+    columns: Mapping[str, Array]
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    @property
+    def steps(self) -> Floats:
+        """[R, S] step rewards, 0 where there is none."""
+        return self["steps"]
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """[R, S]."""
+        return self["valid"].astype(bool)
+
+    def score(self, aggregate: str | None) -> Floats:
+        """[R] the score that was given or, with the name of an aggregate, that of the step rewards; nan is refused."""
+        score = self["scores"] if aggregate is None else AGGREGATES[aggregate](self.steps, self.valid)
+        if np.isnan(score).any():
+            raise ValueError(
+                f"{np.isnan(score).sum()} of {len(score)} scores are nan, the first of row "
+                f"{self['row'][np.isnan(score)][0]}; leave those responses out, or mark their steps as not valid"
+            )
+        return score
+
+    def problems(self) -> list[NDArray[np.intp]]:
+        """The places of each problem's responses, problems by number."""
+        order = np.argsort(self["problem"], kind="stable")
+        _, start = np.unique(self["problem"][order], return_index=True)
+        return np.split(order, start[1:]) if len(order) else []
+
+
+class ResponseMetric(Metric):
+    """A number about responses that came in any order, on any ranks, some of them twice.
+
+    Few states, for each is gathered by itself: columns of whole numbers, of reals, and steps with their validity. They
+    are one-dimensional, so ranks may hold different numbers of responses, of steps, or nothing. Their names name
+    the columns: a ``MetricCollection`` shares them between metrics that hold the same. A row that came with two
+    different values is refused.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(self, *columns: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._needed = {"row", *columns} | ({"valid"} if "steps" in columns else set())
+        held = sorted((self._needed - {"steps", "valid"}) | ({"width"} if "steps" in columns else set()))
+        whole, real = [n for n in held if n in _WHOLE], [n for n in held if n not in _WHOLE]
+        tables = ((whole, torch.int64), (real, torch.float64), (["steps"] if "steps" in columns else [], torch.float64))
+        self._tables = {"_".join(names): (names, dtype) for names, dtype in tables if names}
+        for name in self._tables:
+            self.add_state(f"of_{name}", [], dist_reduce_fx="cat")
+
+    @abstractmethod
+    def value(self, responses: Responses) -> float:
+        """The number, of at least one response."""
+
+    def compute(self) -> Tensor:
+        """The number as a scalar; nan without responses or where it is undefined."""
+        responses = self._responses()
+        value = self.value(responses) if len(responses["row"]) else float("nan")
+        return torch.tensor(value, dtype=torch.float32, device=self.device)
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather over ranks; one that saw nothing takes part with empty columns of the same types."""
+        for name, (_, dtype) in self._tables.items():
+            if isinstance(getattr(self, f"of_{name}"), list) and not getattr(self, f"of_{name}"):
+                setattr(self, f"of_{name}", [torch.zeros(0, dtype=dtype, device=self.device)])
+        super().sync(*args, **kwargs)
+
+    def _keep(self, **given: Tensor | None) -> None:
+        """Append a batch; ``steps`` where not ``valid`` are never read."""
+        batch = {name: tensor.detach() for name, tensor in given.items() if tensor is not None}
+        if missing := sorted(self._needed - batch.keys()):
+            raise ValueError(f"{type(self).__name__}.update needs {', '.join(missing)}; give it by keyword")
+        if "steps" in self._needed:
+            batch |= _flat(batch["steps"], batch["valid"])
+        _refuse_unlike({n: batch[n] for names, _ in self._tables.values() for n in names if n != "steps"})
+        for name, (names, dtype) in self._tables.items():
+            table = torch.stack([batch[n].to(self.device, dtype) for n in names], 1)  # [B, C]
+            getattr(self, f"of_{name}").append(table.flatten())
+
+    def _responses(self) -> Responses:
+        columns: dict[str, Array] = {}
+        for name, (names, dtype) in self._tables.items():
+            columns |= zip(names, _array(getattr(self, f"of_{name}"), dtype).reshape(-1, len(names)).T, strict=True)
+        if "steps" in columns:
+            columns["steps"], columns["valid"] = _padded(columns["steps"], columns.pop("width"))
+        _, first, of = np.unique(columns["row"], return_index=True, return_inverse=True)
+        for name, column in columns.items():
+            _refuse_two_values(name, column, column[first][of], columns["row"])
+        return Responses({name: column[first] for name, column in columns.items()})
+
+
+class ScoreMetric(ResponseMetric):
+    """A number about scores: given as ``scores`` or, with an ``aggregate``, made from ``steps`` and ``valid``."""
+
+    def __init__(self, *columns: str, aggregate: str | None = None, **kwargs: Any) -> None:
+        if aggregate is not None:
+            refuse_unknown_aggregates([aggregate])
+        super().__init__("scores" if aggregate is None else "steps", *columns, **kwargs)
+        self.aggregate = aggregate
+
+
+def per_problem(responses: Responses, *columns: Array) -> Iterator[tuple[Array, ...]]:
+    """The columns' parts of each problem."""
+    for places in responses.problems():
+        yield tuple(column[places] for column in columns)
+
+
+def _array(state: list[Tensor] | Tensor, dtype: torch.dtype) -> Array:
+    tensor = dim_zero_cat(state) if len(state) else torch.zeros(0)
+    return tensor.to(dtype).cpu().numpy()
+
+
+def _flat(steps: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """Of each response its steps and then their validity, one behind the other, and how many steps that were."""
+    if steps.shape != valid.shape or steps.ndim != 2:
+        raise ValueError(
+            f"steps {tuple(steps.shape)} and valid {tuple(valid.shape)} are not both [B, S]; pad steps, mark what is"
+        )
+    pairs = torch.stack([steps.double().masked_fill(~valid.bool(), 0), valid.double()], 1)  # [B, 2, S]
+    return {"steps": pairs.flatten(), "width": torch.full(steps.shape[:1], steps.shape[1])}
+
+
+def _padded(flat: Floats, width: Array) -> tuple[Floats, Floats]:
+    """Step rewards and validity of the flat state, whatever widths the batches had; [R, S] each."""
+    exists = np.arange(width.max(initial=0)) < np.repeat(width[:, None, None], 2, 1)
+    pairs = np.zeros(exists.shape)
+    pairs[exists] = flat
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _refuse_unlike(columns: Mapping[str, Tensor]) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in columns.items()}
+    if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
+        raise ValueError(f"columns of one batch want one length [B], not {shapes}; give one value per response")
+
+
+def _refuse_two_values(name: str, column: Array, first: Array, row: Array) -> None:
+    exact = name in _WHOLE or name == "correct"
+    same = column == first if exact else np.isclose(column, first, rtol=SAME, atol=SAME, equal_nan=True)
+    odd = np.flatnonzero(~same.reshape(len(row), -1).all(1)) if same.size else np.zeros(0, dtype=int)
+    if len(odd):
+        i = odd[0]
+        raise ValueError(
+            f"row {row[i]} came with {name} {first[i]} and {column[i]}; a row number names one response: "
+            "give each its own over all ranks, and reset the metric between evaluations"
+        )

@@ -1,0 +1,106 @@
+"""Accuracy of what is chosen among a problem's candidates, the mean over problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lit_prm import selection
+from lit_prm.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
+from lit_prm.selection import Sigmoid, VoteWeight
+
+
+class BestOfN(ScoreMetric):
+    """Expected accuracy of the best-scored of n random candidates (``selection.best_of_n``)."""
+
+    higher_is_better = True
+
+    def __init__(self, n: int, aggregate: str | None = None, **kwargs: Any) -> None:
+        super().__init__("correct", "problem", aggregate=aggregate, **kwargs)
+        self.n = n
+
+    def update(
+        self,
+        correct: Tensor,
+        problem: Tensor,
+        row: Tensor,
+        scores: Tensor | None = None,
+        steps: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> None:
+        """``scores`` without an aggregate, ``steps`` and ``valid`` [B, S] with one."""
+        self._keep(correct=correct, problem=problem, row=row, scores=scores, steps=steps, valid=valid)
+
+    def value(self, responses: Responses) -> float:
+        parts = per_problem(responses, responses.score(self.aggregate), responses["correct"])
+        return float(np.mean([selection.best_of_n(score, correct, self.n) for score, correct in parts]))
+
+
+class Vote(ScoreMetric):
+    """Expected accuracy of the answer with the largest summed weight among n candidates (``weighted_votes``)."""
+
+    higher_is_better = True
+
+    def __init__(
+        self, n: int, weight: VoteWeight | None = None, aggregate: str | None = None, seed: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__("correct", "problem", "cluster", aggregate=aggregate, **kwargs)
+        self.n = n
+        self.weight = weight or Sigmoid()
+        self.seed = seed
+
+    def update(
+        self,
+        correct: Tensor,
+        problem: Tensor,
+        row: Tensor,
+        cluster: Tensor,
+        scores: Tensor | None = None,
+        steps: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> None:
+        """``cluster``: which answer of its problem each response gave, -1 for none."""
+        self._keep(correct=correct, problem=problem, row=row, cluster=cluster, scores=scores, steps=steps, valid=valid)
+
+    def value(self, responses: Responses) -> float:
+        columns = responses.score(self.aggregate), responses["cluster"], responses["correct"]
+        scores, clusters, corrects = zip(*per_problem(responses, *columns), strict=True)
+        weights = [self.weight(score) for score in scores]
+        return float(selection.weighted_votes(weights, clusters, corrects, [self.n], self.seed).mean())
+
+
+class Majority(ResponseMetric):
+    """Expected accuracy of the most frequent answer among n random candidates (``selection.majority``)."""
+
+    higher_is_better = True
+
+    def __init__(self, n: int, **kwargs: Any) -> None:
+        super().__init__("correct", "problem", "cluster", **kwargs)
+        self.n = n
+
+    def update(self, correct: Tensor, problem: Tensor, row: Tensor, cluster: Tensor) -> None:
+        """``cluster``: which answer of its problem each response gave, -1 for none."""
+        self._keep(correct=correct, problem=problem, row=row, cluster=cluster)
+
+    def value(self, responses: Responses) -> float:
+        parts = per_problem(responses, responses["cluster"], responses["correct"])
+        return float(np.mean([selection.majority(cluster, correct, self.n) for cluster, correct in parts]))
+
+
+class AnyOfN(ResponseMetric):
+    """The chance that n random candidates hold a right one (``selection.any_of_n``)."""
+
+    higher_is_better = True
+
+    def __init__(self, n: int, **kwargs: Any) -> None:
+        super().__init__("correct", "problem", **kwargs)
+        self.n = n
+
+    def update(self, correct: Tensor, problem: Tensor, row: Tensor) -> None:
+        self._keep(correct=correct, problem=problem, row=row)
+
+    def value(self, responses: Responses) -> float:
+        parts = per_problem(responses, responses["correct"])
+        return float(np.mean([selection.any_of_n(correct, self.n) for (correct,) in parts]))

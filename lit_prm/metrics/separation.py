@@ -1,0 +1,85 @@
+"""Do scores tell right from wrong responses, and step rewards right from wrong steps?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lit_prm.diagnosis import auc
+from lit_prm.first_error import cross_fitted_f1, f1, first_below, judged_steps
+from lit_prm.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
+
+
+class OutcomeAUC(ScoreMetric):
+    """Share of (right, wrong) responses in the right order, ties half; pooled, or inside problems and averaged.
+
+    Only the latter asks what selection asks: a reward is known up to a function of the prompt.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, within_problems: bool = False, aggregate: str | None = None, **kwargs: Any) -> None:
+        super().__init__("correct", "problem", aggregate=aggregate, **kwargs)
+        self.within_problems = within_problems
+
+    def update(
+        self,
+        correct: Tensor,
+        problem: Tensor,
+        row: Tensor,
+        scores: Tensor | None = None,
+        steps: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> None:
+        """``correct`` is 0 or 1."""
+        self._keep(correct=correct, problem=problem, row=row, scores=scores, steps=steps, valid=valid)
+
+    def value(self, responses: Responses) -> float:
+        score, correct = responses.score(self.aggregate), responses["correct"] > 0.5
+        if not self.within_problems:
+            return auc(score[correct], score[~correct])
+        parts = [auc(s[c], s[~c]) for s, c in per_problem(responses, score, correct) if c.any() and not c.all()]
+        return float(np.mean(parts)) if parts else float("nan")
+
+
+class StepAUC(ResponseMetric):
+    """Share of (right step, first wrong step) pairs in the right order; what follows an error is judged by nobody."""
+
+    higher_is_better = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("steps", "first_error", **kwargs)
+
+    def update(self, steps: Tensor, valid: Tensor, first_error: Tensor, row: Tensor) -> None:
+        """``first_error``: index of each response's first wrong step, -1 for none."""
+        self._keep(steps=steps, valid=valid, first_error=first_error, row=row)
+
+    def value(self, responses: Responses) -> float:
+        right, wrong = judged_steps(responses.valid, responses["first_error"])
+        return auc(responses.steps[right], responses.steps[wrong])
+
+
+class FirstErrorF1(ResponseMetric):
+    """ProcessBench's F1 of the first step below a threshold.
+
+    With ``threshold=None`` each half of the problems, even and odd numbers, is judged by the best threshold of the
+    other half, so none ever sees what it is judged on.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, threshold: float | None = None, **kwargs: Any) -> None:
+        super().__init__("steps", "first_error", "problem", **kwargs)
+        self.threshold = threshold
+
+    def update(self, steps: Tensor, valid: Tensor, first_error: Tensor, problem: Tensor, row: Tensor) -> None:
+        """``first_error``: index of each response's first wrong step, -1 for none."""
+        self._keep(steps=steps, valid=valid, first_error=first_error, problem=problem, row=row)
+
+    def value(self, responses: Responses) -> float:
+        steps, valid, truth = responses.steps, responses.valid, responses["first_error"]
+        if self.threshold is None:
+            return cross_fitted_f1(steps, valid, truth, responses["problem"])
+        return f1(first_below(steps, valid, self.threshold), truth)

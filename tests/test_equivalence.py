@@ -1,0 +1,229 @@
+"""Laws of the judges: late ones are killed and replaced, any thread may ask, nothing outlives anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lit_prm.equivalence import Verdict, judge, verdicts, workers
+from lit_prm.equivalence.workers import MANY, Pool, Worker
+from tests.hostile_answers import EVIL
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def pid_of(worker: Worker) -> int:
+    assert worker._child is not None
+    return worker._child.pid
+
+
+# ---- the judge ----
+
+
+def test_the_judges_own_verdict() -> None:
+    assert judge.same(r"\frac{2}{4}", "0.5") is True
+    assert judge.same("x > 2", "2 < x") is True
+    assert judge.same(r"\frac{", "1") is False
+
+
+def test_model_output_is_never_run(tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    assert not judge.same(f"__import__('pathlib').Path('{trace}').touch()", "1")
+    assert not trace.exists()
+
+
+HARMS = [
+    "open({path!r}, 'w')", "open({path!r}, 'a')", "os.open({path!r}, os.O_WRONLY | os.O_CREAT)", "os.system('true')",
+    "subprocess.run(['true'])", "os.fork()", "os.kill(os.getppid(), 0)", "os.remove({path!r})", "os.mkdir({path!r})",
+    "socket.create_connection(('127.0.0.1', 9))", "eval('1 .__class__')", "exec('import os')",
+    "sympy.sympify('exec(1)')",
+]  # fmt: skip
+
+
+def test_a_judge_can_do_no_harm(tmp_path: Path) -> None:
+    """Were code run in spite of everything, it would be refused what harms; what sympy needs goes on."""
+    harms = [harm.format(path=str(tmp_path / "trace")) for harm in HARMS]
+    tried = "\n".join(
+        f"try: {harm}\nexcept PermissionError: pass\nexcept Exception as e:\n"
+        f" assert 'while comparing' in repr(e), ({harm!r}, repr(e))\nelse: raise AssertionError({harm!r})"
+        for harm in harms
+    )
+    code = (
+        "import os, socket, subprocess, sympy\nfrom lit_prm.equivalence import judge\n"
+        f"judge.same('x', '2x')\njudge._harmless()\n{tried}\nassert judge.same('14 + x', 'x + 14')\n"
+        "assert str(sympy.sympify('sqrt(196)/50')) == '7/25'\nos.write(1, b'unharmed')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("unharmed", 0), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- the worker ----
+
+
+def test_a_question_that_spends_its_limit_is_undecided_and_the_next_answered(shared: Worker) -> None:
+    assert shared.ask("a+b", "b+a", 30) is Verdict.EQUAL
+    supervisor = pid_of(shared)
+    found = set()
+    for _ in range(20):
+        start = time.monotonic()
+        found.add(shared.ask(EVIL, "x", 0.2))
+        assert time.monotonic() - start < 0.2 + 1
+        if Verdict.UNDECIDED in found:
+            break
+    assert found - {Verdict.INTERRUPTED} == {Verdict.UNDECIDED}  # a busy machine interrupts some
+    assert shared.ask("a+b", "b+a", 30) is Verdict.EQUAL
+    assert pid_of(shared) == supervisor  # sympy was not imported again
+
+
+def test_a_judge_that_was_not_let_work_is_interrupted(shared: Worker) -> None:
+    shared.ask("a+b", "b+a", 30)
+    (pid,) = children(pid_of(shared))
+    os.kill(pid, signal.SIGSTOP)
+    assert shared.ask("2a", "a+a", 0.2) is Verdict.INTERRUPTED
+    assert shared.ask("2a", "a+a", 30) is Verdict.EQUAL
+
+
+def test_a_judge_that_crashes_is_undecided_and_one_that_is_killed_interrupted(shared: Worker) -> None:
+    for number, verdict in ((signal.SIGSEGV, Verdict.UNDECIDED), (signal.SIGKILL, Verdict.INTERRUPTED)):
+        shared.ask("a+b", "b+a", 30)
+        (pid,) = children(pid_of(shared))
+        killer = threading.Timer(0.3, os.kill, (pid, number))
+        killer.start()
+        assert shared.ask(EVIL, "x", 10) is verdict
+        killer.join()
+    assert shared.ask("2a", "a+a", 30) is Verdict.EQUAL
+
+
+def test_dying_often_costs_the_asking_process_nothing(shared: Worker) -> None:
+    shared.ask(EVIL, "x", 0.02)
+    opened, start = len(os.listdir("/proc/self/fd")), time.monotonic()
+    for _ in range(30):
+        assert shared.ask(EVIL, "x", 0.02) is not Verdict.EQUAL
+    assert time.monotonic() - start < 30 * 0.6  # a new judge is a fork, not an import
+    assert len(os.listdir("/proc/self/fd")) == opened
+    assert len(children(pid_of(shared))) <= 1
+    assert len(os.listdir(f"/proc/{pid_of(shared)}/fd")) < 16
+
+
+def test_a_judge_retires_and_nobody_notices() -> None:
+    code = "from lit_prm.equivalence import judge, supervisor; judge.QUESTIONS = 2; supervisor.supervise()"
+    questions = "".join(json.dumps(["x+1", f"{i}+x", 30]) + "\n" for i in range(7))
+    done = subprocess.run([sys.executable, "-c", code], input=questions, capture_output=True, text=True)
+    assert done.stdout.split() == ["ready", *"0100000"]
+
+
+def test_a_worker_that_died_between_questions_is_replaced(worker: Worker) -> None:
+    assert worker.ask("a+b", "b+a", 30) is Verdict.EQUAL
+    os.kill(pid_of(worker), signal.SIGKILL)
+    assert worker._child is not None
+    worker._child.wait()
+    assert worker.ask("2a", "a+a", 30) is Verdict.EQUAL
+
+
+def test_a_judge_that_lost_its_supervisor_computes_no_longer_than_the_limit(worker: Worker) -> None:
+    worker.ask("a+b", "b+a", 30)
+    supervisor = pid_of(worker)
+    (pid,) = children(supervisor)
+    killer = threading.Timer(0.3, os.kill, (supervisor, signal.SIGKILL))
+    killer.start()
+    assert worker.ask(EVIL, "x", 1) in (Verdict.INTERRUPTED, Verdict.UNDECIDED)
+    killer.join()
+    wait_until(lambda: not _lives(pid))
+
+
+def test_nothing_outlives_an_asking_process_that_is_killed() -> None:
+    code = f"from lit_prm.equivalence.workers import Worker; w = Worker(); w.ask('x', '2x', 30); print(w._child.pid, flush=True); w.ask({EVIL!r}, 'x', 2)"  # noqa: E501
+    asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert asking.stdout is not None
+    supervisor = int(asking.stdout.readline())
+    wait_until(lambda: bool(children(supervisor)))
+    everybody = [supervisor, *children(supervisor)]
+    asking.kill()
+    asking.wait()
+    asking.stdout.close()
+    wait_until(lambda: not any(_lives(pid) for pid in everybody))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_worker_that_cannot_start_names_the_remedy(monkeypatch: pytest.MonkeyPatch, worker: Worker) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="pip install"):
+        worker.ask("1", "2", 1)
+
+
+# ---- the pool ----
+
+
+def test_many_questions_are_answered_in_order_by_few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(2)
+    pairs = [(f"x+{i}", f"{i}+x" if i % 3 else f"{i}-x") for i in range(MANY + 8)]
+    assert list(pool.ask(pairs[:2], 30)) == [Verdict.UNEQUAL, Verdict.EQUAL]
+    assert len(pool._idle) == 1  # two questions are not worth a second one
+    found = list(pool.ask(pairs, 30))
+    assert [v is Verdict.EQUAL for v in found] == [bool(i % 3) for i in range(MANY + 8)]
+    assert len(pool._idle) == 2
+    for worker in pool._idle:
+        worker.close()
+
+
+def test_any_thread_and_any_fork_may_ask() -> None:
+    found: dict[int, list[Verdict]] = {}
+
+    def ask(row: int) -> None:
+        found[row] = list(verdicts([(f"x+{row}", f"{row}+x"), (f"x+{row}", f"{row}-x")], 30))
+
+    threads = [threading.Thread(target=ask, args=(row,)) for row in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(found.values()) == [[Verdict.EQUAL, Verdict.UNEQUAL]] * 8
+    code = (
+        "import os; from lit_prm.equivalence import verdicts\n"
+        "list(verdicts([('x', '2x')], 30)); pid = os.fork()\n"
+        "print(*[v.name for v in verdicts([('x+1', '1+x')], 30)], flush=True)\n"
+        "pid and os.waitpid(pid, 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout.split(), done.returncode) == (["EQUAL", "EQUAL"], 0), done.stderr
+    assert workers._pool(os.getpid()) is workers._pool(os.getpid())

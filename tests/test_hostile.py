@@ -1,0 +1,106 @@
+"""Whatever an answer is, grading it ends in time, harms nothing and calls no near miss equal."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from lit_prm.answers import all_equivalent, equivalent, extract_answer, guess_answer, is_correct
+from lit_prm.equivalence import Verdict, verdicts
+from tests.hostile_answers import TRACE, gold_answers, hostile_pairs, perturbed
+
+Near = tuple[str, str, str]  # how it was changed, the answer, the changed one
+
+ORDINARY = [
+    "0", "12", "-7", "3.75", "1,200", r"\frac{3}{4}", r"-\frac{5}{9}", r"\sqrt{2}", r"2\sqrt{3}", r"\frac{\sqrt{3}}{2}",
+    r"\frac{\pi}{6}", "(3,-1)", r"\left(3, \frac{\pi}{2}\right)", "[0,1)", r"(-\infty,2]", "x^2+2x+1", "y = 2x - 13",
+    "x = 12", r"\text{Evelyn}", "6+9i", "2, 5", r"90^\circ", r"\$18.50", r"10\%", "2^{98}", "11\\sqrt2", "1101_2",
+    r"\begin{pmatrix} 1 & 2 \\ 0 & 3 \end{pmatrix}", "5 \\text{ cm}", "x \\le 4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A fresh place to run and to keep verdicts in; whatever else appears there was made by an answer."""
+    here, place = Path.cwd(), tmp_path_factory.mktemp("hostile")
+    kept = os.environ.get("LIT_PRM_CACHE")
+    os.environ["LIT_PRM_CACHE"] = str(place / "cache")
+    os.chdir(place)
+    yield place
+    os.chdir(here)
+    os.environ.pop("LIT_PRM_CACHE") if kept is None else os.environ.update(LIT_PRM_CACHE=kept)
+
+
+def grade_hostile(folder: Path, seed: int, count: int, limit: float) -> None:
+    equivalent("x+1", "1+x", 60)  # a judge is there
+    for kind, a, b in hostile_pairs(seed, count):
+        start = time.monotonic()
+        equivalent(a, b, limit)
+        assert time.monotonic() - start < limit + 1, (kind, a[:200], b[:200])
+        start = time.process_time()
+        found = [extract_answer(f"so the answer is \\boxed{{{a}}}"), extract_answer(a), guess_answer(b)]
+        assert time.process_time() - start < 3, (kind, a[:200])
+        assert all(answer is None or answer in (a, b) or answer.strip() for answer in found)
+    assert [p.name for p in folder.iterdir()] == ["cache"], kind
+    assert {p.name for p in (folder / "cache").iterdir()} <= {f"verdicts.sqlite{end}" for end in ("", "-wal", "-shm")}
+
+
+def near_misses(answers: Sequence[str], seed: int, each: int | None = None) -> list[Near]:
+    rng = random.Random(seed)
+    made = [[(kind, answer, other) for kind, other in perturbed(answer, rng)] for answer in answers]
+    return [
+        near for of_one in made for near in (of_one if each is None else rng.sample(of_one, min(each, len(of_one))))
+    ]
+
+
+def math_verifys_own(nears: Sequence[Near]) -> list[bool]:
+    """What math-verify says of the answers as they were written, without any rule of ours."""
+    return [verdict is Verdict.EQUAL for verdict in verdicts([(a, b) for _, a, b in nears], 10)]
+
+
+def only_ours(nears: Sequence[Near]) -> list[Near]:
+    """The near misses that we call equal and math-verify does not."""
+    equal = [near for near, same in zip(nears, all_equivalent([(a, b) for _, a, b in nears], 10), strict=True) if same]
+    return [near for near, same in zip(equal, math_verifys_own(equal), strict=True) if not same]
+
+
+def test_hostile_answers_end_in_time_and_leave_nothing(folder: Path) -> None:
+    grade_hostile(folder, 0, 144, limit=0.2)
+    assert not (folder / TRACE).exists()
+
+
+def test_an_answer_equals_itself_and_no_near_miss(folder: Path) -> None:
+    assert all(all_equivalent([(a, a) for a in ORDINARY]))
+    nears = near_misses(ORDINARY, 0)
+    assert Counter(kind for kind, _, _ in nears).keys() >= {"sign", "digit", "unit", "swapped fraction", "reordered"}
+    assert {kind for kind, _, _ in only_ours(nears)} <= {"unit"}  # units are dropped without being read
+
+
+def test_a_response_is_graded_whatever_it_holds(folder: Path) -> None:
+    for _, a, b in hostile_pairs(1, 24):
+        assert is_correct(f"{a[:5000]} \\boxed{{7}}", "7") or "boxed" in a or "{" in a or "}" in a or "\\" in a
+        is_correct(b, "7")
+
+
+# ---- the whole ----
+
+
+@pytest.mark.slow
+def test_four_thousand_hostile_pairs(folder: Path) -> None:
+    grade_hostile(folder, 2, 4000, limit=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("LIT_PRM_DATA" not in os.environ, reason="set LIT_PRM_DATA to the folder of real data")
+def test_every_answer_of_math_train_equals_itself_and_no_near_miss(folder: Path) -> None:
+    golds = gold_answers(Path(os.environ["LIT_PRM_DATA"]))
+    assert all(all_equivalent([(a, a) for a in golds]))
+    nears = near_misses(golds, 0, each=1)
+    assert len(nears) == len(golds) == 7500
+    assert {kind for kind, _, _ in only_ours(nears)} <= {"unit"}
