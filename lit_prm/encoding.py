@@ -54,10 +54,13 @@ class Encoder:
     @property
     def identity(self) -> str:
         """A hash of all that decides what it encodes to."""
-        tokenizer: Any = self.tokenizer
         facts = (type(self.steps).__name__, sorted(map(str, vars(self.steps).items())), self.max_length)
-        text = (tokenizer.backend_tokenizer.to_str(), str(tokenizer.chat_template), self.prompt_template)
+        text = (tokenizer_identity(self.tokenizer), self.prompt_template)
         return hashlib.sha256(repr((facts, text)).encode()).hexdigest()
+
+    def prompt_lengths(self, groups: Sequence[Group]) -> list[int]:
+        """Tokens of every group's prompt, however many may be kept."""
+        return [len(ids) for ids in self._tokenize([self.render(group.problem)[0] for group in groups])[0]]
 
     def encode(self, groups: Sequence[Group]) -> list[Encoded]:
         """Every response of every group, in order; rows count over the groups from 0."""
@@ -191,6 +194,15 @@ class Encoder:
 
     def _show(self, ids: Sequence[int]) -> str:
         return repr(self.tokenizer.decode(list(ids))) if ids else "nothing"
+
+
+def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of what decides how text becomes tokens: vocabulary and rules, special tokens, chat template."""
+    facts: Any = tokenizer
+    special = (facts.eos_token, sorted(facts.all_special_ids))
+    return hashlib.sha256(
+        repr((facts.backend_tokenizer.to_str(), special, str(facts.chat_template))).encode()
+    ).hexdigest()
 
 
 def _within(spans: Sequence[tuple[int, int]], length: int) -> NDArray[np.int32]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file, extract_commit_hash
 from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.batch import Batch, Encoded, collate
@@ -132,16 +133,29 @@ def weights_hash(name: str) -> str:
     """
     path = Path(name).expanduser()
     if not path.exists():
-        return str(AutoConfig.from_pretrained(name)._commit_hash)
-    files = sorted(p for p in path.glob("*") if p.name == "config.json" or p.suffix in _WEIGHTS)
+        return _commit(name)
+    files = sorted(p for p in path.glob("*") if p.name in _CONFIGS or p.suffix in _WEIGHTS) if path.is_dir() else [path]
     digest = hashlib.sha256()
-    for file in files or [path]:
+    for file in files:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
 
+_CONFIGS = ("config.json", "adapter_config.json")
 _WEIGHTS = {".safetensors", ".bin"}
+
+
+def _commit(name: str) -> str:
+    """The commit of a hub model, as its files in the cache tell."""
+    for file in _CONFIGS:
+        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        if found and (commit := extract_commit_hash(found, None)):
+            return str(commit)
+    raise ValueError(
+        f"the hub says no commit of {name}, so that its scores could not be told from those of another revision; "
+        "download it and give the folder"
+    )
 
 
 def weights_of(checkpoint: str) -> dict[str, Any]:

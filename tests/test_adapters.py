@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lit_prm.adapters import AdaptedReward, AdapterOff, base_of, is_adapter, loa
 from lit_prm.batch import Batch, collate
 from lit_prm.encoding import Encoder
 from lit_prm.export.command import export
-from lit_prm.models import load_model, load_tokenizer, token_logps
+from lit_prm.models import load_model, load_tokenizer, token_logps, weights_hash
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Frozen
 from lit_prm.reward_model import ImplicitReward
@@ -225,3 +226,11 @@ def test_what_cannot_be_switched_off_or_does_not_fit_is_refused(
         load_adapted(str(lora), base=str(tmp_path / "wide"))
     with pytest.raises(ValueError, match="AdapterOff has no network to switch its adapter off in"):
         ImplicitReward(str(policy_folder), AdapterOff()).references()[0].logps(None)  # type: ignore[arg-type]
+
+
+def test_an_adapters_hash_knows_its_settings(lora: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(lora, tmp_path / "other")
+    assert weights_hash(str(other)) == weights_hash(str(lora))
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 4 * config["lora_alpha"]}))
+    assert weights_hash(str(other)) != weights_hash(str(lora))

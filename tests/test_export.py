@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from lit_prm.batch import collate
 from lit_prm.cli import main
 from lit_prm.encoding import Encoder
 from lit_prm.export import folder as writing
+from lit_prm.export.command import export
 from lit_prm.models import load_tokenizer
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Frozen
@@ -288,3 +290,18 @@ def test_releases_are_known_by_name(
     wanted = by_training(model.eval(), load_tokenizer(str(policy_folder)), Marked())  # type: ignore[arg-type]
     assert_same(told(scorer.score(GROUPS)), wanted)
     assert len(scorer.score(GROUPS)[0][1].step_rewards) == 2
+
+
+def test_the_checkpoint_of_another_run_gets_no_card_of_this_one(
+    exports: Callable[[str], Path], policy_folder: Path, reference_folder: Path, tmp_path: Path
+) -> None:
+    runs = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        model = trained("ImplicitReward", policy_folder, reference_folder)
+        runs.append(run_folder(tmp_path / name, "ImplicitReward", policy_folder, reference_folder, model))
+    with pytest.raises(ValueError, match=r"is no checkpoint of .*, whose card"):
+        export(str(runs[0]), tmp_path / "out", str(runs[1] / "checkpoints" / "last.ckpt"))
+    earlier = shutil.copy(runs[0] / "checkpoints" / "last.ckpt", runs[0] / "checkpoints" / "earlier.ckpt")
+    export(str(runs[0]), tmp_path / "early", str(earlier))
+    assert "model-index" not in (tmp_path / "early" / "README.md").read_text()

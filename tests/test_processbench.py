@@ -443,7 +443,7 @@ def test_scores_of_another_scorer_or_of_other_items_are_not_mixed_in(tmp_path: P
     score_subset(Fake(), items, file)
     with pytest.raises(ValueError, match="scores by another model"):
         score_subset(Fake("other"), items, file)
-    with pytest.raises(ValueError, match="other problems or responses"):
+    with pytest.raises(ValueError, match="other problems, responses or steps"):
         score_subset(Fake(), items._replace(groups=items.groups[:2]), file)
 
 

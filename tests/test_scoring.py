@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from doctest import DocTestFinder, DocTestRunner
 from pathlib import Path
 from typing import Any
@@ -324,7 +325,7 @@ def test_a_scorer_that_disagrees_with_training_is_refused(
     scorer = scorer_of(implicit(folders), tokenizer)
     scorer.check(GROUPS)
     monkeypatch.setattr("lit_prm.shared_prompts._mask", lambda *args: torch.zeros(1, 1, 1, 1))  # padding is seen
-    with pytest.raises(ValueError, match=r"the scorer's reward is .*, training's .*, more than"):
+    with pytest.raises(ValueError, match=r"the scorer's rewards of it and its steps are .*, training's .*, more than"):
         scorer.check(GROUPS)
 
 
@@ -332,3 +333,43 @@ def test_importing_the_package_stays_cheap() -> None:
     seen = "import sys, lit_prm; print(sorted({'torch', 'transformers', 'jsonargparse', 'mlflow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_prompts_that_leave_no_room_are_told_together_with_the_limit_that_would_do(folders: tuple[str, str]) -> None:
+    scorer = lit_prm.load(folders[0], reference=folders[1], max_length=12)
+    with pytest.raises(ValueError, match=r"2 of 2 problems have a prompt that fills the 12 tokens.*--max-length \d+"):
+        scorer.check([replace(g, problem=replace(g.problem, prompt="long " * 20)) for g in GROUPS[:2]])
+
+
+def test_one_text_is_not_taken_for_a_list_of_letters(folders: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"is one text '6 \* 7 = 42', not a list"):
+        lit_prm.load(folders[0], reference=folders[1]).score_texts("6 * 7?", "6 * 7 = 42")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:0"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
+def test_a_device_that_is_not_there_is_refused(folders: tuple[str, str], device: str) -> None:
+    with pytest.raises(ValueError, match=f"device '{device}'"):
+        lit_prm.load(folders[0], reference=folders[1], device=device)
+
+
+def test_a_folder_or_path_of_nothing_is_told_before_the_hub_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "seed-0").mkdir()
+    (tmp_path / "seed-0" / "config.yaml").write_text("")
+    (tmp_path / "seed-0" / "nothing").mkdir()
+    with pytest.raises(ValueError, match=r"it holds runs: give .*seed-0"):
+        lit_prm.load(str(tmp_path))
+    with pytest.raises(ValueError, match=r"it has none of config\.yaml, reward\.json"):
+        lit_prm.load(str(tmp_path / "seed-0" / "nothing"))
+    with pytest.raises(ValueError, match="no such folder"):
+        lit_prm.load("runs/tiny/nothing/seed-9")
+
+
+def test_a_head_is_told_apart_by_the_reference_beside_its_rewards(folders: tuple[str, str]) -> None:
+    spec = RewardSpec(
+        reward_model=named("OutcomeHead", {"policy": folders[0]}), tokenizer=folders[0], steps=named("BlankLine"),
+        reference=named("Frozen", {"model": folders[1]}),
+    )  # fmt: skip
+    one, other = (build(s).identity for s in (spec, replace(spec, reference=named("Uniform"))))
+    assert one["reference_weights"]
+    assert one["reference"] != other["reference"]

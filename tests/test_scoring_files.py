@@ -6,15 +6,19 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import lit_prm
 from lit_prm.cli import main
 from lit_prm.formats import write_groups
 from lit_prm.formats.scored import read_scored
@@ -84,7 +88,7 @@ def test_a_finished_file_is_left_alone(args: list[str], tmp_path: Path, capsys: 
     [
         (["--beta", "2"], "another beta"),
         (["--steps", "Newline", "--aggregate", "mean"], "another aggregate, steps, template"),
-        (["--limit", "3"], "other problems or responses"),
+        (["--limit", "3"], "other problems, responses or steps"),
         (["--detail", "steps"], None),
     ],
 )
@@ -208,6 +212,7 @@ def slowly(self, part, groups):
     time.sleep(0.05)
     save(self, part, groups)
 files.Job._save = slowly
+import lit_prm
 from lit_prm.cli import main
 main(sys.argv[1:])
 """
@@ -296,3 +301,45 @@ def kill_a_fork(args: Sequence[str], rng: random.Random, monkeypatch: pytest.Mon
 def test_killed_again_and_again_gives_the_same_bytes(seed: int, name: str, args: list[str], tmp_path: Path) -> None:
     main([*args, "--out", str(tmp_path / f"whole-{name}")])
     assert killed_and_rerun(args, tmp_path / name, kills=3, seed=seed) == (tmp_path / f"whole-{name}").read_bytes()
+
+
+def test_a_regraded_or_reworded_file_is_not_taken_for_the_scored_one(
+    args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, changed = tmp_path / "s.jsonl", tmp_path / "other.jsonl"
+    main([*args, "--out", str(out)])
+    for other in (
+        [replace(g, rollouts=tuple(replace(r, correct=not r.correct) for r in g.rollouts)) for g in GROUPS],
+        [replace(g, problem=replace(g.problem, prompt=f"{g.problem.prompt} Now.")) for g in GROUPS],
+        [replace(g, rollouts=tuple(replace(r, steps=(r.response,)) for r in g.rollouts)) for g in GROUPS],
+    ):
+        write_groups(changed, other)
+        with pytest.raises(SystemExit, match="2"):
+            main([args[0], args[1], str(changed), *args[3:], "--out", str(out)])
+        assert "of other problems, responses or steps, or with other labels" in capsys.readouterr().err
+
+
+def test_a_moved_model_has_the_same_scores(args: list[str], policy_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s.jsonl"
+    main([*args, "--out", str(out)])
+    before = out.read_bytes()
+    moved = shutil.copytree(policy_folder, tmp_path / "moved")
+    main([args[0], str(moved), *args[2:], "--out", str(out)])
+    assert out.read_bytes() == before
+
+
+def test_the_file_of_responses_is_never_the_output(args: list[str], rollouts: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*args, "--out", str(rollouts)])
+
+
+def test_parts_hang_on_their_own_responses_and_on_what_rounds_them(policy_folder: Path, reference_folder: Path) -> None:
+    def parts(groups: Sequence[Group], **options: Any) -> list[str]:
+        scorer = lit_prm.load(str(policy_folder), reference=str(reference_folder), **options)
+        return [part.name for part, _ in files.Job(scorer, groups, Path("s.jsonl")).chunks()]
+
+    whole = parts(GROUPS)
+    assert len(set(whole)) == len(whole) > 2
+    assert parts(GROUPS[:6]) == whole[: len(parts(GROUPS[:6]))]
+    assert not set(parts(GROUPS, eval_tokens=64)) & set(whole)
+    assert not set(parts(GROUPS, beta=2.0)) & set(whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -29,11 +30,15 @@ def export(run: str, folder: Path, checkpoint: str | None = None, dtype: str | N
     from lit_prm.scoring.spec import SPEC_FILE, read_spec
 
     if not (Path(run) / "config.yaml").is_file():
-        raise ValueError(f"{run} is no run's folder: it has no config.yaml; name one of its files by --checkpoint")
+        raise ValueError(
+            f"{run} is no run's folder: it has no config.yaml; give the folder, a checkpoint by --checkpoint"
+        )
+    if checkpoint and Path(run).resolve() not in Path(checkpoint).resolve().parents:
+        raise ValueError(f"{checkpoint} is no checkpoint of {run}, whose card the export would get; name its own run")
     with whole_folder(folder) as partial:
         _write(partial, Path(run), folder.name, checkpoint, dtype)
         scorer = build(read_spec(partial / SPEC_FILE))
-        verify_folder(partial, scorer, scorer.encoder)
+        verify_folder(partial, scorer, scorer.encoder, exact=True)
 
 
 def _write(partial: Path, run: Path, name: str, checkpoint: str | None, dtype: str | None) -> None:
@@ -49,4 +54,7 @@ def _write(partial: Path, run: Path, name: str, checkpoint: str | None, dtype: s
     if dtype:
         model.policy.to(getattr(torch, dtype))
     base = str(spec.reward_model["init_args"]["policy"])
-    write_folder(partial, model, encoder_of(spec), spec, facts_of(run, name, base))
+    facts = facts_of(run, name, base)
+    if checkpoint and Path(checkpoint).resolve() != (run / "checkpoints" / "last.ckpt").resolve():
+        facts = replace(facts, metrics={})  # those are the last checkpoint's
+    write_folder(partial, model, encoder_of(spec), spec, facts)

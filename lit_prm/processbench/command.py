@@ -98,6 +98,8 @@ def _made(known: argparse.Namespace, folder: Path, subsets: Sequence[str], choic
     data = known.data or default_data()
     items = {name: choice.items(data, name) for name in subsets}  # a missing file is told before the model is loaded
     scorer = _scorer(known)
+    for of in items.values():
+        scorer.refuse_too_long(of.groups)
     return [score_subset(scorer, of, folder / f"{choice.stem(name)}.jsonl.gz") for name, of in items.items()]
 
 

@@ -60,7 +60,7 @@ def score_subset(scorer: Scorer, items: Items, file: Path) -> ScoredGroups:
 
     A killed run goes on where it was. Labels are those of the items, not of the file.
     """
-    job = Job(scorer, items.groups, file, items.digest)
+    job = Job(scorer, items.groups, file, labels=False)
     if not job.is_finished():
         file.parent.mkdir(parents=True, exist_ok=True)
         scorer.check(items.groups)

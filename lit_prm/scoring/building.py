@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from argparse import ArgumentError
 from collections.abc import Mapping
 from inspect import isabstract
@@ -11,6 +13,7 @@ import torch
 from jsonargparse import ArgumentParser
 from safetensors.torch import load_file
 
+from lit_prm import adapters
 from lit_prm.encoding import Encoder
 from lit_prm.models import load_tokenizer, weights_hash, weights_of, why_not_shared
 from lit_prm.reference import Reference, Uniform
@@ -25,7 +28,7 @@ def build(
     *,
     dtype: str | None = None,
     device: str = "auto",
-    eval_tokens: int = 4096,
+    eval_tokens: int | None = None,
     detail: Detail = "tokens",
 ) -> ModelScorer:
     """The scorer a spec describes, its weights loaded; ``dtype`` replaces that of policy and reference."""
@@ -36,7 +39,7 @@ def build(
     baseline = None if reward_model.references() or spec.reference is None else _reference_of(spec, dtype)
     whole = _why_whole_rows(reward_model, baseline, where)
     if whole:
-        print(f"prompts are not shared: {whole}", flush=True)
+        print(f"prompts are not shared: {whole}", file=sys.stderr, flush=True)
     return ModelScorer(
         reward_model,
         encoder,
@@ -74,11 +77,11 @@ def encoder_of(spec: RewardSpec) -> Encoder:
 def identity_of(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -> dict[str, Any]:
     """All that the scores hang on, as JSON; weights by the hash of their content."""
     policy = str(getattr(reward_model, "policy_name", ""))
-    references = reward_model.references()
+    references = reward_model.references() or [r for r in [_reference_of(spec, None)] if r is not None]
     return {
         "reward_model": type(reward_model).__name__,
         "policy": spec.weights or policy,
-        "policy_weights": weights_hash(spec.weights or policy),
+        "policy_weights": _weights(spec, policy),
         **(references[-1].identity() if references else {"reference": None}),
         "beta": getattr(reward_model, "beta", None),
         "loss": spec.loss,
@@ -91,13 +94,30 @@ def identity_of(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -
     }
 
 
+def _weights(spec: RewardSpec, policy: str) -> str:
+    """The hash of all that was loaded: a checkpoint holds the whole model, a head stands beside its policy."""
+    if spec.weights and not spec.weights.endswith(".safetensors"):
+        return weights_hash(spec.weights)
+    below = [adapters.base_of(policy)] if adapters.is_adapter(policy) else []
+    found = [weights_hash(name) for name in (spec.weights, policy, *below) if name]
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
+
 def _full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def device_of(name: str) -> str:
-    """The device that "auto" means here."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    """The device that "auto" means here; one that torch does not see is refused."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise ValueError(f"device {name!r} is none of auto, cpu, cuda, cuda:0, mps; correct --device") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r}: torch sees no GPU here; use cpu or auto")
+    return name
 
 
 def _reference_of(spec: RewardSpec, dtype: str | None) -> Reference | None:
@@ -143,6 +163,8 @@ def _load_weights(model: RewardModel, file: str) -> None:
         raise ValueError(
             f"{file} holds other weights than {type(model).__name__} has: {str(error)[:300]} ..."
         ) from error
+    if not found:
+        raise ValueError(f"{file} holds no weights named {_PREFIX}*; name a checkpoint of a run, or export it again")
     if wrong:
         raise ValueError(f"{file} holds {', '.join(wrong[:3])}, which {type(model).__name__} does not have")
 

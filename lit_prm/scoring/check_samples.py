@@ -19,6 +19,7 @@ CHECK_FILE = "check.json"  # in an exported folder
 
 # How far log-ratios (and log-odds) of one response may lie apart between ways to compute them, by precision.
 _NOISE = {"float32": 2e-3, "float16": 0.1, "bfloat16": 0.5}
+_HERE = {**_NOISE, "float32": 1e-5}  # on the machine and by the kernels of the export itself
 
 _PROBLEM = "What is 2 * (3 + 4)?"
 _RESPONSES = (
@@ -49,8 +50,11 @@ def sampled(reward_model: RewardModel, encoder: Encoder) -> list[dict[str, Any]]
     ]
 
 
-def verify_folder(folder: Path, scorer: Scorer, encoder: Encoder) -> None:
-    """Refuse a scorer of an exported folder that does not say again what training said of its samples."""
+def verify_folder(folder: Path, scorer: Scorer, encoder: Encoder, *, exact: bool = False) -> None:
+    """Refuse a scorer of an exported folder that does not say again what training said of its samples.
+
+    ``exact``: where the export was just made, nothing but the order of sums may differ.
+    """
     file = folder / CHECK_FILE
     if not file.is_file():
         raise ValueError(
@@ -58,7 +62,8 @@ def verify_folder(folder: Path, scorer: Scorer, encoder: Encoder) -> None:
         )
     found = json.loads(file.read_text())
     precisions = (str(found["dtype"]), str(scorer.identity.get("dtype", "float32")))
-    noise = max(_NOISE.get(name, min(_NOISE.values())) for name in precisions)
+    known = _HERE if exact else _NOISE
+    noise = max(known.get(name, min(known.values())) for name in precisions)
     verify(scorer, encoder, found["samples"], most=noise * (scorer.identity.get("beta") or 1.0))
 
 
@@ -72,9 +77,26 @@ def verify(scorer: Scorer, encoder: Encoder, samples: Sequence[Mapping[str, Any]
                 f"has {len(found)} tokens instead of {len(sample['ids'])}, or other ones; give the exported tokenizer"
             )
     for i, (made, sample) in enumerate(zip(scorer.score([SAMPLES])[0], samples, strict=True)):
-        if not abs(made.reward - sample["reward"]) <= most + 1e-4 * abs(sample["reward"]):  # nan is no match
+        ours, theirs = (made.reward, *made.step_rewards), (sample["reward"], *sample["step_rewards"])
+        if not alike(ours, theirs, most):
             raise ValueError(
-                f"response {i} of the model's check has reward {made.reward:.6g}, in training it had "
-                f"{sample['reward']:.6g}, more than {most:.2g} away: another reference, other weights or another beta; "
-                "give the reference that reward.json names, or export the model again with python -m lit_prm export"
+                f"response {i} of the model's check and its steps have rewards {told(ours)}, in training they had "
+                f"{told(theirs)}, more than {most:.2g} away: another reference, other weights, another beta or step "
+                "rule; give the reference that reward.json names, or export again with python -m lit_prm export"
             )
+
+
+def alike(ours: Sequence[float | None], theirs: Sequence[float | None], most: float) -> bool:
+    """Whether numbers and gaps stand in the same places, at most ``most`` and 1e-4 of the first apart; nan is not.
+
+    A batch may have more steps than a response: gaps at its end do not count.
+    """
+    size = max(len(ours), len(theirs))
+    pairs = zip(*((*row, *[None] * (size - len(row))) for row in (ours, theirs)), strict=True)
+    far = most + 1e-4 * abs(theirs[0] or 0.0)
+    return all(a is b is None or (a is not None and b is not None and abs(a - b) <= far) for a, b in pairs)
+
+
+def told(rewards: Sequence[float | None]) -> str:
+    """Rewards in a message."""
+    return ", ".join("none" if r is None else f"{r:.6g}" for r in rewards)

@@ -31,7 +31,9 @@ def main(args: Sequence[str]) -> None:
     reading = read_groups(asked.file, on_bad="skip" if asked.skip_bad_rows else "raise")
     groups = _with_responses(reading, asked.limit)
     _set_threads(asked.threads)
-    job = Job(_loaded(asked), groups, asked.out, reading.digest)
+    if asked.out.resolve() == Path(asked.file).resolve():
+        raise ValueError(f"--out {asked.out} is the file of the responses; give another name")
+    job = Job(_loaded(asked), groups, asked.out)
     if job.is_finished():
         print(f"{asked.out} holds these scores already; remove it to score again")
         return
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dtype", help="float32, bfloat16 or float16; by default what the source was trained in")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--eval-tokens", "--eval_tokens", type=_count, default=4096, help="padded tokens of a batch")
+    parser.add_argument("--eval-tokens", "--eval_tokens", type=_count, help="padded tokens of a batch; by device")
     parser.add_argument("--detail", choices=["tokens", "steps"], default="tokens", help="the finest rewards to keep")
     parser.add_argument("--limit", type=_count, help="the first problems only")
     parser.add_argument(

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import IO, Any, cast
 
 from filelock import FileLock, Timeout
 
+from lit_prm.formats import group_row
+from lit_prm.formats.layouts import PaperRollouts
 from lit_prm.formats.scored import ScoredGroups, read_scored, scored_row
 from lit_prm.records import Group
 from lit_prm.scoring.base import Scorer
@@ -25,35 +27,45 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Groups to score into ``out``; ``digest`` is that of their source."""
+    """Groups to score into ``out``.
+
+    Without ``labels`` a finished file may have others than the groups: its reader brings the labels.
+    """
 
     scorer: Scorer
     groups: Sequence[Group]
     out: Path
-    digest: str
+    labels: bool = True
 
     def is_finished(self) -> bool:
         """Whether ``out`` holds these scores; a file with others is refused."""
         if not self.out.exists():
             return False
         found = read_scored(str(self.out))
-        ours = _recorded(self.scorer.identity)
-        other = sorted(k for k in ours.keys() | found.identity.keys() if ours.get(k) != found.identity.get(k))
+        ours, theirs = _compared(self.scorer.identity), _compared(found.identity)
+        other = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
         why = f"by another {', '.join(other)}" if other else ""
-        if not why and _texts(found.groups) != _texts(self.groups):
-            why = "of other problems or responses"
+        if not why and self._facts(found.groups) != self._facts(_as_read(group) for group in self.groups):
+            why = f"of other problems, responses or steps{', or with other labels' if self.labels else ''}"
         if not why and self.scorer.detail == "tokens" and not _has_tokens(found):
             why = "of steps without their tokens"
         if why:
             raise ValueError(f"{self.out} holds scores {why}; give another --out, or move the file away")
+        shutil.rmtree(self.parts, ignore_errors=True)  # of a job that was killed when all was done
         return True
+
+    def _facts(self, groups: Iterable[Group]) -> list[dict[str, Any]]:
+        """What a file says of the groups but their scores."""
+        rows = [group_row(group) for group in groups]
+        return rows if self.labels else [{name: row[name] for name in _UNLABELLED} for row in rows]
 
     def chunks(self) -> Iterator[tuple[Path, Sequence[Group]]]:
         """The groups in order, a save at a time, with the file of each part."""
-        facts = json.dumps([dict(self.scorer.identity), self.digest, len(self.groups), self.scorer.detail, CHUNK])
-        address = hashlib.sha256(facts.encode()).hexdigest()[:16]
+        made_by = [_compared(self.scorer.identity), self.scorer.detail, list(self.scorer.rounding)]
         for number, (start, end) in enumerate(_cuts([_size(g) for g in self.groups])):
-            yield self.parts / f"{address}-{number:06d}.jsonl", self.groups[start:end]
+            groups = self.groups[start:end]
+            facts = json.dumps([*made_by, [group_row(group) for group in groups]])
+            yield self.parts / f"{number:06d}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.jsonl", groups
 
     @property
     def parts(self) -> Path:
@@ -70,7 +82,7 @@ class Job:
                 made.append(part)
                 yield groups
             _put_together(made, self.out)
-        shutil.rmtree(self.parts)
+            shutil.rmtree(self.parts)
 
     def _save(self, part: Path, groups: Sequence[Group]) -> None:
         scores = self.scorer.score(groups)
@@ -86,8 +98,12 @@ def refuse_unfit_name(out: Path) -> None:
         raise ValueError(f"{out}: scores are written as {', '.join(SUFFIXES)}; change the name")
 
 
-def _texts(groups: Sequence[Group]) -> list[tuple[str, tuple[str, ...]]]:
-    return [(group.problem.id, tuple(r.response for r in group.rollouts)) for group in groups]
+_UNLABELLED = ("unique_id", "prompt", "completions", "steps")
+
+
+def _as_read(group: Group) -> Group:
+    """The group as a reader of its row finds it."""
+    return PaperRollouts().read(json.loads(json.dumps(group_row(group))))
 
 
 def _recorded(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +113,12 @@ def _recorded(identity: Mapping[str, Any]) -> dict[str, Any]:
         return (_recorded(value) if value else None) if isinstance(value, Mapping) else value
 
     return json.loads(json.dumps({name: told(value) for name, value in identity.items()}))  # type: ignore[no-any-return]
+
+
+def _compared(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without the names of what its hashes know better: a folder may be moved."""
+    recorded = _recorded(identity)
+    return {k: v for k, v in recorded.items() if not recorded.get(f"{k}_weights")}
 
 
 def _has_tokens(found: ScoredGroups) -> bool:

@@ -34,7 +34,7 @@ class Options:
     dtype: str | None = None
     style: str | None = None  # of a tag-token model
     device: str = "auto"
-    eval_tokens: int = 4096
+    eval_tokens: int | None = None
     detail: Detail = "tokens"
 
 
@@ -51,21 +51,39 @@ def load(source: str, **options: Any) -> Scorer:
     [2, 1]
     """
     asked = Options(**options)
+    _refuse_no_source(source)
     from lit_prm.scoring.tags import style_of, tag_scorer
 
     described = is_run(source) or (Path(source) / SPEC_FILE).is_file()
     if not described and asked.reference is None and not _is_policy(source) and (asked.style or style_of(source)):
         rule = made(StepRule, _step_rule(asked.steps or "BlankLine"))
-        given = {"max_length": asked.max_length, "prompt_template": asked.prompt_template, "dtype": asked.dtype}
+        given = {
+            "max_length": asked.max_length, "prompt_template": asked.prompt_template, "dtype": asked.dtype,
+            "budget": asked.eval_tokens,
+        }  # fmt: skip
         named_ones: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         where = device_of(asked.device)
-        return tag_scorer(source, asked.style, rule, device=where, budget=asked.eval_tokens, **named_ones)
+        return tag_scorer(source, asked.style, rule, device=where, **named_ones)
     spec, how = spec_of(source, asked), {"dtype": asked.dtype, "device": asked.device, "detail": asked.detail}
     scorer = build(spec, eval_tokens=asked.eval_tokens, **how)  # type: ignore[arg-type]
-    as_exported = not any((asked.beta, asked.reference, asked.max_length, asked.prompt_template))
+    as_exported = not any((asked.beta, asked.reference, asked.max_length, asked.prompt_template, asked.steps))
     if as_exported and (Path(source) / CHECK_FILE).is_file():
         verify_folder(Path(source), scorer, scorer.encoder)
     return scorer
+
+
+def _refuse_no_source(source: str) -> None:
+    """A name that can only be a folder's must be that of a run, an export or a model."""
+    path = Path(source).expanduser()
+    if path.is_dir() and not any((path / name).is_file() for name in _DESCRIBED):
+        inside = sorted(str(file.parent) for file in path.glob("*/config.yaml"))
+        hint = f"; it holds runs: give {inside[0]}" if inside else f"; it has none of {', '.join(_DESCRIBED)}"
+        raise ValueError(f"{source} is no run, no export and no model{hint}")
+    if not path.exists() and (source.startswith(("runs/", ".", "/", "~")) or source.count("/") > 1):
+        raise ValueError(f"{source}: no such folder, and no hub name owner/model; correct the path")
+
+
+_DESCRIBED = ("config.yaml", SPEC_FILE, "config.json", adapters.ADAPTER_FILE)
 
 
 def spec_of(source: str, asked: Options = Options()) -> RewardSpec:

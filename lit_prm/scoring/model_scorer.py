@@ -13,13 +13,14 @@ from torch import Tensor
 
 from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.encoding import Encoder
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.records import Group, Rollout
 from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.scored import Rewards, Span
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.planning import planned
+from lit_prm.shared_prompts import PART
 
 Detail = Literal["tokens", "steps"]
 Floats = NDArray[np.float32]
@@ -29,7 +30,8 @@ class ModelScorer(Scorer):
     """Rewards by a ``RewardModel``: steps as its ``step_rewards`` says, tokens as if each were a step.
 
     An encoder with ``spans`` says what text each token stands for. Responses of one problem share its prompt
-    unless ``whole_rows`` gives the reason why they cannot; equal ones are scored once.
+    unless ``whole_rows`` gives the reason why they cannot; equal ones are scored once. ``budget`` is how many padded
+    tokens a batch has, by default what suits the device.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class ModelScorer(Scorer):
         identity: Mapping[str, Any],
         baseline: Reference | None = None,
         device: str = "cpu",
-        budget: int = 4096,
+        budget: int | None = None,
         detail: Detail = "tokens",
         whole_rows: str | None = None,
     ) -> None:
@@ -49,7 +51,7 @@ class ModelScorer(Scorer):
         self.encoder = encoder
         self.baseline = baseline or _scoring_reference(self.reward_model)
         self.device = torch.device(device)
-        self.budget = budget
+        self.budget = budget or PART[self.device.type]
         self.detail = detail if _judges_tokens(self.reward_model) else "steps"
         self.whole_rows = whole_rows
         self._identity = dict(identity)
@@ -57,6 +59,10 @@ class ModelScorer(Scorer):
     @property
     def identity(self) -> Mapping[str, Any]:
         return self._identity
+
+    @property
+    def rounding(self) -> Sequence[Any]:
+        return (str(self.device), self.budget, self.whole_rows is None)
 
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
         rows = self.encoder.encode(groups)
@@ -71,16 +77,23 @@ class ModelScorer(Scorer):
         )
         return [[next(made) for _ in group.rollouts] for group in groups]
 
-    def score_texts(self, problem: str, responses: Sequence[str]) -> list[Rewards]:
-        """Rewards of responses to a question, as plain texts."""
-        rollouts = tuple(Rollout(response=response) for response in responses)
-        return self.score([Group(problem=Problem(prompt=problem, id="0"), rollouts=rollouts)])[0]
-
     def check(self, groups: Sequence[Group]) -> None:
         """Refuse when the training path gives a few of these responses other rewards than ``score`` does."""
         from lit_prm.scoring.self_check import refuse_disagreement
 
+        self.refuse_too_long(groups)
         refuse_disagreement(self, groups)
+
+    def refuse_too_long(self, groups: Sequence[Group]) -> None:
+        """Refuse prompts that leave no room for a response, with the limit that would do."""
+        most, sizes = self.encoder.max_length, self.encoder.prompt_lengths(groups)
+        long = [group.problem.id for group, size in zip(groups, sizes, strict=True) if size >= most]
+        if long:
+            raise ValueError(
+                f"{len(long)} of {len(groups)} problems have a prompt that fills the {most} tokens of max_length, the "
+                f"first is {long[0]!r}, the longest has {max(sizes)} tokens; give more, e.g. --max-length "
+                f"{2 * max(sizes)}, or leave these problems out"
+            )
 
     @torch.no_grad()
     def by_training(self, group: Group) -> Rewards:

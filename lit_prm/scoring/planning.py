@@ -8,7 +8,7 @@ from lit_prm.batch import Encoded
 from lit_prm.batching import TokenBudget
 
 LEAST_SAVED = 0.1  # of all tokens: below, whole rows sorted over all problems have less padding to pay for
-CHUNK = 8  # times the budget: responses of one chunk, whose prompts are run once
+CHUNK = 32  # times the budget: padded tokens of one chunk, whose prompts are run once
 
 
 def planned(rows: Sequence[Encoded], budget: int, *, may_share: bool) -> Iterator[tuple[list[int], bool]]:
@@ -20,13 +20,13 @@ def planned(rows: Sequence[Encoded], budget: int, *, may_share: bool) -> Iterato
     if not may_share or _saved(rows) < LEAST_SAVED:
         yield from ((list(cut.rows), False) for cut in TokenBudget(rows, budget))
         return
-    batch, size = list[int](), 0
+    batch, longest = list[int](), 0
     for problem in _problems(rows):
-        tokens = sum(len(rows[i]) - rows[i].prompt_length for i in problem)
-        if batch and size + tokens > CHUNK * budget:
+        width = max(longest, *(len(rows[i]) for i in problem))
+        if batch and (len(batch) + len(problem)) * width > CHUNK * budget:
             yield batch, True
-            batch, size = [], 0
-        batch, size = batch + problem, size + tokens
+            batch, width = [], max(len(rows[i]) for i in problem)
+        batch, longest = batch + problem, width
     if batch:
         yield batch, True
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lit_prm.records import Group
+from lit_prm.scoring.check_samples import alike, told
 
 if TYPE_CHECKING:
     from lit_prm.scoring.model_scorer import ModelScorer
@@ -25,11 +26,12 @@ def refuse_disagreement(scorer: ModelScorer, groups: Sequence[Group]) -> None:
         for k, ours in enumerate(rewards):
             theirs = scorer.by_training(group.keep([k]))
             scale = max(1.0, abs(theirs.reward), _subtracted(scorer, theirs.reference_logps))
-            if not abs(ours.reward - theirs.reward) <= most * scale:  # nan is no agreement
+            found, trained = ((r.reward, *r.step_rewards) for r in (ours, theirs))
+            if not alike(found, trained, most * scale):
                 raise ValueError(
-                    f"problem {group.problem.id}, response {k}: the scorer's reward is {ours.reward:.6g}, training's "
-                    f"{theirs.reward:.6g}, more than {most * scale:.2g} away; score with --dtype float32, and "
-                    "report it if they still differ"
+                    f"problem {group.problem.id}, response {k}: the scorer's rewards of it and its steps are "
+                    f"{told(found)}, training's {told(trained)}, more than {most * scale:.2g} away; score with --dtype "
+                    "float32, and report it if they still differ"
                 )
 
 

@@ -93,15 +93,15 @@ def read_spec(file: Path) -> RewardSpec:
 def spec_of_run(source: str | Path) -> RewardSpec:
     """The spec of a run's folder or of one of its checkpoints, from the configuration it was trained with.
 
-    Relative paths are those of the folder that the run was started in, so they stay: score from there. A run that
-    trains nothing (``max_epochs`` 0) has no checkpoint and scores with the model it starts from.
+    Relative paths are those of the folder that the run was started in: this one, or the nearest above the run that
+    has them. A run that trains nothing (``max_epochs`` 0) has no checkpoint and scores with the model it starts from.
     """
     folder, weights = _run_of(Path(source))
     config = yaml.safe_load((folder / "config.yaml").read_text())
     if weights is None and config["trainer"].get("max_epochs") != 0:
         raise ValueError(f"{folder} has no checkpoints/last.ckpt: nothing was trained yet; run its experiment first")
     model, data = config["model"], config["data"]
-    return RewardSpec(
+    spec = RewardSpec(
         reward_model=_as_named(model["reward_model"]),
         reference=_as_named(model["reference"]) if model.get("reference") else None,
         tokenizer=data["tokenizer"],
@@ -112,6 +112,14 @@ def spec_of_run(source: str | Path) -> RewardSpec:
         loss=_as_named(model["loss"])["class_path"].rpartition(".")[2],
         weights=None if weights is None else str(weights),
     )
+    return spec._with_paths(lambda name: _where_started(name, folder))
+
+
+def _where_started(name: str, run: Path) -> str:
+    """The name if it is there from here or is nowhere above the run, else where it is."""
+    if Path(name).exists():
+        return name
+    return next((str(above / name) for above in run.resolve().parents if (above / name).exists()), name)
 
 
 def is_run(source: str | Path) -> bool:

@@ -13,7 +13,8 @@ from transformers import AutoConfig
 
 from lit_prm.batch import Encoded, collate
 from lit_prm.batching import TokenBudget
-from lit_prm.models import Dtype, load_tokenizer
+from lit_prm.encoding import tokenizer_identity
+from lit_prm.models import Dtype, load_tokenizer, weights_hash
 from lit_prm.records import Group, Problem
 from lit_prm.scored import Rewards
 from lit_prm.scoring.base import Scorer
@@ -55,6 +56,10 @@ class TagScorer(Scorer):
     @property
     def identity(self) -> Mapping[str, Any]:
         return self._identity
+
+    @property
+    def rounding(self) -> Sequence[Any]:
+        return (self.device, self.budget)
 
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
         steps = [
@@ -114,7 +119,9 @@ def tag_scorer(
     """The scorer of a released tag-token PRM; the style is found by ``style_of`` where it is not given."""
     made = _style(source, style)(load_tokenizer(source))
     facts = {
-        "reward_model": source,
+        "policy": source,
+        "policy_weights": weights_hash(source),
+        "template": tokenizer_identity(made.tokenizer),
         "style": made.name,
         "step_rewards": "log-odds of P(step right)",
         "steps": {"class_path": type(steps).__name__, "init_args": _options(steps)},
