@@ -74,6 +74,8 @@ def is_mistake(error: Exception) -> bool:
     A ValueError or RuntimeError from inside a library is not known to be one: its traceback is worth more.
     """
     kind = type(error)
+    if isinstance(error, ModuleNotFoundError):
+        return not (error.name or "").startswith(("lit_prm", "callbacks"))
     if isinstance(error, ArgumentError | OSError) or kind.__name__ == "MisconfigurationException":
         return True
     if kind.__module__.startswith("omegaconf"):
@@ -92,5 +94,7 @@ def _raised_in(traceback: TracebackType | None) -> str:
 def _told(error: Exception) -> str:
     """The message; of an interpolation the option that holds it instead of its inner names."""
     text = str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"{text} in this Python ({sys.executable}); use .venv/bin/python, which make env installs"
     found = re.search(r"\n\s*full_key: (?:fit|validate|test|predict)?\.?(\S+)", text)
     return f"{text.splitlines()[0]}, which {found[1]} refers to; correct the name after ${{" if found else text
