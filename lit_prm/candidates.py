@@ -73,7 +73,10 @@ def refuse_unfit(name: str, groups: Sequence[Group], judged: bool = True) -> Non
     """Raise when a problem has no response, or when to be ``judged`` one of its responses has no label."""
     bad = [g.problem.id for g in groups if not g.rollouts or (judged and any(r.correct is None for r in g.rollouts))]
     if bad:
-        labels = ("labelled responses", "give correctness for every response, use predict or score to do without,")
+        labels = (
+            "labelled responses",
+            "give correctness (in rows of one response: label), use predict or score to do without,",
+        )
         what, remedy = labels if judged else ("responses", "give some")
         raise ValueError(
             f"candidate set {name!r}: {len(bad)} problems have no {what}, the first is {bad[0]!r}; "

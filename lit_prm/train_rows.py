@@ -15,7 +15,10 @@ def labelled(groups: Sequence[Group], source: str) -> list[Group]:
     known = [group.keep(i for i, r in enumerate(group.rollouts) if r.correct is not None) for group in groups]
     found = [group for group in known if group.rollouts]
     if not found:
-        raise ValueError(f"{source} has no labelled responses to train on; give correctness or label them first")
+        raise ValueError(
+            f"{source} has no labelled responses to train on; give correctness (in rows of one "
+            "response: label) or label them first"
+        )
     return found
 
 

@@ -407,6 +407,33 @@ def test_an_unscored_file_of_another_layout_gets_the_rules_without_scorer(
     assert found.judgement.curves.keys() == {"bon/shortest", "bon/longest", "bon/random", "majority", "any"}
 
 
+def test_figures_are_png_or_svg_and_others_are_refused_before_the_work(
+    two_files: tuple[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"--figure f\.pdf: figures are PNG or SVG; name it \.png or \.svg"):
+        main(["nowhere.jsonl", "--figure", "f.pdf"])
+    for name in ("one.svg", "two.svg"):
+        main([*two_files, "--figure", str(tmp_path / name)])
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert (tmp_path / "one.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize("option", [("--aggregate", "min"), ("--weight", "sigmoid")])
+def test_what_only_scores_use_is_refused_where_there_are_none(tmp_path: Path, option: tuple[str, str]) -> None:
+    write_groups(tmp_path / "bare.jsonl", groups())
+    with pytest.raises(ValueError, match=r"bare\.jsonl: holds no scores that --aggregate or --weight could use"):
+        main([str(tmp_path / "bare.jsonl"), *option])
+
+
+def test_undefined_ends_are_dashes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    these = [replace(g, rollouts=g.rollouts * 2) for g in checked((True, -1), (True, 0), (False, 0))]
+    files = [write_scored(tmp_path / f"{name}.jsonl", these, rewarded(these, i)) for i, name in enumerate("ab")]
+    main(files)
+    printed = capsys.readouterr().out
+    assert "[-, -]" in printed
+    assert "nan" not in printed
+
+
 def test_counts_are_checked() -> None:
     assert find(pool_of(groups()), Settings(Sigmoid(), counts=(2,))).counts == (2, 5)
     with pytest.raises(

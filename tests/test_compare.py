@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,48 @@ def test_an_unknown_name_lists_what_there_is(tmp_path: Path, uri: str) -> None:
         Store(uri).experiments([], "smol", print)
 
 
+def test_what_there_is_is_found_without_reading_every_run(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(tmp_path, uri, "ce-1resp", 0, A)
+    recorded(tmp_path, uri, "ce-1resp", 1, A)
+    deleted = recorded(tmp_path, uri, "deleted", 0, A)
+    MlflowClient(uri).delete_run(deleted)
+    store, asked = Store(uri), list[str]()
+    search = store._search
+
+    def watched(query: str) -> Iterator[Any]:
+        asked.append(query)
+        return search(query)
+
+    monkeypatch.setattr(store, "_search", watched)
+    with pytest.raises(ValueError, match=r"it has\n  tiny: ce-1resp\nmake"):
+        store.experiments(["typo"], "tiny", print)
+    assert asked == ["tags.scale = 'tiny' and tags.name = 'typo'"]
+    served, store.uri = store.uri, "http://a.server"  # whose tables cannot be read
+    assert set(store._finished_names()) == {("tiny", "ce-1resp")}
+    store.uri = served
+
+
+def test_reading_shows_its_progress_on_stderr_alone(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(tmp_path, uri, "a", 0, A)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    read(uri, "a")
+    told = capsys.readouterr()
+    assert "finding runs" in told.err
+    assert "reading runs" in told.err
+    assert told.out == ""
+
+
+def test_a_file_in_place_of_the_folder_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    for out in ("there", "there/below"):
+        with pytest.raises(ValueError, match=f"--out {out}: there is a file; name a folder"):
+            main(["a", "--uri", "sqlite:///nowhere.db", "--out", out])
+
+
 def test_a_missing_store_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no MLflow store .*typo.db; correct --uri"):
         Store(f"sqlite:///{tmp_path / 'typo.db'}")
@@ -108,11 +151,13 @@ def test_runs_without_files_are_told_and_shown_with_their_own_intervals(tmp_path
 
 def test_main_prints_writes_and_records(tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     ids = [recorded(tmp_path, uri, n, s, r, losses=(0.7, 0.6)) for n, r in (("a", A), ("b", B)) for s in (0, 1)]
+    folder = tmp_path / "runs" / "tiny" / "compare" / "a-b"
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("lies there already")
     main(["a", "b", "--uri", uri])
     printed = capsys.readouterr().out
     assert "b - a" in printed
     assert "+25.0 [+25.0, +25.0]" in printed
-    folder = tmp_path / "runs" / "tiny" / "compare" / "a-b"
     names = {"curves", "gains", "cost", "levels", "training"}
     assert {p.name for p in (folder / "figures").iterdir()} == {f"{n}.{kind}" for n in names for kind in ("png", "svg")}
     assert (folder / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -123,12 +168,14 @@ def test_main_prints_writes_and_records(tmp_path: Path, uri: str, capsys: pytest
     assert parent.data.metrics["b/test/acc_at_16"] == pytest.approx(0.625)
     kept = {a.path for a in MlflowClient(uri).list_artifacts(parent.info.run_id)}
     assert kept == {"report.html", "report.md", "figures"}
+    drawn = {Path(a.path).name for a in MlflowClient(uri).list_artifacts(parent.info.run_id, "figures")}
+    assert drawn == {p.name for p in (folder / "figures").iterdir()}
     assert compared(uri) == set(ids)
 
 
 def test_the_same_comparison_goes_into_the_same_parent_and_runs_stay_as_they_are(tmp_path: Path, uri: str) -> None:
     def compare(*names: str) -> str:
-        return record(Store(uri), read(uri, *names)[0], "tiny", folder)
+        return record(Store(uri), read(uri, *names)[0], "tiny", folder, [])
 
     folder = tmp_path / "report"
     folder.mkdir()

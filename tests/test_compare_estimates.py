@@ -118,6 +118,18 @@ def test_the_interval_of_independent_seeds_shrinks_with_their_root() -> None:
     assert four == pytest.approx((50, 45, 55, 4))
 
 
+def test_seeds_judged_on_the_same_data_do_not_shrink_it() -> None:
+    metrics = {"steps/test/found": 0.5, "steps/test/found/low": 0.4, "steps/test/found/high": 0.6}
+
+    def found(*worlds: str) -> Estimate | None:
+        runs = (run("a", seed, {"test": [0.5]}, world, metrics=metrics) for seed, world in enumerate(worlds))
+        return Evidence([type(experiment("a", []))("a", tuple(runs))]).of_metric("a", "steps/test/found")
+
+    assert found("same", "same", "same", "same") == pytest.approx((50, 40, 60, 4))
+    assert found("one", "one", "other", "other") == pytest.approx((50, 50 - 10 / 2**0.5, 50 + 10 / 2**0.5, 4))
+    assert found("", "", "", "") == pytest.approx((50, 45, 55, 4))  # a world of its own each
+
+
 # --- p values -------------------------------------------------------------------------------------
 
 

@@ -57,6 +57,8 @@ def test_the_judges_own_verdict() -> None:
     assert judge.same(r"\frac{2}{4}", "0.5") is True
     assert judge.same("x > 2", "2 < x") is True
     assert judge.same(r"\frac{", "1") is False
+    assert judge.same("1} and 2", "1") is False  # math-verify reads what stands in the box around it
+    assert judge.same(r"\{1,2\}", r"\{2,1\}") is True
 
 
 def test_model_output_is_never_run(tmp_path: Path) -> None:

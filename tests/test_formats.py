@@ -127,14 +127,13 @@ def test_columns_that_say_nothing_are_not_written(tmp_path: Path) -> None:
 
 def test_a_sample_may_end_at_once_but_not_rightly(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    wrong = Rollout(response="", correct=False, steps=(), first_error=0)
-    groups = [Group(problem=Problem(prompt="p", id="7"), rollouts=(wrong, Rollout(response="x", correct=True)))]
+    ended = (Rollout(response="", correct=False, steps=(), first_error=0), Rollout(response=""))  # the last: not judged
+    groups = [Group(problem=Problem(prompt="p", id="7"), rollouts=(*ended, Rollout(response="x", correct=True)))]
     write_groups(path, groups)
     assert list(read_groups(str(path)).groups) == groups
-    for correct in (True, None):
-        empty = Group(problem=Problem(prompt="p", id="7"), rollouts=(Rollout(response="", correct=correct),))
-        with pytest.raises(ValueError, match="problem 7: response is empty; leave it out"):
-            write_groups(path, [empty])
+    empty = Group(problem=Problem(prompt="p", id="7"), rollouts=(Rollout(response="", correct=True),))
+    with pytest.raises(ValueError, match="problem 7: response is empty; leave it out"):
+        write_groups(path, [empty])
 
 
 def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
@@ -178,6 +177,26 @@ def test_unpaired_rows_of_one_prompt_are_one_group_with_all_its_samples(tmp_path
     assert [g.problem.prompt for g in reading.groups] == ["q1", "q2"]
     assert [facts(g) for g in reading.groups] == [[("a", True), ("a", True), ("c", False)], [("b", False)]]
     assert reading.rows == 4
+
+
+def test_samples_need_no_label_and_may_be_empty(tmp_path: Path) -> None:
+    reading = read(tmp_path, {"prompt": "q1", "completions": ["a", ""]}, {"prompt": "q1", "completions": []})
+    assert reading.layout == "samples"
+    assert [facts(g) for g in reading.groups] == [[("a", None), ("", None)], []]
+    rows = [{"prompt": p, "completion": c} for p, c in (("q1", "a"), ("q2", [said("b")]), ("q1", ""))]
+    reading = read(tmp_path, *rows)
+    assert reading.layout == "one sample a row"
+    assert [facts(g) for g in reading.groups] == [[("a", None), ("", None)], [("b", None)]]
+
+
+def test_labels_of_later_rows_are_read_and_a_null_column_labels_nothing(tmp_path: Path) -> None:
+    reading = read(tmp_path, {"prompt": "q", "completion": "a"}, {"prompt": "q", "completion": "b", "label": True})
+    assert facts(reading.groups[0]) == [("a", None), ("b", True)]
+    reading = read(tmp_path, {"prompt": "q", "completions": ["a", ""], "correctness": None})
+    assert reading.layout == "paper rollouts"
+    assert facts(reading.groups[0]) == [("a", None), ("", None)]
+    with pytest.raises(ValueError, match=":2: column 'correctness' is missing"):
+        read(tmp_path, ROLLOUT, {"prompt": "q", "completions": ["a"]})
 
 
 def test_unpaired_messages(tmp_path: Path) -> None:
@@ -354,7 +373,8 @@ def test_a_name_that_is_no_file_is_a_hub_data_set(hub: list[tuple[str, str | Non
 
 @pytest.mark.parametrize("name", ["data/missing.jsonl", "missing", "/nowhere/at/all", "data/missing.jsonl.gz", "a/b/c"])
 def test_a_missing_file_is_named_with_the_remedy(name: str, hub: object) -> None:
-    with pytest.raises(ValueError, match=f"^{name}: no such file.*set data.root"):
+    remedy = r"correct the path \(in a training configuration it is relative to data.root"
+    with pytest.raises(ValueError, match=f"^{name}: no such file.*{remedy}"):
         read_groups(name)
     assert hub == []
 
@@ -384,7 +404,6 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (ROLLOUT, {"correctness": [True]}, "correctness has 1 values for 2 completions; give one for each"),
     (ROLLOUT, {"correctness": ["yes", True]}, r"correctness\[0\] is 'yes', not true or false; give"),
     (ROLLOUT, {"correctness": "TF"}, r"correctness is 'TF', not a list; write it as \[...\]"),
-    (ROLLOUT, {"correctness": None}, "column 'correctness' is missing or null; the row has"),
     (ROLLOUT, {"completions": "ab"}, "completions is 'ab', not a list"),
     (ROLLOUT, {"completions": ["", "b"]}, r"completions\[0\] is empty; leave it out"),
     (ROLLOUT, {"completions": ["a", " \n"]}, r"completions\[1\] is empty; leave it out"),
@@ -412,6 +431,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (UNPAIRED, {"label": 0.5}, "label is 0.5, not true or false"),
     (UNPAIRED, {"label": None}, "column 'label' is missing or null"),
     (UNPAIRED, {"completion": ""}, "completion is empty"),
+    (UNPAIRED, {"completion": [said("")]}, "completion is empty"),
     (
         UNPAIRED,
         {"completion": [said("a"), USER, said("b")]},

@@ -125,7 +125,9 @@ def expected(batch: Columns) -> dict[str, float]:
         "auc-within": float(np.mean(within)),
         "step-auc": auc(np.array([r for r, wrong in judged if not wrong]), np.array([r for r, w in judged if w])),
         "f1": first_error.f1(first_error.first_below(steps, valid, -1.0), b["first_error"]),
-        "f1-crossed": first_error.cross_fitted_f1(steps, valid, b["first_error"], b["problem"]),
+        "f1-crossed": first_error.cross_fitted_f1(
+            steps, valid, b["first_error"], b["problem"], first_error.every_cut
+        ),
         "ece": slow_calibration_error(b["scores"].tolist(), b["correct"].tolist(), 5),
         "brier": float(np.mean([(1 / (1 + math.exp(-s)) - c) ** 2 for s, c in zip(least, b["correct"], strict=True)])),
     }  # fmt: skip
@@ -211,6 +213,17 @@ def test_reset_forgets_and_pickles_remember() -> None:
     again = pickle.loads(pickle.dumps(metrics))
     again.update(**part(batch, slice(0, 7)))
     assert values(again) == values(metrics) == pytest.approx(expected(batch), rel=1e-6)
+
+
+def test_the_threshold_of_first_errors_is_exact_where_quantiles_miss_it() -> None:
+    steps = np.zeros((1000, 1), np.float32)
+    steps[:2] = -1.0  # the wrong ones, one in each half; all but one of 200 quantiles lie above them
+    steps[2:4] = -2 / 3
+    truth = np.where(steps[:, 0] == -1, 0, -1)
+    columns = {"steps": steps, "valid": np.ones((1000, 1), bool), "first_error": truth, "problem": np.arange(1000)}
+    metric = FirstErrorF1()
+    metric.update(**{n: torch.tensor(v) for n, v in columns.items()}, row=torch.arange(1000))
+    assert float(metric.compute()) == 1.0
 
 
 def test_nothing_seen_is_nan() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lit_prm.formats import read_groups
-from lit_prm.formats.scored import is_scored, read_scored, scored_row
+from lit_prm.formats.scored import aligned, is_scored, read_scored, scored_row
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scored import Rewards
 
@@ -73,6 +74,28 @@ def test_spoilt_rewards_are_refused_with_their_place(tmp_path: Path) -> None:
     row["step_rewards"][0] = [1.0]
     with pytest.raises(ValueError, match=r"jsonl:1: rewards of response 0 .* 2 step spans, 1 step rewards"):
         read_scored(saved(tmp_path / "bad.jsonl", row))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("column", ["rewards", "step_rewards", "step_values", "reference_logps", "token_rewards"])
+def test_what_is_no_finite_number_is_refused_with_its_place(tmp_path: Path, column: str, number: float) -> None:
+    row = scored_row(GROUP, REWARDS, IDENTITY)
+    row[column][0] = number if column == "rewards" else [number, *row[column][0][1:]]
+    with pytest.raises(ValueError, match=rf"jsonl:1: rewards of response 0 .*{number} is no finite number"):
+        read_scored(saved(tmp_path / "bad.jsonl", row))
+
+
+def test_files_are_aligned_by_problem_and_response(tmp_path: Path) -> None:
+    other = replace(GROUP, problem=replace(GROUP.problem, id="b"))
+    rows = [scored_row(g, REWARDS, IDENTITY) for g in (GROUP, other)]
+    turned = [scored_row(g.keep((1, 0)), REWARDS[::-1], IDENTITY) for g in (other, GROUP)]
+    first = read_scored(saved(tmp_path / "first.jsonl", *rows))
+    found = aligned(first, read_scored(saved(tmp_path / "turned.jsonl", *turned)))
+    assert (found.groups, found.rewards) == (first.groups, first.rewards)
+    with pytest.raises(ValueError, match=r"different problems: 1 stand in one of them only, as 'b'"):
+        aligned(first, read_scored(saved(tmp_path / "fewer.jsonl", *rows[:1])))
+    with pytest.raises(ValueError, match=r"doubled\.jsonl: two rows have the same unique_id"):
+        aligned(read_scored(saved(tmp_path / "doubled.jsonl", *rows, rows[0])), first)
 
 
 def test_every_response_needs_its_rewards() -> None:

@@ -22,6 +22,7 @@ from lit_prm.formats.scored import ScoredGroups, scored_row
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scored import Rewards
 from lit_prm.selection import AGGREGATES, aggregated
+from lit_prm.viewer.command import beside
 from lit_prm.viewer.content import best_choices, first_error, index, response_content
 from lit_prm.viewer.page import page_parts, write_page
 from lit_prm.viewer.pieces import token_pieces, utf16_lengths
@@ -190,6 +191,33 @@ def test_the_command_writes_the_page_beside_the_file(tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit):
         main(["view", str(tmp_path / "scored.jsonl"), "--out", str(tmp_path / "page.jsonl")])
     assert "name it .html" in capsys.readouterr().err
+
+
+def test_only_a_known_ending_is_left_out_of_the_pages_name(tmp_path: Path) -> None:
+    for name in ("one.s.jsonl", "one.dpo.jsonl.gz", "one.json", "one.v1", "scored"):
+        (tmp_path / name).touch()
+        expected = name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+        assert beside(str(tmp_path / name)) == tmp_path / f"{expected}.html"
+    assert beside("owner/data-v1.5") == Path("data-v1.5.html")
+
+
+def test_several_scorers_are_of_the_same_responses_and_problems_count_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def saved(name: str, *orders: int) -> str:
+        groups = {p: group_of((["a"], True), (["b"], False), name=f"p{p}") for p in (0, 1, 2)}
+        rewards = [rewarded(["a"], [1.0]), rewarded(["b"], [-1.0])]
+        rows = [scored_row(groups[p], rewards, {**IDENTITY, "file": name}) for p in orders]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(tmp_path / name)
+
+    page = tmp_path / "new" / "folder" / "p.html"
+    main(["view", saved("a.jsonl", 0, 1), saved("b.jsonl", 1, 0), "--out", str(page)])
+    assert "p.html: 2 problems, 4 responses by 2 scorers" in capsys.readouterr().out
+    assert [f["id"] for f in blocks(page.read_text())["files"]] == [["p0", "p1"]] * 2
+    with pytest.raises(SystemExit):
+        main(["view", saved("a.jsonl", 0, 1), saved("b.jsonl", 0, 2), "--out", str(page)])
+    assert "have different problems: 2 stand in one of them only" in capsys.readouterr().err
 
 
 # --- in a browser ---------------------------------------------------------------------------------

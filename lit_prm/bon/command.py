@@ -23,12 +23,14 @@ def main(args: Sequence[str]) -> None:
     """Run `bon`."""
     parser = argparse.ArgumentParser(prog="python -m lit_prm bon", allow_abbrev=False)
     parser.add_argument("files", nargs="+", metavar="FILE", help=_FILES)
-    parser.add_argument("--weight", default="sigmoid", metavar="NAME[:NUMBER]", help=_WEIGHT)
+    parser.add_argument("--weight", metavar="NAME[:NUMBER]", help=_WEIGHT)
     parser.add_argument("--aggregate", help="the primary one of min, sum, mean, last, product; default the scorer's")
     parser.add_argument("--counts", metavar="1,2,4", help="numbers of candidates N; default 1, 2, 4, ... K")
     parser.add_argument("--seed", type=int, default=0, help="of the subsets that weighted votes sample")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all numbers")
-    parser.add_argument("--figure", type=Path, metavar="OUT.png", help="draw accuracy and score against N")
+    parser.add_argument(
+        "--figure", type=Path, metavar="OUT.png", help="draw accuracy and score against N, .png or .svg"
+    )
     parser.add_argument("--compat", choices=["official"], help=_OFFICIAL)
     parser.add_argument("--pairs", action="store_true", help="compare every two rules, not only scorers")
     given = parser.parse_args(args)
@@ -36,13 +38,23 @@ def main(args: Sequence[str]) -> None:
 
 
 def _judge(given: argparse.Namespace) -> None:
-    from lit_prm.bon.figure import draw
+    from lit_prm.bon.figure import draw, refuse_other_formats
     from lit_prm.bon.findings import Settings, as_json, find
     from lit_prm.bon.pool import read_pool
     from lit_prm.bon.show import show
 
-    settings = Settings(vote_weight(given.weight), given.aggregate, _numbers(given.counts), given.seed, given.pairs)
-    findings = find(read_pool(given.files), settings)
+    if given.figure:
+        refuse_other_formats(given.figure)
+    settings = Settings(
+        vote_weight(given.weight or "sigmoid"), given.aggregate, _numbers(given.counts), given.seed, given.pairs
+    )
+    pool = read_pool(given.files)
+    if not pool.opinions and (given.aggregate or given.weight):
+        raise ValueError(
+            f"{pool.sources[0]}: holds no scores that --aggregate or --weight could use; leave them out, or score it "
+            "first (python -m lit_prm score)"
+        )
+    findings = find(pool, settings)
     show(findings)
     if given.json:
         _write(given.json, as_json(findings))
@@ -55,7 +67,7 @@ def _official(given: argparse.Namespace) -> None:
     from lit_prm.bon.pool import read_pool
     from lit_prm.bon.show import show_official
 
-    if given.figure or given.pairs or given.counts or given.aggregate or given.weight != "sigmoid":
+    if given.figure or given.pairs or given.counts or given.aggregate or given.weight:
         raise ValueError(
             "--compat official has its own numbers of candidates, aggregates and weights and neither figure nor "
             "intervals; leave --figure, --pairs, --counts, --aggregate and --weight out"

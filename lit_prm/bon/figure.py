@@ -17,7 +17,8 @@ _COLOURS = ("#1b4f9c", "#c8501e", "#2a9d8f", "#7b3fa0", "#c9a227", "#c2649a")
 
 
 def draw(findings: Findings, path: Path) -> None:
-    """Write the figure, whole."""
+    """Write the figure, whole, as its suffix says: .png or .svg."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -28,9 +29,16 @@ def draw(findings: Findings, path: Path) -> None:
     for panel in right:
         _scores(panel, heard, findings.counts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.set_dpi(110)
-    with written_whole(path) as partial:
-        FigureCanvasAgg(figure).print_png(str(partial))
+    kind = path.suffix[1:].lower()
+    told = {"Date": None} if kind == "svg" else None  # equal findings give equal bytes
+    with written_whole(path) as partial, rc_context({"svg.hashsalt": "bon"}):
+        FigureCanvasAgg(figure).print_figure(partial, format=kind, dpi=110, metadata=told)
+
+
+def refuse_other_formats(path: Path) -> None:
+    """Raise unless ``draw`` can write the file."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise ValueError(f"--figure {path}: figures are PNG or SVG; name it .png or .svg")
 
 
 def _accuracies(panel: Any, findings: Findings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -77,7 +78,7 @@ def _overoptimisation(title: str, measure: Overoptimisation, counts: Sequence[in
     table, at = _by_count(f"{title}: does more choice help?", counts)
     table.add_row("accuracy, %", *(f"{100 * measure.accuracy[i]:.1f}" for i in at))
     table.add_row("best possible, %", *(f"{100 * measure.possible[i]:.1f}" for i in at))
-    table.add_row("mean score of the chosen", *(f"{measure.score[i]:.3g}" for i in at))
+    table.add_row("mean score of the chosen", *(_number(measure.score[i], ".3g") for i in at))
     left_out = f"; scores of {measure.left_out} problems left out: a response has none" if measure.left_out else ""
     return _captioned(table, f"peak at N={measure.peak}; the end is {_points(measure.fall)} points below{left_out}")
 
@@ -86,11 +87,11 @@ def _length(title: str, measure: LengthBias, counts: Sequence[int]) -> Table:
     table, at = _by_count(title, counts)
     table.add_row(f"{measure.unit} above the mean", *(f"{measure.excess[i].value:+.1f}" for i in at))
     for label, end in (("... low", 1), ("... high", 2)):
-        table.add_row(label, *(f"{measure.excess[i][end]:+.1f}" for i in at))
+        table.add_row(label, *(_number(measure.excess[i][end], "+.1f") for i in at))
     return _captioned(
         table,
-        f"mean {measure.mean:.1f} {measure.unit}; within problems length goes with the score {measure.score:+.2f}, "
-        f"with being right {measure.right:+.2f}",
+        f"mean {measure.mean:.1f} {measure.unit}; within problems length goes with the score "
+        f"{_number(measure.score, '+.2f')}, with being right {_number(measure.right, '+.2f')}",
     )
 
 
@@ -98,8 +99,8 @@ def _process(title: str, measure: WrongProcess, counts: Sequence[int], chosen: b
     table, at = _by_count(title, counts)
     rows = [("of the chosen", measure.chosen), ("of one at random", measure.random)]
     for label, found in rows if chosen else rows[1:]:
-        table.add_row(label, *(f"{100 * found[i].value:.1f}" for i in at))
-        table.add_row("... interval", *(f"{100 * found[i].low:.0f}-{100 * found[i].high:.0f}" for i in at))
+        table.add_row(label, *(_number(100 * found[i].value, ".1f") for i in at))
+        table.add_row("... interval", *(_interval(found[i]) for i in at))
     return _captioned(table, f"of {measure.checked} responses with a right answer and checked steps")
 
 
@@ -130,13 +131,25 @@ def _pairs_at_the_end(pairs: Sequence[Pair], counts: Sequence[int]) -> Table:
 def _pair_by_count(pair: Pair, counts: Sequence[int]) -> Table:
     table, at = _by_count(f"{pair.first} minus {pair.second}, points", counts)
     for label, end in (("mean", 0), ("low", 1), ("high", 2)):
-        table.add_row(label, *(f"{100 * pair.differences[i][end]:+.1f}" for i in at))
+        table.add_row(label, *(_number(100 * pair.differences[i][end], "+.1f") for i in at))
     return table
 
 
 def _points(estimate: Estimate) -> str:
-    value, low, high = (100 * x for x in estimate)
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    value, low, high = (_number(100 * x, "+.1f") for x in estimate)
+    return f"{value} [{low}, {high}]"
+
+
+def _interval(estimate: Estimate) -> str:
+    """`41-44`; one dash where its ends are not defined."""
+    if math.isnan(estimate.low):
+        return "-"
+    return f"{100 * estimate.low:.0f}-{100 * estimate.high:.0f}"
+
+
+def _number(value: float, form: str) -> str:
+    """The number, a dash where it is not defined."""
+    return "-" if math.isnan(value) else format(value, form)
 
 
 # ---- official protocol --------------------------------------------------------------------------

@@ -83,13 +83,15 @@ def label(name: str) -> str:
     return text(name if len(name) <= _LONGEST else f"{name[:half]}…{name[1 - half :]}")
 
 
-def save(figure: Any, path: Path) -> None:
-    """``path`` with .png on white and with .svg, each whole."""
+def save(figure: Any, path: Path) -> list[Path]:
+    """Writes ``path`` with .png on white and with .svg, each whole; returns the two files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path.with_name(f"{path.name}.png")) as partial, _canvas(figure) as canvas:
+    png, svg = (path.with_name(path.name + kind) for kind in (".png", ".svg"))
+    with written_whole(png) as partial, _canvas(figure) as canvas:
         canvas.print_figure(partial, format="png", dpi=140, facecolor="white")
-    with written_whole(path.with_name(f"{path.name}.svg")) as partial:
+    with written_whole(svg) as partial:
         partial.write_text(_svg(figure, path.name, "white"))
+    return [png, svg]
 
 
 def inline(figure: Any, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def main(args: Sequence[str]) -> None:
     """`compare [NAME ...] [--scale S] ...`: every experiment of the scale when no name is given."""
     known = _parser().parse_args(list(args))
+    folder = known.out or Path("runs") / known.scale / "compare" / _folder_name(known.names)
+    _refuse_file(folder)
     from rich.console import Console
 
     from lit_prm.compare.evidence import Evidence
@@ -29,13 +31,18 @@ def main(args: Sequence[str]) -> None:
     extra = _extra(known.against, evidence)
     console = Console()
     show(console, evidence)
-    folder = known.out or Path("runs") / known.scale / "compare" / _folder_name(known.names)
-    report = write(evidence, folder, known.scale, store, told, extra)
+    report, files = write(evidence, folder, known.scale, store, told, extra)
     for warning in report.warnings:
         console.print(f"note: {warning}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
     if not known.no_record:
-        _record(store, evidence, known.scale, folder, console)
+        _record(store, evidence, known.scale, folder, files, console)
+
+
+def _refuse_file(folder: Path) -> None:
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--out {folder}: {place} is a file; name a folder, new or not")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,9 +70,10 @@ def _extra(against: str | None, evidence: Evidence) -> list[Section]:
 
 def write(
     evidence: Evidence, folder: Path, scale: str, store: Store, told: Sequence[str], extra: Sequence[Section] = ()
-) -> Report:
-    """`report.html`, `report.md` and `figures/` below ``folder``, each file whole."""
+) -> tuple[Report, list[Path]]:
+    """`report.html`, `report.md` and `figures/` below ``folder``, each file whole; the report and what was written."""
     from lit_prm.compare import config
+    from lit_prm.compare.canvas import inline, save
     from lit_prm.compare.cells import versus
     from lit_prm.compare.document import report
     from lit_prm.compare.figures import FIGURES
@@ -77,30 +85,24 @@ def write(
     source = f"Finished runs of the MLflow store {store.uri}; made by python -m lit_prm compare."
     warnings = [*told, *config.warnings(list(evidence.experiments.values()))]
     made = report(evidence, title, source, warnings, list(drawn), extra)
-    _write_files(folder, page(made, _draw(folder, drawn)), markdown(made))
-    return made
+    files = [file for name, figure in drawn.items() for file in save(figure, folder / "figures" / name)]
+    html = page(made, {name: inline(figure, name) for name, figure in drawn.items()})
+    return made, files + _write_texts(folder, html, markdown(made))
 
 
-def _draw(folder: Path, drawn: Mapping[str, Any]) -> dict[str, str]:
-    """Every figure as PNG and SVG; returned as inline SVG."""
-    from lit_prm.compare.canvas import inline, save
-
-    for name, figure in drawn.items():
-        save(figure, folder / "figures" / name)
-    return {name: inline(figure, name) for name, figure in drawn.items()}
-
-
-def _write_files(folder: Path, html: str, markdown: str) -> None:
+def _write_texts(folder: Path, html: str, markdown: str) -> list[Path]:
     from lit_prm.whole import written_whole
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("report.html", html), ("report.md", markdown)):
-        with written_whole(folder / name) as partial:
+    texts = {folder / "report.html": html, folder / "report.md": markdown}
+    for file, text in texts.items():
+        with written_whole(file) as partial:
             partial.write_text(text)
+    return list(texts)
 
 
-def _record(store: Store, evidence: Evidence, scale: str, folder: Path, console: Any) -> None:
+def _record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path], console: Any) -> None:
     from lit_prm.compare.record import record
 
-    run = record(store, evidence, scale, folder)
+    run = record(store, evidence, scale, folder, files)
     console.print(f"recorded: run {run} of {store.uri}", markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -67,12 +68,13 @@ class Evidence:
         return None
 
     def of_metric(self, name: str, key: str) -> Estimate | None:
-        """A metric that was recorded with its interval, times 100, as a mean over seeds."""
-        means, low, high = (self.experiments[name].values(f"{key}{end}") for end in ("", "/low", "/high"))
-        if not means:
+        """A metric `<what>/<set>/<which>` that was recorded with its interval, times 100, as a mean over seeds."""
+        runs = [run for run in self.experiments[name].runs if key in run.metrics]
+        if not runs:
             return None
-        nothing = [float("nan")] * len(means)
-        return of_independent(means, *((low, high) if len(low) == len(high) == len(means) else (nothing, nothing)))
+        means, low, high = ([r.metrics.get(f"{key}{end}", math.nan) for r in runs] for end in ("", "/low", "/high"))
+        worlds = self._worlds(name, (key.split("/")[1],))
+        return of_independent(means, low, high, [worlds.get(run.seed, f"seed {run.seed}") for run in runs])
 
     # --- two of them ------------------------------------------------------------------------------
 
@@ -80,7 +82,8 @@ class Evidence:
         """Ours minus theirs on the same problems of the same seeds; None where they have none in common."""
         a, b = (self.values(name, method, sets, counts) for name in (ours, theirs))
         worlds, others = self._worlds(ours, sets), self._worlds(theirs, sets)
-        paired = {key: a[key] - b[key] for key in a if key in b and worlds.get(key[0]) == others.get(key[0])}
+        same = {seed for seed, digest in worlds.items() if digest and others.get(seed) == digest}
+        paired = {key: a[key] - b[key] for key in a if key in b and key[0] in same}
         return self._estimate(paired, worlds) if paired else None
 
     def pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> list[Pair]:

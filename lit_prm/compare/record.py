@@ -20,8 +20,8 @@ from lit_prm.compare.tables import COST, METHODS
 KEY, ORIGINAL, _PARENT = "compare.key", "compared.run_id", "mlflow.parentRunId"
 
 
-def record(store: Store, evidence: Evidence, scale: str, folder: Path) -> str:
-    """The id of the parent run, which holds all of ``folder``; children of runs no longer compared are deleted."""
+def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path]) -> str:
+    """The id of the parent run, which holds ``files`` of ``folder``; children of runs no longer compared go."""
     from lit_prm.tracking import entity_name
 
     runs = [run for experiment in evidence.experiments.values() for run in experiment.runs]
@@ -33,7 +33,9 @@ def record(store: Store, evidence: Evidence, scale: str, folder: Path) -> str:
     client.update_run(parent, status="RUNNING")
     metrics = {entity_name(k): value for k, value in _headline(evidence).items()}
     _log(client, parent, metrics)
-    client.log_artifacts(parent, str(folder))
+    for file in files:
+        within = file.relative_to(folder).parent
+        client.log_artifact(parent, str(file), None if within == Path() else within.as_posix())
     _children(client, place, parent, runs, evidence)
     client.set_terminated(parent, "FINISHED")
     return parent

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,11 @@ Told = Callable[[str], None]  # what a person should know about what was found
 
 CURVES = ("train/loss", "train/auc", "rewards/accuracies", "rewards/margins")
 _ACCURACY = re.compile(r"bon/([^/]+)/acc_at_(\d+)")
+_FINISHED_NAMES = """
+SELECT DISTINCT coalesce(scale.value, '?'), name.value FROM runs
+JOIN tags AS name ON name.run_uuid = runs.run_uuid AND name.key = 'name'
+LEFT JOIN tags AS scale ON scale.run_uuid = runs.run_uuid AND scale.key = 'scale'
+WHERE runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active'"""
 _WAYS_OUT = "correct --uri or MLFLOW_TRACKING_URI, or go to the folder that holds mlflow.db"
 
 
@@ -42,13 +48,19 @@ class Store:
 
     def experiments(self, names: Iterable[str], scale: str, told: Told) -> list[Experiment]:
         """The latest finished run of every seed of ``names``, in that order; of all of the scale without names."""
-        wanted = list(dict.fromkeys(names))
-        found = self._runs(wanted, scale)
-        wanted = wanted or sorted(found)
-        missing = [name for name in wanted if not any(_finished(run) for run in found.get(name, []))]
-        if missing or not wanted:
-            raise ValueError(self._nothing(missing, scale, found))
-        return [self._experiment(name, found[name], told) for name in wanted]
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as progress:  # both take seconds
+            finding = progress.add_task("finding runs", total=None)
+            wanted = list(dict.fromkeys(names))
+            found = self._runs(wanted, scale)
+            wanted = wanted or sorted(found)
+            missing = [name for name in wanted if not any(_finished(run) for run in found.get(name, []))]
+            if missing or not wanted:
+                raise ValueError(self._nothing(missing, scale, found))
+            progress.remove_task(finding)
+            return [self._experiment(n, found[n], told) for n in progress.track(wanted, description="reading runs")]
 
     def _experiment(self, name: str, runs: Sequence[Any], told: Told) -> Experiment:
         latest: dict[int, Any] = {}
@@ -91,14 +103,25 @@ class Store:
             for run in found.get(n, [])
         ]
         known: dict[str, set[str]] = {}
-        for run in self._search("tags.name LIKE '%' and attributes.status = 'FINISHED'"):
-            known.setdefault(run.data.tags.get("scale", "?"), set()).add(run.data.tags["name"])
+        for of_scale, name in self._finished_names():
+            known.setdefault(of_scale, set()).add(name)
         listed = "\n".join(f"  {s}: {' '.join(sorted(names))}" for s, names in sorted(known.items())) or "  nothing yet"
         return (
             f"{what} at scale {scale!r} in {self.uri}{' (' + '; '.join(states) + ')' if states else ''}; "
             f"it has\n{listed}\n"
             f"make one: make exp NAME={missing[0] if missing else 'ce-1resp'} SCALE={scale}"
         )
+
+    def _finished_names(self) -> list[tuple[str, str]]:
+        """(scale, name) of what finished; a database is asked for tags alone, since a search reads all metrics too."""
+        from lit_prm.tracking import database_of
+
+        database = database_of(self.uri)
+        if database is None:
+            runs = self._search("tags.name LIKE '%' and attributes.status = 'FINISHED'")
+            return [(run.data.tags.get("scale", "?"), run.data.tags["name"]) for run in runs]
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute(_FINISHED_NAMES).fetchall()
 
     # --- one run ----------------------------------------------------------------------------------
 

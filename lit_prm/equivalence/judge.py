@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from functools import lru_cache
+from itertools import accumulate
 from typing import IO, Any, NoReturn
 
 from lit_prm.equivalence.supervisor import Verdict
@@ -85,11 +86,19 @@ def parsed(answer: str) -> list[Any]:
     """The sympy reading of a LaTeX answer, empty when it has none.
 
     Only the LaTeX grammar reads model output: math-verify's plain-expression reader ends in sympy's
-    ``parse_expr``, which evaluates Python. Its timers are off because they use SIGALRM; ours kill.
+    ``parse_expr``, which evaluates Python. Its timers are off because they use SIGALRM; ours kill. A brace that closes
+    the box around the answer would hide what follows it: ``1} and 2`` has no reading, and is not 1.
     """
+    if _closes_too_much(answer):
+        return []
     from math_verify import LatexExtractionConfig, parse
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     readers = [LatexExtractionConfig(boxed_match_priority=0)]
     found = parse(f"\\boxed{{{answer}}}", readers, fallback_mode="no_fallback", parsing_timeout=None)
     return list(found)
+
+
+def _closes_too_much(answer: str) -> bool:
+    braces = re.findall(r"\\.|[{}]", answer, re.DOTALL)
+    return min(accumulate((brace == "{") - (brace == "}") for brace in braces), default=0) < 0

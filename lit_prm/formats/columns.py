@@ -57,8 +57,8 @@ def texts(value: object, name: str) -> list[str]:
 
 
 def sampled(value: object, correct: bool | None, name: str) -> str:
-    """A response; an empty one only where it is labelled wrong, since a model may end at once but never rightly."""
-    return "" if value == "" and correct is False else text(value, name)
+    """A response; an empty one unless it is labelled right, since a model may end at once but never rightly."""
+    return "" if value == "" and not correct else text(value, name)
 
 
 def maybe_text(value: object, name: str) -> str | None:
@@ -152,10 +152,10 @@ def tiled(steps: Sequence[str], separator: str) -> tuple[str, ...]:
     return (*(step + separator for step in steps[:-1]), *steps[-1:])
 
 
-def reply(value: object, said: str | tuple[Message, ...], name: str) -> str:
+def reply(value: object, said: str | tuple[Message, ...], name: str, correct: bool | None = True) -> str:
     """The response of a completion given as text or as messages, which may repeat the prompt first."""
     if isinstance(value, str):
-        return text(value, name)
+        return sampled(value, correct, name)
     heard = messages(value, name)
     before = ({"role": "user", "content": said},) if isinstance(said, str) else said
     rest = heard[len(before) :] if heard[: len(before)] == before else heard
@@ -164,7 +164,7 @@ def reply(value: object, said: str | tuple[Message, ...], name: str) -> str:
             f"{name} has messages of {[m['role'] for m in rest]} after the prompt, "
             "not of one assistant; put earlier turns into the prompt"
         )
-    return text(rest[0]["content"], name)
+    return sampled(rest[0]["content"], correct, name)
 
 
 def gold(value: object, name: str) -> str | None:

@@ -33,10 +33,14 @@ from lit_prm.records import Group, Message, Rollout
 
 
 class Layout(ABC):
-    """Columns that belong together. ``merges``: rows of one prompt are one group; ``distinct``: repeats are dropped."""
+    """Columns that belong together. ``merges``: rows of one prompt are one group; ``distinct``: repeats are dropped.
+
+    Of the columns, which every row has, the ``nullable`` may say nothing.
+    """
 
     name: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
+    nullable: ClassVar[tuple[str, ...]] = ()
     merges: ClassVar[bool] = False
     distinct: ClassVar[bool] = False
 
@@ -46,7 +50,8 @@ class Layout(ABC):
     def read(self, row: Row) -> Group:
         """The group of a row; every needed column is there."""
         for column in self.columns:
-            needed(row, column)
+            if column not in row or column not in self.nullable:
+                needed(row, column)
         return self.group(row)
 
     @abstractmethod
@@ -57,7 +62,8 @@ class PaperRollouts(Layout):
     """One row a problem, its responses in lists: the implicit PRM paper's data, and what this project writes."""
 
     name = "paper rollouts"
-    columns = ("prompt", "completions", "correctness")
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "completions", "correctness")
+    nullable: ClassVar[tuple[str, ...]] = ("correctness",)
 
     def group(self, row: Row) -> Group:
         responses = items(row["completions"], "completions")
@@ -163,13 +169,13 @@ class Unpaired(Layout):
     """TRL unpaired preference: one response with its label a row."""
 
     name = "TRL unpaired"
-    columns = ("prompt", "completion", "label")
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "completion", "label")
     merges = True
 
     def group(self, row: Row) -> Group:
-        said = prompt(row["prompt"])
-        response = reply(row["completion"], said, "completion")
-        return _one(row, said, Rollout(response=response, correct=label(row["label"], "label")))
+        said, right = prompt(row["prompt"]), maybe_label(row.get("label"), "label")
+        response = reply(row["completion"], said, "completion", right)
+        return _one(row, said, Rollout(response=response, correct=right))
 
 
 class Conversation(Layout):
@@ -220,6 +226,21 @@ class GSM8K(Layout):
         return Group(problem=problem(row, prompt(row["question"], "question"), answer), rollouts=())
 
 
+class Samples(PaperRollouts):
+    """One row a problem with fresh samples, which nobody has labelled."""
+
+    name = "samples"
+    columns = ("prompt", "completions")
+    nullable = ()
+
+
+class Sample(Unpaired):
+    """One fresh sample a row, which nobody has labelled."""
+
+    name = "one sample a row"
+    columns = ("prompt", "completion")
+
+
 LAYOUTS: tuple[Layout, ...] = (
     PaperRollouts(),
     ProcessBench(),
@@ -229,6 +250,8 @@ LAYOUTS: tuple[Layout, ...] = (
     Conversation(),
     Math(),
     GSM8K(),
+    Samples(),
+    Sample(),
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lit_prm.formats import group_row
@@ -14,7 +16,7 @@ from lit_prm.records import Group
 from lit_prm.scored import Rewards, Span
 from lit_prm.selection import aggregated
 
-__all__ = ["ScoredGroups", "read_scored", "scored_row"]
+__all__ = ["ScoredGroups", "aligned", "is_scored", "read_scored", "scored_row"]
 
 Identity = Mapping[str, Any]  # what made the scores: policy, reference, beta, template, step rule, aggregate
 
@@ -84,6 +86,38 @@ def is_scored(source: str) -> bool:
 _NEEDED = {"scorer", "rewards", "step_rewards", "step_spans"}
 
 
+def aligned(first: ScoredGroups, other: ScoredGroups) -> ScoredGroups:
+    """What the scorer of ``other`` says of the groups of ``first``, matched by problem id and response text.
+
+    Files of other problems or responses are refused.
+    """
+    for one in (first, other):
+        if len({g.problem.id for g in one.groups}) != len(one.groups):
+            raise ValueError(f"{one.source}: two rows have the same unique_id; give each problem one row")
+    theirs = {g.problem.id: (g, r) for g, r in zip(other.groups, other.rewards, strict=True)}
+    if odd := sorted({g.problem.id for g in first.groups} ^ theirs.keys()):
+        raise ValueError(
+            f"{first.source} and {other.source} have different problems: {len(odd)} stand in one of them only, as "
+            f"{odd[0]!r}; score the same candidate file with both scorers"
+        )
+    rewards = (_matched(group, *theirs[group.problem.id], first.source, other.source) for group in first.groups)
+    return replace(other, groups=first.groups, rewards=tuple(rewards))
+
+
+def _matched(group: Group, other: Group, rewards: Sequence[Rewards], ours: str, theirs: str) -> tuple[Rewards, ...]:
+    """Rewards of the responses of ``other``, one for each equal response (text and label) of ``group``."""
+    waiting: dict[tuple[str, bool | None], list[Rewards]] = defaultdict(list)
+    for rollout, reward in zip(other.rollouts, rewards, strict=True):
+        waiting[rollout.response, rollout.correct].append(reward)
+    keys = [(r.response, r.correct) for r in group.rollouts]
+    if sorted(keys, key=repr) != sorted(((r.response, r.correct) for r in other.rollouts), key=repr):
+        raise ValueError(
+            f"problem {group.problem.id}: its responses or their labels in {theirs} are not those in {ours}; score the "
+            "same candidate file with both scorers"
+        )
+    return tuple(waiting[key].pop(0) for key in keys)
+
+
 def _read_row(row: Row | BadRow, number: int) -> tuple[Group, tuple[Rewards, ...], Identity]:
     if isinstance(row, BadRow):
         raise row
@@ -106,7 +140,7 @@ def _rewards(
 ) -> Rewards:  # fmt: skip
     try:
         return Rewards(
-            reward=float(reward),
+            reward=_number(reward),
             step_spans=_spans(spans),
             step_rewards=_numbers(steps),
             step_values=_numbers(steps if values is None else values),
@@ -114,7 +148,7 @@ def _rewards(
             truncated=bool(truncated),
             reference_logps=None if reference is None else _numbers(reference),
             token_spans=_spans(token_spans or ()),
-            token_rewards=tuple(float(x) for x in items(token_rewards or (), f"token_rewards[{i}]")),
+            token_rewards=tuple(_number(x) for x in items(token_rewards or (), f"token_rewards[{i}]")),
         )
     except (TypeError, ValueError) as error:
         raise BadRow(f"rewards of response {i} cannot be read ({error}); score the file again") from None
@@ -125,4 +159,12 @@ def _spans(value: Any) -> tuple[Span, ...]:
 
 
 def _numbers(value: Any) -> tuple[float | None, ...]:
-    return tuple(None if x is None else float(x) for x in value)
+    return tuple(None if x is None else _number(x) for x in value)
+
+
+def _number(value: Any) -> float:
+    """Finite: nan and infinity have no place in an order of responses."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no finite number")
+    return number

@@ -26,6 +26,12 @@ def names_file(source: str) -> bool:
     return source.endswith((*FILES, ".gz"))
 
 
+def bare(source: str) -> str:
+    """The last part of a source's name, without a known ending: `one.dpo` of `folder/one.dpo.jsonl.gz`."""
+    name = Path(source).name
+    return name.removesuffix(max((e for e in FILES if name.endswith(e)), key=len, default=""))
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Rows in order and a digest of their content."""
@@ -43,7 +49,7 @@ def open_source(source: str) -> Source:
     if hub is None or names_file(source) or path.exists():
         raise ValueError(
             f"{source}: {'is a folder' if path.exists() else 'no such file'}, and no hub name owner/name[:split]; "
-            "correct the path, or set data.root to the folder that holds it"
+            "correct the path (in a training configuration it is relative to data.root)"
         )
     return _hub(source, hub[1], hub[2], hub[3] or "train")
 
@@ -116,8 +122,9 @@ def _hub(source: str, name: str, config: str | None, split: str) -> Source:
         rows = load_dataset(name, config, split=split)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{source}: neither a file nor loaded from the hub ({str(error)[:200]}); check data.root for a file, "
-            "for a data set its name, configuration and split: owner/name[:config][:split]"
+            f"{source}: neither a file nor loaded from the hub ({str(error)[:200]}); correct the path of a file "
+            "(in a training configuration it is relative to data.root), of a data set its name, configuration and "
+            "split: owner/name[:config][:split]"
         ) from error
     digest = hashlib.sha256(f"{source} {rows._fingerprint}".encode()).hexdigest()
     return Source(_numbered(source, iter(rows)), digest)

@@ -170,7 +170,9 @@ def _refuse_unlike(columns: Mapping[str, Tensor]) -> None:
 
 def _refuse_two_values(name: str, column: Array, first: Array, row: Array) -> None:
     exact = name in _WHOLE or name == "correct"
-    same = column == first if exact else np.isclose(column, first, rtol=SAME, atol=SAME, equal_nan=True)
+    known = column[np.isfinite(column)] if not exact else column
+    spread = SAME * float(np.ptp(known)) if not exact and known.size else 0.0  # scores have no scale of their own
+    same = column == first if exact else np.isclose(column, first, rtol=SAME, atol=spread, equal_nan=True)
     odd = np.flatnonzero(~same.reshape(len(row), -1).all(1)) if same.size else np.zeros(0, dtype=int)
     if len(odd):
         i = odd[0]

@@ -26,17 +26,23 @@ def main(args: Sequence[str]) -> None:
 
 def beside(source: str) -> Path:
     """`scored.html` for `folder/scored.jsonl.gz`, in its folder; in this one for what is no file."""
+    from lit_prm.formats.sources import bare
+
     path = Path(source)
-    name = path.name.partition(".")[0] + ".html"
+    name = f"{bare(source)}.html"
     return path.with_name(name) if path.is_file() else Path(name)
 
 
 def written(sources: Sequence[str], page: Path) -> str:
-    """Writes the page; what it holds and how large it is, in a line."""
-    from lit_prm.formats.scored import read_scored
+    """Writes the page of one or several scorers of the same responses; what it holds and its size, in a line."""
+    from lit_prm.formats.scored import aligned, read_scored
     from lit_prm.viewer.page import write_page
 
-    scored = [read_scored(source) for source in sources]
+    first, *others = (read_scored(source) for source in sources)
+    scored = [first, *(aligned(first, other) for other in others)]
+    page.parent.mkdir(parents=True, exist_ok=True)
     write_page(page, scored)
-    problems, responses = sum(len(s.groups) for s in scored), sum(len(r) for s in scored for r in s.rewards)
-    return f"{page}: {problems:,} problems, {responses:,} responses, {page.stat().st_size / 2**20:.1f} MB"
+    scorers = f" by {len(scored)} scorers" if others else ""
+    responses = sum(map(len, first.rewards))
+    size = page.stat().st_size / 2**20
+    return f"{page}: {len(first.groups):,} problems, {responses:,} responses{scorers}, {size:.1f} MB"
