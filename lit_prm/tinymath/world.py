@@ -204,7 +204,7 @@ def _fresh(rng: random.Random, seen: set[str]) -> TinyProblem:
 # Modules whose code decides what is in the files, besides this package.
 _DECISIVE = (
     "answers", "batch", "encoding", "equivalence", "formats", "labeling/grading", "models", "records", "sampling",
-    "schedule", "steps",
+    "schedule", "steps", "verdicts",
 )  # fmt: skip
 
 
