@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=8, help="responses of a batch of the plain loop")
     parser.add_argument("--max-length", type=int, default=2048)
-    parser.add_argument("--eval-tokens", type=int, default=4096)
+    parser.add_argument("--eval-tokens", type=int)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -71,7 +71,7 @@ def only_ours(nears: Sequence[Near]) -> list[Near]:
 
 
 def test_hostile_answers_end_in_time_and_leave_nothing(folder: Path) -> None:
-    grade_hostile(folder, 0, 144, limit=0.2)
+    grade_hostile(folder, 0, 64, limit=0.2)
     assert not (folder / TRACE).exists()
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -45,6 +46,7 @@ def main(rank: int, rendezvous: str, out: str) -> None:
     Path(out).write_text(json.dumps(found))
 
 
+@pytest.mark.slow  # a quarter of a minute, nearly all of it imports of two processes
 def test_two_ranks_find_what_one_process_does(tmp_path: Path) -> None:
     code = "import sys; from tests.integration.test_metrics_ranks import main; main(int(sys.argv[1]), *sys.argv[2:])"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
