@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     scorer.add_argument("--max-length", type=int)
     scorer.add_argument("--dtype", help="float32, bfloat16 or float16")
     scorer.add_argument("--device", default="auto")
-    scorer.add_argument("--eval-tokens", type=int, default=4096, help="padded tokens of a batch")
+    scorer.add_argument("--eval-tokens", type=int, help="padded tokens of a batch; by device")
     made.add_argument("--threads", type=int, help="of torch; by default all cores")
     return made
 
