@@ -55,26 +55,8 @@ class AdaptedReward(ImplicitReward):
     adapter's configuration names.
     """
 
-    def __init__(
-        self,
-        policy: str,
-        base: str | None = None,
-        reference: Reference | None = None,
-        beta: float = 0.05,
-        training_reference: Reference | None = None,
-        scoring_reference: Reference | None = None,
-        dtype: Dtype = "float32",
-        gradient_checkpointing: bool = False,
-    ) -> None:
-        super().__init__(
-            policy,
-            reference or AdapterOff(),
-            beta,
-            training_reference,
-            scoring_reference,
-            dtype,
-            gradient_checkpointing,
-        )
+    def __init__(self, policy: str, base: str | None = None, reference: Reference | None = None, **others: Any) -> None:
+        super().__init__(policy, reference or AdapterOff(), **others)
         self.base = base
         self._adapted: list[Any] = []
 

@@ -228,7 +228,7 @@ def test_the_threshold_of_first_errors_is_exact_where_quantiles_miss_it() -> Non
 
 def test_nothing_seen_is_nan() -> None:
     metric = Majority(2)
-    metric.update(*(torch.zeros(0, dtype=torch.long) for _ in range(4)))
+    metric.update(**dict.fromkeys(("correct", "problem", "row", "cluster"), torch.zeros(0, dtype=torch.long)))
     assert math.isnan(metric.compute())
 
 
@@ -307,3 +307,8 @@ def test_calibration_error_is_its_slow_restatement(responses: list[tuple[int, bo
     assert calibration_error(chance, np.array(right, float), bins) == pytest.approx(
         slow_calibration_error(scores, right, bins), abs=1e-12
     )
+
+
+def test_a_column_that_no_metric_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"AnyOfN.update knows no score; the columns are row, problem"):
+        AnyOfN(2).update(score=torch.zeros(1), correct=torch.ones(1), problem=torch.zeros(1), row=torch.zeros(1))

@@ -19,7 +19,7 @@ from lit_prm.cli import main as cli
 from lit_prm.first_error import f1, first_below
 from lit_prm.formats.scored import ScoredGroups, read_scored
 from lit_prm.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, Uniform
-from lit_prm.processbench.items import SUBSETS, Items, chosen_items, read_items, sampled, with_step_numbers
+from lit_prm.processbench.items import SUBSETS, chosen_items, read_items, sampled, with_step_numbers
 from lit_prm.processbench.minimum import minimum
 from lit_prm.processbench.protocol import average, choose_threshold, judge, judge_subset
 from lit_prm.processbench.report import as_numbers
@@ -56,7 +56,7 @@ def subset(name: str, *cases: tuple[Numbers, int], source: str = "made up") -> S
     """Of (step rewards, first error) of each response."""
     groups = tuple(item(i, error, len(steps)) for i, (steps, error) in enumerate(cases))
     made = tuple((rewards(steps, g),) for (steps, _), g in zip(cases, groups, strict=True))
-    return Subset.of(name, ScoredGroups(source, groups, made, {}, ""))
+    return Subset.of(name, ScoredGroups(source, groups, made, {}))
 
 
 def drawn(name: str, seed: int, count: int = 60) -> Subset:
@@ -256,7 +256,7 @@ def test_prefix_values_are_the_values_at_step_ends() -> None:
 def test_truncated_responses_count_and_are_told() -> None:
     groups = (item(0, 2), item(1, -1))
     made = ((rewards((1.0, 1.0, None), groups[0], truncated=True),), (rewards((1.0, 1.0, 1.0), groups[1]),))
-    of = Subset.of("s", ScoredGroups("x", groups, made, {}, ""))
+    of = Subset.of("s", ScoredGroups("x", groups, made, {}))
     assert (of.truncated, of.errors_without_score) == (1, 1)
     sizes = as_numbers(judge([of], "s"))["subsets"]["s"]
     assert sizes == {"items": 2, "wrong": 1, "right": 1, "truncated": 1, "errors_without_score": 1}
@@ -265,10 +265,10 @@ def test_truncated_responses_count_and_are_told() -> None:
 def test_scores_of_other_steps_than_the_labels_count_are_refused() -> None:
     group = item(0, 1, 3)
     with pytest.raises(ValueError, match=r"p-0 was scored in 2 steps, not in the 3 .* by its own steps"):
-        Subset.of("s", ScoredGroups("x", (group,), ((rewards((1.0, 1.0), item(0, 1, 2)),),), {}, ""))
+        Subset.of("s", ScoredGroups("x", (group,), ((rewards((1.0, 1.0), item(0, 1, 2)),),), {}))
     unknown = replace(group, rollouts=(replace(group.rollouts[0], first_error=None),))
     with pytest.raises(ValueError, match="no first error is known"):
-        Subset.of("s", ScoredGroups("x", (unknown,), ((rewards((1.0, 1.0, 1.0), group),),), {}, ""))
+        Subset.of("s", ScoredGroups("x", (unknown,), ((rewards((1.0, 1.0, 1.0), group),),), {}))
 
 
 def test_a_choosing_subset_that_cannot_choose_is_refused() -> None:
@@ -350,7 +350,7 @@ def loaded_fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     from lit_prm.processbench import command
 
     fake = Fake()
-    monkeypatch.setattr(command, "_scorer", lambda known: fake)
+    monkeypatch.setattr(command, "loaded", lambda known, **more: fake)
     return fake
 
 
@@ -439,18 +439,18 @@ def test_mistakes_are_told(
 
 
 def test_scores_of_another_scorer_or_of_other_items_are_not_mixed_in(tmp_path: Path) -> None:
-    items, file = Items(tuple(item(i, -1) for i in range(3)), "digest"), tmp_path / "s.jsonl.gz"
+    items, file = tuple(item(i, -1) for i in range(3)), tmp_path / "s.jsonl.gz"
     score_subset(Fake(), items, file)
     with pytest.raises(ValueError, match="scores by another model"):
         score_subset(Fake("other"), items, file)
     with pytest.raises(ValueError, match="other problems, responses or steps"):
-        score_subset(Fake(), items._replace(groups=items.groups[:2]), file)
+        score_subset(Fake(), items[:2], file)
 
 
 def test_labels_are_those_of_the_items_not_of_the_scored_file(tmp_path: Path) -> None:
     file, fake = tmp_path / "s.jsonl.gz", Fake()
-    score_subset(fake, Items((item(0, -1),), "digest"), file)
-    corrected = score_subset(fake, Items((item(0, 2),), "other digest"), file)
+    score_subset(fake, (item(0, -1),), file)
+    corrected = score_subset(fake, (item(0, 2),), file)
     assert corrected.groups[0].rollouts[0].first_error == 2
     assert fake.asked == 1
 
@@ -465,7 +465,19 @@ def test_labels_are_those_of_the_items_not_of_the_scored_file(tmp_path: Path) ->
 )
 def test_the_real_items_have_their_known_sizes(name: str, count: int, right: int) -> None:
     """Counts: facts/paper.md 3.2."""
-    groups = read_items(os.environ["LIT_PRM_DATA"], name).groups
+    groups = read_items(os.environ["LIT_PRM_DATA"], name)
     errors = [g.rollouts[0].first_error for g in groups]
     assert (len(errors), errors.count(-1)) == (count, right)
     assert sum(g.rollouts[0].first_error == -1 for g in sampled(groups, 100, 0)) == round(100 * right / count)
+
+
+def test_options_of_a_scorer_are_refused_where_scores_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        score_subset(Fake(), tuple(item(i, i % 2 - 1) for i in range(4)), tmp_path / f"{name}.jsonl.gz")
+    asked = ["processbench", str(tmp_path), "--subsets", "a", "b", "--choose", "a"]
+    cli(asked)
+    with pytest.raises(SystemExit, match="2"):
+        cli([*asked, "--beta", "1", "--max-length", "99"])
+    assert "--beta, --max-length would be ignored" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def rewarded(steps: list[str], rewards: list[float | None], *, tokens: bool = Tr
 
 
 def file_of(*pairs: tuple[Group, tuple[Rewards, ...]], source: str = "scored.jsonl") -> ScoredGroups:
-    return ScoredGroups(source, tuple(g for g, _ in pairs), tuple(r for _, r in pairs), IDENTITY, "digest")
+    return ScoredGroups(source, tuple(g for g, _ in pairs), tuple(r for _, r in pairs), IDENTITY)
 
 
 def group_of(*responses: tuple[list[str], bool | None], name: str = "a", **facts: Any) -> Group:
@@ -303,7 +303,7 @@ def hostile() -> ScoredGroups:
         )
         pairs.append((group, (rewarded([text], [-1.0], tokens=len(text) < 1000),)))
     return ScoredGroups(
-        HOSTILE[0], tuple(g for g, _ in pairs), tuple(r for _, r in pairs), dict.fromkeys(HOSTILE, HOSTILE), ""
+        HOSTILE[0], tuple(g for g, _ in pairs), tuple(r for _, r in pairs), dict.fromkeys(HOSTILE, HOSTILE)
     )
 
 
@@ -508,7 +508,7 @@ def large(problems: int, responses: int, tokens: bool) -> ScoredGroups:
         Group(problem=Problem(prompt=f"problem {p} " + "word " * 40, id=f"p{p}", level=p % 5), rollouts=tuple(rollouts))
         for p in range(problems)
     )
-    return ScoredGroups("large.jsonl", groups, (tuple(rewards),) * problems, IDENTITY, "")
+    return ScoredGroups("large.jsonl", groups, (tuple(rewards),) * problems, IDENTITY)
 
 
 SWITCH = """async () => {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ def _heard(
     metrics = {**judgement.metrics, **outcome_metrics(opinion.name, groups, reward, length.values)}
     curves, score = judgement.curves, scores[primary]
     return Finding(
-        Judgement(opinion.name, counts, curves, scores, metrics, judgement.errors), opinion.identity, primary,
+        replace(judgement, metrics=metrics), opinion.identity, primary,
         length.unit, overoptimisation(groups, score, counts, curves[f"bon/{primary}"], curves["any"]),
         length_bias(groups, score, *length, counts), wrong_process(groups, score, counts),
     )  # fmt: skip

@@ -42,10 +42,9 @@ def read_pool(sources: Sequence[str]) -> Pool:
         name, opinions = _names(sources)[0], list[Opinion]()
     else:
         if not all(scored):
-            bare = sources[scored.index(False)]
             raise ValueError(
-                f"{bare}: holds no scores, and several files are compared by theirs; score it first "
-                "(python -m lit_prm score) or give it alone"
+                f"{sources[scored.index(False)]}: holds no scores, and several files are compared by theirs; "
+                "score it first (python -m lit_prm score) or give it alone"
             )
         files = [read_scored(source) for source in sources]
         groups, name = files[0].groups, "-".join(names := _names(sources))

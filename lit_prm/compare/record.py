@@ -14,7 +14,7 @@ from typing import Any
 from lit_prm.compare.cells import versus
 from lit_prm.compare.evidence import Evidence
 from lit_prm.compare.runs import Run
-from lit_prm.compare.store import Store
+from lit_prm.compare.store import Store, quoted
 from lit_prm.compare.tables import COST, METHODS
 
 KEY, ORIGINAL, _PARENT = "compare.key", "compared.run_id", "mlflow.parentRunId"
@@ -42,8 +42,7 @@ def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Se
 
 
 def _found(client: Any, place: str, key: str) -> str | None:
-    quote = "'" if "'" not in key else '"'
-    found = client.search_runs([place], f"tags.`{KEY}` = {quote}{key}{quote}", max_results=1)
+    found = client.search_runs([place], f"tags.`{KEY}` = {quoted(key)}", max_results=1)
     return str(found[0].info.run_id) if found else None
 
 

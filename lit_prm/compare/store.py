@@ -75,8 +75,8 @@ class Store:
     def _runs(self, names: Sequence[str], scale: str) -> dict[str, list[Any]]:
         """Name -> its runs, newest first; one query per name, since a run holds thousands of metrics."""
         found: dict[str, list[Any]] = {}
-        for query in [f" and tags.name = {_quoted(name)}" for name in names] or [""]:
-            for run in self._search(f"tags.scale = {_quoted(scale)}{query}"):
+        for query in [f" and tags.name = {quoted(name)}" for name in names] or [""]:
+            for run in self._search(f"tags.scale = {quoted(scale)}{query}"):
                 if {"name", "seed"} <= run.data.tags.keys():
                     found.setdefault(run.data.tags["name"], []).append(run)
         return found
@@ -184,6 +184,7 @@ def _seed(run: Any) -> int:
     return int(run.data.tags["seed"])
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text in a search; MLflow has no escapes in it."""
     quote = "'" if "'" not in text else '"'
     return f"{quote}{text}{quote}"

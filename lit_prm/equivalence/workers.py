@@ -29,7 +29,7 @@ def verdicts(pairs: Sequence[Pair], timeout: float) -> Iterator[Verdict]:
 
 @lru_cache(maxsize=1)
 def _pool(pid: int) -> Pool:
-    return Pool(len(os.sched_getaffinity(0)))  # one per process: after a fork, parent and child share no pipes
+    return Pool(os.cpu_count() or 1)  # one per process: after a fork, parent and child share no pipes
 
 
 class Pool:

@@ -32,7 +32,6 @@ class ScoredGroups:
     groups: tuple[Group, ...]
     rewards: tuple[tuple[Rewards, ...], ...]
     identity: Identity
-    digest: str
 
 
 def scored_row(group: Group, rewards: Sequence[Rewards], identity: Identity) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def read_scored(source: str) -> ScoredGroups:
         rewards.append(of_group)
     if identity is None:
         raise ValueError(f"{source}: holds no row; score some rollouts first: python -m lit_prm score")
-    return ScoredGroups(source, tuple(groups), tuple(rewards), identity, table.digest)
+    return ScoredGroups(source, tuple(groups), tuple(rewards), identity)
 
 
 def is_scored(source: str) -> bool:

@@ -21,6 +21,17 @@ Array = NDArray[Any]
 
 SAME = 1e-2  # how far scores of one row may lie apart, as reduced precision lets them in another batch
 
+COLUMNS = {  # of a batch of B responses with S steps
+    "row": "[B] number of the response, its own over all ranks",
+    "problem": "[B] number of its problem",
+    "correct": "[B] 0 or 1, or a share",
+    "cluster": "[B] which answer of its problem it gave, -1 for none",
+    "scores": "[B] log-odds of being right where chances are asked for, else any order",
+    "steps": "[B, S] step rewards",
+    "valid": "[B, S] where there is one",
+    "first_error": "[B] index of the first wrong step, -1 for none",
+}
+
 _WHOLE = ("row", "problem", "cluster", "first_error", "width")
 
 
@@ -99,11 +110,17 @@ class ResponseMetric(Metric):
                 setattr(self, f"of_{name}", [torch.zeros(0, dtype=dtype, device=self.device)])
         super().sync(*args, **kwargs)
 
-    def _keep(self, **given: Tensor | None) -> None:
-        """Append a batch; ``steps`` where not ``valid`` are never read."""
-        batch = {name: tensor.detach() for name, tensor in given.items() if tensor is not None}
-        if missing := sorted(self._needed - batch.keys()):
+    def update(self, **columns: Tensor) -> None:
+        """Append a batch, given by the names of ``COLUMNS``; what this metric does not need is left out.
+
+        ``steps`` where not ``valid`` are never read.
+        """
+        if unknown := sorted(columns.keys() - COLUMNS.keys()):
+            known = ", ".join(COLUMNS)
+            raise ValueError(f"{type(self).__name__}.update knows no {', '.join(unknown)}; the columns are {known}")
+        if missing := sorted(self._needed - columns.keys()):
             raise ValueError(f"{type(self).__name__}.update needs {', '.join(missing)}; give it by keyword")
+        batch = {name: columns[name].detach() for name in self._needed}
         if "steps" in self._needed:
             batch |= _flat(batch["steps"], batch["valid"])
         _refuse_unlike({n: batch[n] for names, _ in self._tables.values() for n in names if n != "steps"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-from torch import Tensor
 
 from lit_prm.metrics.base import Array, Floats, Responses, ScoreMetric
 from lit_prm.selection import Sigmoid
@@ -16,17 +15,6 @@ class _Calibration(ScoreMetric):
 
     def __init__(self, aggregate: str | None = None, **kwargs: Any) -> None:
         super().__init__("correct", aggregate=aggregate, **kwargs)
-
-    def update(
-        self,
-        correct: Tensor,
-        row: Tensor,
-        scores: Tensor | None = None,
-        steps: Tensor | None = None,
-        valid: Tensor | None = None,
-    ) -> None:
-        """``scores`` are log-odds of being right."""
-        self._keep(correct=correct, row=row, scores=scores, steps=steps, valid=valid)
 
 
 class CalibrationError(_Calibration):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from lit_prm import selection
 from lit_prm.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
@@ -20,18 +19,6 @@ class BestOfN(ScoreMetric):
     def __init__(self, n: int, aggregate: str | None = None, **kwargs: Any) -> None:
         super().__init__("correct", "problem", aggregate=aggregate, **kwargs)
         self.n = n
-
-    def update(
-        self,
-        correct: Tensor,
-        problem: Tensor,
-        row: Tensor,
-        scores: Tensor | None = None,
-        steps: Tensor | None = None,
-        valid: Tensor | None = None,
-    ) -> None:
-        """``scores`` without an aggregate, ``steps`` and ``valid`` [B, S] with one."""
-        self._keep(correct=correct, problem=problem, row=row, scores=scores, steps=steps, valid=valid)
 
     def value(self, responses: Responses) -> float:
         parts = per_problem(responses, responses.score(self.aggregate), responses["correct"])
@@ -51,19 +38,6 @@ class Vote(ScoreMetric):
         self.weight = weight or Sigmoid()
         self.seed = seed
 
-    def update(
-        self,
-        correct: Tensor,
-        problem: Tensor,
-        row: Tensor,
-        cluster: Tensor,
-        scores: Tensor | None = None,
-        steps: Tensor | None = None,
-        valid: Tensor | None = None,
-    ) -> None:
-        """``cluster``: which answer of its problem each response gave, -1 for none."""
-        self._keep(correct=correct, problem=problem, row=row, cluster=cluster, scores=scores, steps=steps, valid=valid)
-
     def value(self, responses: Responses) -> float:
         columns = responses.score(self.aggregate), responses["cluster"], responses["correct"]
         scores, clusters, corrects = zip(*per_problem(responses, *columns), strict=True)
@@ -80,10 +54,6 @@ class Majority(ResponseMetric):
         super().__init__("correct", "problem", "cluster", **kwargs)
         self.n = n
 
-    def update(self, correct: Tensor, problem: Tensor, row: Tensor, cluster: Tensor) -> None:
-        """``cluster``: which answer of its problem each response gave, -1 for none."""
-        self._keep(correct=correct, problem=problem, row=row, cluster=cluster)
-
     def value(self, responses: Responses) -> float:
         parts = per_problem(responses, responses["cluster"], responses["correct"])
         return float(np.mean([selection.majority(cluster, correct, self.n) for cluster, correct in parts]))
@@ -97,9 +67,6 @@ class AnyOfN(ResponseMetric):
     def __init__(self, n: int, **kwargs: Any) -> None:
         super().__init__("correct", "problem", **kwargs)
         self.n = n
-
-    def update(self, correct: Tensor, problem: Tensor, row: Tensor) -> None:
-        self._keep(correct=correct, problem=problem, row=row)
 
     def value(self, responses: Responses) -> float:
         parts = per_problem(responses, responses["correct"])

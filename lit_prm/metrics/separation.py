@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from lit_prm.diagnosis import auc
 from lit_prm.first_error import cross_fitted_f1, every_cut, f1, first_below, judged_steps
@@ -24,18 +23,6 @@ class OutcomeAUC(ScoreMetric):
         super().__init__("correct", "problem", aggregate=aggregate, **kwargs)
         self.within_problems = within_problems
 
-    def update(
-        self,
-        correct: Tensor,
-        problem: Tensor,
-        row: Tensor,
-        scores: Tensor | None = None,
-        steps: Tensor | None = None,
-        valid: Tensor | None = None,
-    ) -> None:
-        """``correct`` is 0 or 1."""
-        self._keep(correct=correct, problem=problem, row=row, scores=scores, steps=steps, valid=valid)
-
     def value(self, responses: Responses) -> float:
         score, correct = responses.score(self.aggregate), responses["correct"] > 0.5
         if not self.within_problems:
@@ -51,10 +38,6 @@ class StepAUC(ResponseMetric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("steps", "first_error", **kwargs)
-
-    def update(self, steps: Tensor, valid: Tensor, first_error: Tensor, row: Tensor) -> None:
-        """``first_error``: index of each response's first wrong step, -1 for none."""
-        self._keep(steps=steps, valid=valid, first_error=first_error, row=row)
 
     def value(self, responses: Responses) -> float:
         right, wrong = judged_steps(responses.valid, responses["first_error"])
@@ -73,10 +56,6 @@ class FirstErrorF1(ResponseMetric):
     def __init__(self, threshold: float | None = None, **kwargs: Any) -> None:
         super().__init__("steps", "first_error", "problem", **kwargs)
         self.threshold = threshold
-
-    def update(self, steps: Tensor, valid: Tensor, first_error: Tensor, problem: Tensor, row: Tensor) -> None:
-        """``first_error``: index of each response's first wrong step, -1 for none."""
-        self._keep(steps=steps, valid=valid, first_error=first_error, problem=problem, row=row)
 
     def value(self, responses: Responses) -> float:
         steps, valid, truth = responses.steps, responses.valid, responses["first_error"]

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lit_prm.processbench.items import SUBSETS, default_data
+from lit_prm.scoring.options import add_scorer_options, loaded, refuse_scorer_options
 
 if TYPE_CHECKING:
     from lit_prm.formats.scored import ScoredGroups
     from lit_prm.processbench.scores import Choice
-    from lit_prm.scoring.base import Scorer
 
 RESULTS = "processbench.json"
 ABOUT = """Is the first wrong step of a response found, by a threshold chosen on another subset?
 Items are scored by their own steps, once; the results are printed and kept."""
-
-_OPTIONS = ("reference", "beta", "style", "prompt_template", "max_length", "dtype", "device", "eval_tokens")
 
 
 def main(args: Sequence[str]) -> None:
@@ -47,16 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--compat", choices=["official"], help='"Step i: " before each step, as the paper\'s script has it')
     add("--out", type=Path, help="folder of the scores, which a rerun reads, and of processbench.json")
     add("--json", action="store_true", help="print JSON instead of tables")
-    scorer = made.add_argument_group("the scorer, as for `score`")
-    scorer.add_argument("--reference", help="what an implicit reward is relative to: a folder, a hub name, or none")
-    scorer.add_argument("--beta", type=float)
-    scorer.add_argument("--style", help="input format of a tag-token model, where its name does not tell")
-    scorer.add_argument("--prompt-template")
-    scorer.add_argument("--max-length", type=int)
-    scorer.add_argument("--dtype", help="float32, bfloat16 or float16")
-    scorer.add_argument("--device", default="auto")
-    scorer.add_argument("--eval-tokens", type=int, help="padded tokens of a batch; by device")
-    made.add_argument("--threads", type=int, help="of torch; by default all cores")
+    add_scorer_options(made)
     return made
 
 
@@ -73,6 +62,7 @@ def run(known: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--choose {known.choose} is none of the --subsets {' '.join(subsets)}; name it there too")
     choice = Choice(known.limit, known.seed, known.compat == "official")
     if is_folder_of_scores(known.source, subsets, choice):
+        refuse_scorer_options(known, f"{known.source} is a folder of scores")
         folder = known.out or Path(known.source)
         scored = [read_subset(Path(known.source), name, choice) for name in subsets]
     else:
@@ -97,20 +87,10 @@ def _made(known: argparse.Namespace, folder: Path, subsets: Sequence[str], choic
 
     data = known.data or default_data()
     items = {name: choice.items(data, name) for name in subsets}  # a missing file is told before the model is loaded
-    scorer = _scorer(known)
+    scorer = loaded(known, detail="steps")
     for of in items.values():
-        scorer.refuse_too_long(of.groups)
+        scorer.refuse_too_long(of)
     return [score_subset(scorer, of, folder / f"{choice.stem(name)}.jsonl.gz") for name, of in items.items()]
-
-
-def _scorer(known: argparse.Namespace) -> Scorer:
-    from lit_prm.scoring.loading import load
-
-    if known.threads:
-        import torch
-
-        torch.set_num_threads(known.threads)
-    return load(known.source, **{name: getattr(known, name) for name in _OPTIONS}, detail="steps")
 
 
 def _one_identity(scored: Sequence[ScoredGroups]) -> dict[str, Any]:

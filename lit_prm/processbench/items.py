@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -43,17 +42,9 @@ def file_of(folder: Path, stems: Sequence[str]) -> Path | None:
     return next((path for path in names if path.is_file()), None)
 
 
-class Items(NamedTuple):
-    """Items of a subset, and the digest of the source that holds all of them."""
-
-    groups: tuple[Group, ...]
-    digest: str
-
-
-def read_items(data: str, subset: str) -> Items:
+def read_items(data: str, subset: str) -> tuple[Group, ...]:
     """Every item of a subset."""
-    reading = read_groups(source_of(data, subset))
-    return Items(reading.groups, reading.digest)
+    return read_groups(source_of(data, subset)).groups
 
 
 def sampled(groups: Sequence[Group], limit: int | None, seed: int) -> tuple[Group, ...]:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lit_prm.formats.scored import ScoredGroups, read_scored
-from lit_prm.processbench.items import Items, chosen_items, file_of, read_items, sampled, with_step_numbers
+from lit_prm.processbench.items import chosen_items, file_of, read_items, sampled, with_step_numbers
+from lit_prm.records import Group
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.files import Job
 
@@ -28,11 +29,10 @@ class Choice:
         drawn = "" if self.limit is None else f"-limit{self.limit}-seed{self.seed}"
         return f"{subset}{'-official' if self.official else ''}{drawn}"
 
-    def items(self, data: str, subset: str) -> Items:
+    def items(self, data: str, subset: str) -> tuple[Group, ...]:
         """The chosen ones of a subset."""
-        every = read_items(data, subset)
-        groups = sampled(every.groups, self.limit, self.seed)
-        return every._replace(groups=tuple(map(with_step_numbers, groups)) if self.official else groups)
+        groups = sampled(read_items(data, subset), self.limit, self.seed)
+        return tuple(map(with_step_numbers, groups)) if self.official else groups
 
 
 def is_folder_of_scores(source: str, subsets: Sequence[str], choice: Choice) -> bool:
@@ -55,17 +55,17 @@ def _scored_file(folder: Path, subset: str, choice: Choice) -> Path | None:
     return file_of(folder, (choice.stem(subset), whole.stem(subset)))
 
 
-def score_subset(scorer: Scorer, items: Items, file: Path) -> ScoredGroups:
+def score_subset(scorer: Scorer, items: tuple[Group, ...], file: Path) -> ScoredGroups:
     """The items with their rewards: from ``file``, which must hold just these of this scorer, or made and left there.
 
     A killed run goes on where it was. Labels are those of the items, not of the file.
     """
-    job = Job(scorer, items.groups, file, labels=False)
+    job = Job(scorer, items, file, labels=False)
     if not job.is_finished():
         file.parent.mkdir(parents=True, exist_ok=True)
-        scorer.check(items.groups)
+        scorer.check(items)
         _watch(job)
-    return replace(read_scored(str(file)), groups=items.groups)
+    return replace(read_scored(str(file)), groups=items)
 
 
 def _watch(job: Job) -> None:

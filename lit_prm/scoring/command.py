@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lit_prm.scoring.options import add_scorer_options, count, loaded
+
 if TYPE_CHECKING:
     from lit_prm.formats import Reading
     from lit_prm.records import Group
-    from lit_prm.scoring.base import Scorer
     from lit_prm.scoring.files import Job
 
 ABOUT = """\
@@ -30,14 +31,14 @@ def main(args: Sequence[str]) -> None:
     refuse_unfit_name(asked.out)
     reading = read_groups(asked.file, on_bad="skip" if asked.skip_bad_rows else "raise")
     groups = _with_responses(reading, asked.limit)
-    _set_threads(asked.threads)
     if asked.out.resolve() == Path(asked.file).resolve():
         raise ValueError(f"--out {asked.out} is the file of the responses; give another name")
-    job = Job(_loaded(asked), groups, asked.out)
+    scorer = loaded(asked, steps=asked.steps, aggregate=asked.aggregate, detail=asked.detail)
+    job = Job(scorer, groups, asked.out)
     if job.is_finished():
         print(f"{asked.out} holds these scores already; remove it to score again")
         return
-    job.scorer.check(groups)
+    scorer.check(groups)
     _watch(job)
     print(f"{asked.out}: {len(groups)} problems, {sum(len(g.rollouts) for g in groups)} responses")
 
@@ -47,47 +48,19 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m lit_prm score", description=ABOUT, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("source", metavar="FROM")
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--out", type=Path, default=Path("scored.jsonl"), help=".jsonl, .jsonl.gz or .parquet")
-    parser.add_argument("--reference", help="what an implicit reward is relative to: a folder, a hub name, or none")
-    parser.add_argument("--beta", type=float, help="scales log-ratios to rewards; 0.05 for a model that does not say")
+    parser.add_argument("source", metavar="FROM", help="whose rewards: a run, an export, a model")
+    parser.add_argument("file", metavar="FILE", help="the rollouts")
+    kinds = ".jsonl, .jsonl.gz or .parquet (default: scored.jsonl)"
+    parser.add_argument("--out", type=Path, default=Path("scored.jsonl"), help=kinds)
     parser.add_argument("--steps", help="step rule by its class name: BlankLine, Newline, Marked, Sentence, EachToken")
     parser.add_argument("--aggregate", help="which of a response's scores is the primary one: min, sum, mean, ...")
-    parser.add_argument("--style", help="input format of a tag-token model, where its name does not tell")
-    parser.add_argument("--prompt-template", "--prompt_template", help='wraps plain prompts, e.g. "Solve: {prompt}"')
-    parser.add_argument(
-        "--max-length", "--max_length", type=_count, help="tokens of prompt and response; longer ones are cut"
-    )
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16; by default what the source was trained in")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--eval-tokens", "--eval_tokens", type=_count, help="padded tokens of a batch; by device")
     parser.add_argument("--detail", choices=["tokens", "steps"], default="tokens", help="the finest rewards to keep")
-    parser.add_argument("--limit", type=_count, help="the first problems only")
+    parser.add_argument("--limit", type=count, help="the first problems only")
     parser.add_argument(
         "--skip-bad-rows", "--skip_bad_rows", action="store_true", help="leave out rows that fit no layout"
     )
-    parser.add_argument("--threads", type=_count, help="of torch; by default all cores")
+    add_scorer_options(parser)
     return parser
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
-
-
-_OPTIONS = (
-    "reference", "beta", "steps", "aggregate", "style", "prompt_template", "max_length", "dtype", "device",
-    "eval_tokens", "detail",
-)  # fmt: skip
-
-
-def _loaded(asked: argparse.Namespace) -> Scorer:
-    from lit_prm.scoring.loading import load
-
-    return load(asked.source, **{name: getattr(asked, name) for name in _OPTIONS})
 
 
 def _with_responses(reading: Reading, limit: int | None) -> Sequence[Group]:
@@ -100,13 +73,6 @@ def _with_responses(reading: Reading, limit: int | None) -> Sequence[Group]:
             "sample some first, or give a file of rollouts"
         )
     return able
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 def _watch(job: Job) -> None:
