@@ -27,7 +27,9 @@ def batch(tokenizer: PreTrainedTokenizerFast) -> Batch:
     return collate(Encoder(tokenizer, BlankLine()).encode([Group(problem=problem, rollouts=rollouts)]))
 
 
-@pytest.mark.parametrize(("fast", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+@pytest.mark.parametrize(
+    ("fast", "precision"), [(True, "bf16-mixed"), pytest.param(False, "32-true", marks=pytest.mark.slow)]
+)
 def test_the_resolver_sets_the_precision_of_the_run(
     fast: bool, precision: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ def test_a_run_killed_mid_epoch_ends_with_the_weights_of_one_never_killed(
     assert metrics(run) == metrics(never_stopped)
 
 
-@pytest.mark.parametrize("at", [6, 12])
+@pytest.mark.parametrize("at", [pytest.param(6, marks=pytest.mark.slow), 12])
 def test_a_run_stopped_while_it_validates_loses_no_metric(at: int, desk: Desk, never_stopped: Path) -> None:
     def stop(self: BestOfN, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == at:
@@ -87,7 +87,9 @@ def test_a_run_stopped_while_it_validates_loses_no_metric(at: int, desk: Desk, n
     assert metrics(run) == metrics(never_stopped)
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_stopped_command_says_so_and_goes_on(
     sent: signal.Signals, status: int, desk: Desk, never_stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_stopped_command_says_so_and_goes_on(
     assert same_weights(desk.exp("ce-8resp", *rhythm(desk)), never_stopped)
 
 
+@pytest.mark.slow
 def test_judging_a_half_trained_run_does_not_finish_it(desk: Desk, never_stopped: Path) -> None:
     def stop(self: BestOfN, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == 9:

@@ -28,7 +28,11 @@ BRIEF = (
 FEW_COMPLETIONS = [f"--data.labeler.init_args.{o}" for o in ("completions=1", "max_new_tokens=4", "workers=1")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+# the same as another, but for a number
+SIZES = re.compile("-(2resp|4resp)$|-(25|50|75)inst$")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if SIZES.search(n) else n for n in NAMES])
 def test_every_experiment_file_trains_and_is_judged(name: str, desk: Desk) -> None:
     file = REPOSITORY / "experiments" / f"{name}.yaml"
     completes = "MathShepherd" in file.read_text()
@@ -59,6 +63,7 @@ def test_equal_commands_find_equal_metrics_and_weights(done: Path, desk: Desk) -
     assert same_weights(again, done)
 
 
+@pytest.mark.slow
 def test_another_seed_finds_others(done: Path, desk: Desk) -> None:
     desk.exp("ce-8resp", "--seed", "1")
     other = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-1"
