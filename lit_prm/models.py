@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +17,13 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.packing import PACKED, can_pack, packed_states, real
 from lit_prm.shared_prompts import shared_states
 
 Dtype = str  # "float32", "bfloat16" or "auto", as configs write it
+Attention = str  # "auto", "packed", or one of transformers: "sdpa", "eager", "flash_attention_2", ...
+
+_log = logging.getLogger(__name__)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -27,29 +32,60 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(name))
 
 
-def load_model(name: str, dtype: Dtype = "float32") -> PreTrainedModel:
+def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None = None) -> PreTrainedModel:
     """A causal language model of a local folder or the hub, in eval mode, checked to be one we can read.
 
     Response log-probs come from the head applied to hidden states of response positions alone. A model
     that transforms its logits after the head (soft-capping, scaling) would be misread: such a model is refused.
+    ``attention`` is one of transformers' or ours, None the model's own choice; with "auto" it is ours, which packs
+    responses, unless a sample shows that the model cannot be run so, which is then told.
     """
     _refuse_missing_folder(name)
     cast(Any, disable_progress_bar)()  # of shards: half a second each
-    model = cast(Any, AutoModelForCausalLM.from_pretrained(name, dtype=_torch_dtype(dtype)))
+    given = None if attention == "auto" else attention
+    model = cast(Any, AutoModelForCausalLM.from_pretrained(name, dtype=_torch_dtype(dtype), attn_implementation=given))
     model.eval()
     check_readable(model)
+    if attention == "auto":
+        pack(model)
     return cast(PreTrainedModel, model)
 
 
-def hidden_states(model: nn.Module, batch: Batch) -> Tensor:
-    """Last hidden state of every token; where rows share prompts only those that responses are read from.
+def pack(model: PreTrainedModel) -> None:
+    """Let the model run responses end to end if a sample shows that it can; else say why it pads them."""
+    before = model.config._attn_implementation
+    if reason := why_not_packed(model):
+        _log.warning("%s runs padded responses: %s", type(model).__name__, reason)
+        cast(Any, model).set_attn_implementation(before)
 
-    [B, T, H].
+
+@torch.no_grad()
+def why_not_packed(model: PreTrainedModel) -> str | None:
+    """Why responses cannot be run end to end, None where a sample shows that they can; the model then does so."""
+    rows = _moved(collate(_sample(model)), model.device)
+    padded = token_logps(model, rows)
+    try:
+        cast(Any, model).set_attn_implementation(PACKED)
+        if not can_pack(model):
+            return "its attention cannot be exchanged"
+        return _why_different(model, padded, token_logps(model, rows))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        return _first_line(error)
+
+
+def states_at(model: nn.Module, batch: Batch, where: Tensor) -> Tensor:
+    """Last hidden states of the tokens at the R places of the mask ``where``, row after row; [B, T] -> [R, H].
+
+    How they are run is what batch and model allow: prompts once for all rows that have them, else responses end to
+    end without padding, else padded rows. ``where`` has places in responses and at the last token of prompts only.
     """
     lm = cast(Any, model)
     if batch.shares_prompts:
-        return shared_states(lm.base_model, batch)
-    return cast(Tensor, lm.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state)
+        return shared_states(lm.base_model, batch)[where]
+    if can_pack(lm):
+        return packed_states(lm.base_model, batch)[where[real(batch)]]
+    states = lm.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
+    return cast(Tensor, states[where])
 
 
 def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
@@ -58,12 +94,12 @@ def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
     The head and the softmax see response positions only, ``chunk`` of them at a time: the largest
     temporary is [chunk, V], never [B, T, V]. A chunk's logits are recomputed in the backward pass.
     """
-    lm = cast(Any, model)
-    hidden = hidden_states(model, batch)
     target = batch.in_response[:, 1:]  # position t-1 predicts token t
-    states, ids = hidden[:, :-1][target], batch.ids[:, 1:][target]  # [R, H], [R]
+    states = states_at(model, batch, torch.nn.functional.pad(target, (0, 1)))  # [R, H]
+    ids = batch.ids[:, 1:][target]  # [R]
+    head = cast(Any, model).get_output_embeddings()
     pieces = [
-        _chunk_logps(lm.get_output_embeddings(), s, i, more_than_one=len(states) > chunk)
+        _chunk_logps(head, s, i, more_than_one=len(states) > chunk)
         for s, i in zip(torch.split(states, chunk), torch.split(ids, chunk), strict=True)
     ]
     logps = torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
@@ -95,21 +131,29 @@ def why_not_shared(model: PreTrainedModel) -> str | None:
     if kinds != {"full_attention"} or window:
         what = f"a window of {window} tokens" if window else f"layers of {', '.join(sorted(kinds))}"
         return f"it has {what}, so its cache may not hold a whole prompt"
-    if attention not in ("sdpa", "eager"):
+    if attention not in ("sdpa", "eager", PACKED):
         return f"its attention is {attention}, which takes no mask of four dimensions"
-    rows = _sample(cast(Any, model).get_input_embeddings().num_embeddings)
-    whole, shared = (_moved(collate(rows, share_prompts=share), model.device) for share in (False, True))
+    whole, shared = (_moved(collate(_sample(model), share_prompts=share), model.device) for share in (False, True))
     try:
-        far = (token_logps(model, whole) - token_logps(model, shared)).abs().max().item()
+        return _why_different(model, token_logps(model, whole), token_logps(model, shared))
     except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        return f"its cache is not a standard one ({(str(error).splitlines() or [type(error).__name__])[0][:120]})"
-    most = 1e-3 if model.dtype == torch.float32 else 0.3
+        return f"its cache is not a standard one ({_first_line(error)})"
+
+
+def _why_different(model: PreTrainedModel, one: Tensor, other: Tensor) -> str | None:
+    """What is said of a model whose log-probs of a sample differ by more than rounding."""
+    far, most = (one - other).abs().max().item(), 1e-3 if model.dtype == torch.float32 else 0.3
     return None if far <= most else f"log-probs of a sample come out up to {far:.3g} different, more than {most:g}"
 
 
-def _sample(vocabulary: int) -> list[Encoded]:
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def _sample(model: PreTrainedModel) -> list[Encoded]:
     """Responses of three problems, of many lengths, with seeded ids."""
     rng = np.random.default_rng(0)
+    vocabulary = cast(Any, model).get_input_embeddings().num_embeddings
     prompts = [rng.integers(vocabulary, size=n) for n in (3, 17, 9)]
     sizes = ((0, 5), (0, 1), (1, 12), (1, 2), (2, 30))
     return [

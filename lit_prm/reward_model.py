@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, hidden_states, load_model, token_logps
+from lit_prm.models import Attention, Dtype, load_model, states_at, token_logps
 from lit_prm.reference import Reference
 from lit_prm.rewards import last_step, log_ratios, prefix_values, step_rewards, step_values
 
@@ -67,6 +67,7 @@ class ImplicitReward(RewardModel):
         scoring_reference: Reference | None = None,
         dtype: Dtype = "float32",
         gradient_checkpointing: bool = False,
+        attention: Attention = "auto",
     ) -> None:
         super().__init__()
         if not 0 < beta < math.inf:  # nan is neither
@@ -80,9 +81,10 @@ class ImplicitReward(RewardModel):
         self.beta = beta
         self.dtype = dtype
         self.gradient_checkpointing = gradient_checkpointing
+        self.attention = attention
 
     def configure_model(self) -> None:
-        self.policy = _trainable(self.policy_name, self.dtype, self.gradient_checkpointing)
+        self.policy = _trainable(self.policy_name, self.dtype, self.attention, self.gradient_checkpointing)
 
     def adopt(self, reference: Reference) -> None:
         self.reference = self.reference or reference
@@ -115,14 +117,21 @@ class ValueHead(RewardModel):
 
     policy: PreTrainedModel
 
-    def __init__(self, policy: str, dtype: Dtype = "float32", gradient_checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        policy: str,
+        dtype: Dtype = "float32",
+        gradient_checkpointing: bool = False,
+        attention: Attention = "auto",
+    ) -> None:
         super().__init__()
         self.policy_name = policy
         self.dtype = dtype
         self.gradient_checkpointing = gradient_checkpointing
+        self.attention = attention
 
     def configure_model(self) -> None:
-        self.policy = _trainable(self.policy_name, self.dtype, self.gradient_checkpointing)
+        self.policy = _trainable(self.policy_name, self.dtype, self.attention, self.gradient_checkpointing)
         output = cast(Any, self.policy).get_output_embeddings()
         for weights in () if self.policy.config.tie_word_embeddings else output.parameters():
             weights.requires_grad_(False)  # no value hangs on the words' head
@@ -131,10 +140,11 @@ class ValueHead(RewardModel):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, batch: Batch) -> Tensor:
-        hidden = hidden_states(self.policy, batch)  # [B, T, H]
+        states = states_at(self.policy, batch, batch.in_response)  # [R, H]
+        values = torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
         # a sum of products, not a matrix product, which autocast would round to bfloat16
-        values: Tensor = (hidden.float() * self.head.weight).sum(-1) + self.head.bias  # [B, T]
-        return values.where(batch.in_response, 0.0)
+        values[batch.in_response] = (states.float() * self.head.weight).sum(-1) + self.head.bias
+        return values
 
 
 class OutcomeHead(ValueHead):
@@ -153,9 +163,9 @@ class StepHead(ValueHead):
         return step_values(values, step)
 
 
-def _trainable(name: str, dtype: Dtype, gradient_checkpointing: bool) -> PreTrainedModel:
-    policy = load_model(name, dtype)
+def _trainable(name: str, dtype: Dtype, attention: Attention, gradient_checkpointing: bool) -> PreTrainedModel:
+    policy = load_model(name, dtype, attention)
     if gradient_checkpointing:
-        policy.gradient_checkpointing_enable({"use_reentrant": False})
+        cast(Any, policy).activation_checkpointing_enable({"use_reentrant": False})
     policy.train()  # from_pretrained leaves eval mode, where checkpointing is silently off
     return policy

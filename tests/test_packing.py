@@ -1,0 +1,228 @@
+"""Law 5 over all that saves work: however responses are run, rewards, loss and gradients are those of each alone."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.losses import Loss
+from lit_prm.losses.ce import CE
+from lit_prm.losses.dpo import DPO
+from lit_prm.losses.nca import NCA
+from lit_prm.models import load_model, pack, token_logps, why_not_packed
+from lit_prm.packing import PACKED, packed_states, real
+from lit_prm.reference import Frozen, Reference, Stored
+from lit_prm.reward_model import ImplicitReward, OutcomeHead
+from lit_prm.rewards import response_rewards
+from tests.conftest import small_llama
+
+VOCABULARY, BETA = 300, 0.05
+
+
+def rows_of(sizes: list[tuple[int, list[int]]], seed: int = 0) -> list[Encoded]:
+    """Responses of the given lengths behind a prompt of the given length for each problem, right and wrong in turn."""
+    rng = np.random.default_rng(seed)
+    rows: list[Encoded] = []
+    for problem, (prompt, responses) in enumerate(sizes):
+        asked = rng.integers(VOCABULARY, size=prompt)
+        for size in responses:
+            ids = np.concatenate([asked, rng.integers(VOCABULARY, size=size)]).astype(np.int32)
+            label = float(len(rows) % 2 == 0)
+            rows.append(Encoded(ids, prompt, np.zeros(size, np.int32), label, problem, len(rows)))
+    return rows
+
+
+ROWS = rows_of([(3, [5, 1, 9]), (17, [12, 2]), (9, [30, 7, 7, 1]), (1, [4, 40])])
+
+
+class Found(NamedTuple):
+    rewards: Tensor  # [B], in the order of rows
+    loss: float
+    gradient: Tensor
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A policy and its reference."""
+    made = [tmp_path_factory.mktemp(name) for name in ("policy", "reference")]
+    for seed, folder in enumerate(made):
+        small_llama(seed, VOCABULARY).save_pretrained(folder)
+    return str(made[0]), str(made[1])
+
+
+def found(loss: Loss, reward: ImplicitReward, batches: list[Batch]) -> Found:
+    """Rewards, loss and gradient of one update over the batches, as the module accumulates them."""
+    reward.train()
+    rewards, total = torch.zeros(len(ROWS)), 0.0
+    for batch in batches:
+        values = response_rewards(reward(batch), batch.length)
+        terms = loss(values, batch.labels, batch.group).sum() / loss.num_terms(batch.global_labels, batch.global_group)
+        (terms + 0 * values.sum()).backward()
+        rewards[batch.row] = values.detach()
+        total += float(terms.detach())
+    gradient = torch.cat([p.grad.flatten() for p in reward.parameters() if p.grad is not None])
+    return Found(rewards, total, gradient)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    loss=st.sampled_from([CE(), DPO(), NCA()]),
+    attention=st.sampled_from(["packed", "sdpa", "eager"]),
+    share=st.booleans(),
+    checkpointing=st.booleans(),
+    stored=st.booleans(),
+    cuts=st.integers(1, 4),
+    order=st.permutations(range(4)),
+)
+def test_every_way_of_saving_work_finds_what_each_response_alone_does(
+    loss: Loss, attention: str, share: bool, checkpointing: bool, stored: bool, cuts: int, order: list[int],
+    folders: tuple[str, str], tmp_path_factory: pytest.TempPathFactory,
+) -> None:  # fmt: skip
+    policy, frozen = folders
+    share = share and not checkpointing  # refused: no keys are kept
+    store = str(tmp_path_factory.mktemp("store") / "logps.sqlite")
+    reference: Reference = Stored(frozen, store) if stored else Frozen(frozen)
+    parts = [[r for p in part for r in ROWS if r.group == p] for part in np.array_split(np.array(order), cuts)]
+    reward = ImplicitReward(policy, reference, BETA, gradient_checkpointing=checkpointing, attention=attention)
+    reward.configure_model()
+    ours = found(loss, reward, [collate(part, ROWS, share_prompts=share) for part in parts])
+    naive = one_by_one(loss, policy, frozen)
+    assert_close(ours.rewards, naive.rewards, rtol=1e-6, atol=1e-6)
+    assert ours.loss == pytest.approx(naive.loss, rel=1e-6, abs=1e-6)
+    assert (ours.gradient - naive.gradient).norm() <= 2e-6 * naive.gradient.norm()
+
+
+_NAIVE: dict[str, Found] = {}
+
+
+def one_by_one(loss: Loss, policy: str, frozen: str) -> Found:
+    """The slow reference: every response alone, padded attention, live reference, one graph for the whole update."""
+    name = type(loss).__name__
+    if name not in _NAIVE:
+        model, reference = load_model(policy, attention="eager"), load_model(frozen, attention="eager")
+        batches = [collate([row], ROWS) for row in ROWS]
+        with torch.no_grad():
+            base = [token_logps(reference, b).double().sum() for b in batches]
+        ours = [token_logps(model, b).double().sum() for b in batches]
+        rewards = torch.stack([BETA * (a - b) for a, b in zip(ours, base, strict=True)]).float()
+        whole = batches[0]
+        total = loss(rewards, whole.global_labels, whole.global_group).mean()
+        total.backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        _NAIVE[name] = Found(rewards.detach(), float(total.detach()), gradient)
+    return _NAIVE[name]
+
+
+def small(kind: Any, config: Any) -> Any:
+    torch.manual_seed(0)
+    model = kind(config)
+    for weights in model.parameters():
+        torch.nn.init.normal_(weights, std=0.3 if weights.dim() > 1 else 0.02)
+    return model.eval()
+
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+OF_GPT2: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+MODELS = {
+    "window": lambda: small(MistralForCausalLM, MistralConfig(**SHAPE, sliding_window=8)),
+    "bias": lambda: small(Qwen2ForCausalLM, Qwen2Config(**SHAPE)),
+    "learned positions": lambda: small(GPT2LMHeadModel, GPT2Config(**OF_GPT2)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_other_architectures_are_packed_too(name: str) -> None:
+    model = MODELS[name]()
+    batch = collate(ROWS)
+    padded = token_logps(model, batch)
+    assert why_not_packed(model) is None
+    assert model.config._attn_implementation == PACKED
+    assert_close(token_logps(model, batch), padded, rtol=1e-4, atol=1e-4)
+
+
+def test_no_padding_is_computed() -> None:
+    model = small_llama(0, VOCABULARY)
+    model.set_attn_implementation(PACKED)
+    seen: list[int] = []
+    model.model.layers[0].mlp.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].shape[:-1].numel()))
+    states = packed_states(model.model, batch := collate(ROWS))
+    assert seen == [sum(map(len, ROWS))] == [len(states)] == [int(real(batch).sum())]
+
+
+def test_a_response_sees_no_neighbour() -> None:
+    model = small_llama(0, VOCABULARY)
+    model.set_attn_implementation(PACKED)
+    states = packed_states(model.model, collate(ROWS))
+    changed = [r if r.row != 3 else rows_of([(r.prompt_length, [len(r) - r.prompt_length])], seed=9)[0] for r in ROWS]
+    others = packed_states(model.model, collate(changed))
+    mine = torch.cat([torch.full((len(r),), r.row == 3) for r in ROWS])
+    assert torch.equal(states[~mine], others[~mine])
+    assert not torch.equal(states[mine], others[mine])
+
+
+def test_packed_models_still_generate_and_run_padded_rows() -> None:
+    model: Any = small_llama(0, VOCABULARY)
+    ids, mask = torch.tensor([[0, 0, 5, 6], [7, 8, 9, 10]]), torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    asked: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    before = model.generate(ids, **asked)
+    model.set_attn_implementation(PACKED)
+    assert torch.equal(model.generate(ids, **asked), before)
+
+
+def test_a_model_that_cannot_be_packed_is_padded_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    config = BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4)
+    config.bos_token_id = config.eos_token_id = None
+    model = small(BloomForCausalLM, config)
+    padded = token_logps(model, collate(ROWS))
+    with caplog.at_level(logging.WARNING, logger="lit_prm.models"):
+        pack(model)
+    assert "BloomForCausalLM runs padded responses: its attention cannot be exchanged" in caplog.text
+    assert_close(token_logps(model, collate(ROWS)), padded)
+
+
+def test_a_head_of_values_is_packed_alike(folders: tuple[str, str]) -> None:
+    values = []
+    for attention in ("packed", "sdpa"):
+        torch.manual_seed(0)
+        head = OutcomeHead(folders[0], attention=attention)
+        head.configure_model()
+        torch.nn.init.normal_(head.head.weight)
+        values.append(head(collate(ROWS)))
+    assert_close(values[0], values[1], rtol=1e-5, atol=1e-5)
+
+
+def test_an_exported_folder_names_no_attention_of_ours(folders: tuple[str, str], tmp_path: Path) -> None:
+    load_model(folders[0], attention="auto").save_pretrained(tmp_path)
+    assert "packed" not in (tmp_path / "config.json").read_text()
+    assert LlamaConfig.from_pretrained(tmp_path).vocab_size == VOCABULARY
