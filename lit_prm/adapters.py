@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, load_model, token_logps, weights_hash
+from lit_prm.models import Dtype, in_eval_mode, load_model, token_logps, weights_hash
 from lit_prm.reference import Reference
 from lit_prm.reward_model import ImplicitReward
 
@@ -44,7 +42,7 @@ class AdapterOff(Reference):
                 "the reference AdapterOff has no network to switch its adapter off in; it belongs to the reward model "
                 "lit_prm.adapters.AdaptedReward, of another one give a lit_prm.reference.Frozen"
             )
-        with _in_eval_mode(self._adapted), self._adapted.disable_adapter():
+        with in_eval_mode(self._adapted), self._adapted.disable_adapter():
             return token_logps(self._adapted.get_base_model(), batch)
 
 
@@ -115,18 +113,6 @@ def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -
             "trained on, with the same vocabulary"
         ) from error
     return cast(Any, adapted).eval()
-
-
-@contextmanager
-def _in_eval_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Without dropout inside, the mode of every module as before behind it."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _config_file(name: str) -> str | None:

@@ -28,11 +28,15 @@ class Responses(Dataset[Batch]):
     """Encoded responses, fetched a ``Cut`` at a time.
 
     With ``mismatched`` responses, one for each row, an update's first batch brings those of the rank's share.
+    With ``share_prompts`` its batches say which rows have one prompt.
     """
 
-    def __init__(self, encoded: Sequence[Encoded], mismatched: Sequence[Encoded] = ()) -> None:
+    def __init__(
+        self, encoded: Sequence[Encoded], mismatched: Sequence[Encoded] = (), *, share_prompts: bool = False
+    ) -> None:
         self.encoded = encoded
         self.mismatched = mismatched
+        self.share_prompts = share_prompts
 
     def __getitem__(self, cut: Cut) -> Batch:
         share = cut.share if self.mismatched else ()
@@ -40,6 +44,7 @@ class Responses(Dataset[Batch]):
             [self.encoded[i] for i in cut.rows],
             [self.encoded[i] for i in cut.update],
             mismatched=tuple(collate([self.mismatched[i] for i in rows]) for rows in share),
+            share_prompts=self.share_prompts,
         )
 
 

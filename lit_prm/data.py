@@ -51,7 +51,8 @@ class RolloutDataModule(LightningDataModule):
     trained on; candidates without labels can be scored, not judged. ``fraction`` and ``responses`` choose
     problems and responses by ``seed``, nested: smaller choices lie inside larger; ``regimes`` then change what was
     chosen, one after the other, with the help of other named ``files``; at last a ``labeler`` gives steps
-    their labels. ``batch_size`` counts responses per update, over all devices;
+    their labels. With ``share_prompts`` training runs each prompt once for all its responses of a micro-batch, which
+    pays where prompts are longer than responses. ``batch_size`` counts responses per update, over all devices;
     ``trainer.accumulate_grad_batches`` says into how many micro-batches an update is cut, and changes nothing else.
     """
 
@@ -76,6 +77,7 @@ class RolloutDataModule(LightningDataModule):
         eval_tokens: int = 16384,
         max_length: int = 2048,
         prompt_template: str = "{prompt}",
+        share_prompts: bool = False,
         limit_candidates: int | None = None,
         shared_problems: Literal["refuse", "drop", "allow"] = "refuse",
         bad_rows: Literal["raise", "skip"] = "raise",
@@ -99,6 +101,7 @@ class RolloutDataModule(LightningDataModule):
         self.eval_tokens = eval_tokens
         self.max_length = max_length
         self.prompt_template = prompt_template
+        self.share_prompts = share_prompts
         self.limit_candidates = limit_candidates
         self.shared_problems = shared_problems
         self.bad_rows = bad_rows
@@ -166,7 +169,8 @@ class RolloutDataModule(LightningDataModule):
             seed=self.seed,
         )
         self._updates.skip, self._skip = self._skip, 0
-        return DataLoader(Responses(self._train, self._mismatched), sampler=self._updates, batch_size=None)
+        rows = Responses(self._train, self._mismatched, share_prompts=self.share_prompts)
+        return DataLoader(rows, sampler=self._updates, batch_size=None)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return self._eval_loaders("validate")

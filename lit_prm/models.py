@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -135,9 +137,22 @@ def why_not_shared(model: PreTrainedModel) -> str | None:
         return f"its attention is {attention}, which takes no mask of four dimensions"
     whole, shared = (_moved(collate(_sample(model), share_prompts=share), model.device) for share in (False, True))
     try:
-        return _why_different(model, token_logps(model, whole), token_logps(model, shared))
+        with in_eval_mode(model):
+            return _why_different(model, token_logps(model, whole), token_logps(model, shared))
     except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
         return f"its cache is not a standard one ({_first_line(error)})"
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Without dropout inside, the mode of every module as before behind it."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _why_different(model: PreTrainedModel, one: Tensor, other: Tensor) -> str | None:

@@ -17,7 +17,7 @@ from lit_prm.batch import Batch
 from lit_prm.losses import Loss
 from lit_prm.losses.base import View
 from lit_prm.losses.pairs import preference_pairs
-from lit_prm.models import weights_of
+from lit_prm.models import weights_of, why_not_shared
 from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
@@ -179,6 +179,24 @@ class LitPRM(LightningModule):
             reference_steps=reference_steps,
             reference_valid=exists,
         )
+
+    def on_fit_start(self) -> None:
+        if getattr(getattr(self.trainer, "datamodule", None), "share_prompts", False):
+            self._refuse_unshared()
+
+    def _refuse_unshared(self) -> None:
+        policy = getattr(self.reward_model, "policy", None)
+        if policy is None:
+            return
+        reason = (
+            "gradient checkpointing keeps no keys of prompts"
+            if getattr(self.reward_model, "gradient_checkpointing", False)
+            else why_not_shared(policy)
+        )
+        if reason:
+            raise ValueError(
+                f"data.share_prompts is true, but {type(policy).__name__} cannot run so: {reason}; set it to false"
+            )
 
     def on_train_start(self) -> None:
         self._seen.clear()

@@ -54,7 +54,7 @@ def _run_prompts(base: Any, batch: Batch, owner: Tensor) -> _Prompts:
     if cache is None or any(layer.keys is None for layer in cache.layers):
         raise ValueError(
             f"{type(base).__name__} keeps no keys and values of the prompts (as under gradient checkpointing), so "
-            "they cannot be shared; give whole rows: collate(..., share_prompts=False)"
+            "they cannot be shared; run whole rows: data.share_prompts false, or collate(..., share_prompts=False)"
         )
     return _Prompts(length, found.last_hidden_state, [(layer.keys, layer.values) for layer in cache.layers])
 

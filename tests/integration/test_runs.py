@@ -252,3 +252,15 @@ def test_every_experiment_is_one_at_the_papers_scale(
     assert cli.config.fit.model.optimizer.init_args.lr == 5e-7
     plain = yaml.safe_load((REPOSITORY / "experiments" / "scale" / "paper-8b.yaml").read_text())["trainer"]
     assert (plain["devices"], plain["strategy"]["init_args"]["stage"]) == (8, 3)
+
+
+def test_prompts_run_once_change_nothing_found(done: Path, desk: Desk) -> None:
+    run = desk.exp("ce-8resp", "--data.share_prompts=true")
+    assert summary(run)["metrics"] == pytest.approx(summary(done)["metrics"], rel=1e-3, abs=1e-4)
+
+
+def test_prompts_are_not_shared_by_a_policy_that_keeps_no_keys(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpointing = "--model.reward_model.init_args.gradient_checkpointing=true"
+    with pytest.raises(SystemExit):
+        desk.exp("ce-8resp", "--data.share_prompts=true", checkpointing)
+    assert "LlamaForCausalLM cannot run so: gradient checkpointing keeps no keys" in capsys.readouterr().err
