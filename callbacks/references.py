@@ -6,7 +6,9 @@ from itertools import chain
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from rich.console import Console
 from rich.progress import track
+from rich.text import Text
 
 
 class FillReference(Callback):
@@ -25,5 +27,7 @@ class FillReference(Callback):
             batches = chain.from_iterable(loaders)
             shown = track(batches, "reference log-probs", total, transient=True, disable=not trainer.is_global_zero)
             with trainer.precision_plugin.forward_context():  # as a live reference would compute in a step
-                reference.prepare(shown, pl_module.device)
+                told = reference.prepare(shown, pl_module.device)
+            if told and trainer.is_global_zero:
+                Console().print(Text(told), soft_wrap=True)
         trainer.strategy.barrier()  # each rank fills its share of the store

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_full_store_never_loads_the_model(
 ) -> None:
     path = str(tmp_path / "r.sqlite")
     Stored(str(reference_folder), path).prepare([batch], CPU)
-    monkeypatch.setattr("lit_prm.reference.load_model", lambda *_: pytest.fail("loaded the reference"))
+    monkeypatch.setattr("lit_prm.reference.base.load_model", lambda *_: pytest.fail("loaded the reference"))
     second = Stored(str(reference_folder), path)
     second.prepare([batch], CPU)
     assert second.misses == 0
@@ -84,3 +85,65 @@ def test_only_missing_responses_are_computed(reference_folder: Path, batch: Batc
 
 def test_uniform_is_zero(batch: Batch) -> None:
     assert Uniform().logps(batch).abs().max() == 0
+
+
+def filled(reference_folder: Path, batch: Batch, path: Path) -> Stored:
+    stored = Stored(str(reference_folder), str(path))
+    stored.prepare([batch], CPU)
+    return stored
+
+
+def test_what_was_asked_found_and_kept_is_told(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    half = Batch(*(field[:2] for field in batch))
+    assert "0 of 2 responses were stored, 2 computed" in str(
+        Stored(str(reference_folder), str(path)).prepare([half], CPU)
+    )
+    told = str(Stored(str(reference_folder), str(path)).prepare([batch], CPU))
+    assert "2 of 4 responses were stored, 2 computed" in told
+    assert "holds 4 (0." in told
+
+
+def spoil(path: Path, change: str) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute(change)
+
+
+HALF = "UPDATE logps SET logps = substr(logps, 1, length(logps) / 8 * 4)"
+
+
+@pytest.mark.parametrize("change", ["UPDATE logps SET logps = zeroblob(length(logps))", HALF])
+def test_a_store_that_its_model_contradicts_is_refused_under_new_circumstances(
+    change: str, reference_folder: Path, batch: Batch, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.sqlite"
+    filled(reference_folder, batch, path)
+    spoil(path, change)
+    spoil(path, "DELETE FROM checked")  # as of another release or device
+    with pytest.raises(ValueError, match=r"holds log-probs that .* does not give: .* apart, more than 0.001"):
+        filled(reference_folder, batch, path)
+
+
+def test_a_store_is_verified_whenever_its_model_is_in_memory(
+    reference_folder: Path, batch: Batch, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.sqlite"
+    filled(reference_folder, Batch(*(field[:2] for field in batch)), path)
+    spoil(path, "UPDATE logps SET logps = zeroblob(length(logps))")
+    with pytest.raises(ValueError, match="does not give"):
+        filled(reference_folder, batch, path)  # two responses more
+
+
+def test_a_cut_entry_is_refused_when_it_is_read(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
+    stored = filled(reference_folder, batch, tmp_path / "r.sqlite")
+    spoil(tmp_path / "r.sqlite", HALF)
+    with pytest.raises(ValueError, match=r"r.sqlite holds \d+ log-probs of a response of \d+ tokens"):
+        stored.logps(batch)
+
+
+def test_a_file_that_is_no_store_is_refused(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    path.write_bytes(b"something else" * 400)
+    with pytest.raises(ValueError, match=r"r.sqlite is no whole store of log-probs \(file is not a database\)"):
+        filled(reference_folder, batch, path)
+    assert path.read_bytes().startswith(b"something else")

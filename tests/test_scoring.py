@@ -196,13 +196,13 @@ def test_stored_log_probs_are_read_and_none_is_written(
     store = Stored(folders[1], str(tmp_path / "r.sqlite"))
     rows = Encoder(tokenizer, BlankLine()).encode(GROUPS)
     store.logps(collate(rows[:4]))
-    before = Path(store.path).stat().st_mtime_ns
+    before = Path(store.store.path).stat().st_mtime_ns
     lacking = scorer_of(ImplicitReward(folders[0], store.read_only(), beta=0.5), tokenizer).score(GROUPS)
     live = scorer_of(implicit(folders), tokenizer).score(GROUPS)
     for a, b in zip(lacking, live, strict=True):
         for ours, theirs in zip(a, b, strict=True):
             close(ours.token_rewards, theirs.token_rewards)
-    assert Path(store.path).stat().st_mtime_ns == before
+    assert Path(store.store.path).stat().st_mtime_ns == before
     nowhere = Stored(folders[1], str(tmp_path / "none" / "r.sqlite")).read_only()
     nowhere.logps(collate(rows[:1]))
     assert not (tmp_path / "none").exists()

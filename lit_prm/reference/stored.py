@@ -1,86 +1,24 @@
-"""Where reference log-probs come from: a frozen model, a store filled once, or nothing."""
+"""Reference log-probs that are computed once per response and kept in a file."""
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+import math
+import platform
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, load_model, token_logps, weights_hash
-
-
-class Reference(ABC):
-    """A source of per-token reference log-probs. Never trained, never part of the training engine."""
-
-    def prepare(self, batches: Iterable[Batch], device: torch.device) -> None:  # noqa: B027  optional
-        """See every batch once before training starts; sources that keep nothing ignore it."""
-
-    @abstractmethod
-    def logps(self, batch: Batch) -> Tensor:
-        """Log pi_ref(y_t | x, y_<t); [B, T] float32, 0 outside responses, on the batch's device."""
-
-    def identity(self) -> dict[str, Any]:
-        """What its log-probs hang on, as JSON."""
-        return {"reference": type(self).__name__}
-
-    def compute_in(self, dtype: Dtype) -> None:  # noqa: B027  not all compute
-        """Use weights of this type, if there are any; before they are loaded."""
-
-    def network(self, device: torch.device) -> PreTrainedModel | None:
-        """The language model it asks, on ``device``; None where it has none of its own."""
-        return None
-
-    def read_only(self) -> Reference:
-        """A source of the same log-probs that writes nothing."""
-        return self
-
-
-class Uniform(Reference):
-    """No reference: log pi_ref is constant, so the reward is the policy's own log-prob (section 5.5.2)."""
-
-    def logps(self, batch: Batch) -> Tensor:
-        return torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
-
-
-class Frozen(Reference):
-    """A frozen causal language model, loaded at first use and run without gradients at every call."""
-
-    def __init__(self, model: str, dtype: Dtype = "float32") -> None:
-        self.name = model
-        self.dtype = dtype
-        self._model: PreTrainedModel | None = None
-
-    @torch.no_grad()
-    def logps(self, batch: Batch) -> Tensor:
-        return token_logps(self.network(batch.ids.device), batch)
-
-    def identity(self) -> dict[str, Any]:
-        return {"reference": self.name, "reference_weights": weights_hash(self.name)}
-
-    def compute_in(self, dtype: Dtype) -> None:
-        self.dtype = dtype
-
-    def release(self) -> None:
-        """Give the weights' memory back; the next call loads them again."""
-        self._model = None
-
-    def network(self, device: torch.device) -> PreTrainedModel:
-        if self._model is None:
-            self._model = load_model(self.name, self.dtype)
-            self._model.requires_grad_(False)
-        if self._model.device != device:
-            self._model = self._model.to(device)  # type: ignore[arg-type]
-        return self._model
+from lit_prm.models import Dtype
+from lit_prm.reference.base import Frozen, Reference
+from lit_prm.reference.store import Logps, LogpStore
 
 
 class Stored(Reference):
@@ -97,25 +35,36 @@ class Stored(Reference):
 
     PART = 1024  # tokens of one part
     WIDTHS = 16  # a part is a multiple of this wide
+    SAMPLE = 4  # entries that are computed again before a store is believed
 
     def __init__(self, model: str, path: str, dtype: Dtype = "float32") -> None:
         self.source = Frozen(model, dtype)
-        self.path = path
+        self.store = LogpStore(path)
+        self.asked = 0
         self.misses = 0
-        self._database: sqlite3.Connection | None = None
         self._salt = b""
 
-    def prepare(self, batches: Iterable[Batch], device: torch.device) -> None:
-        self._fill(batches, device)
+    def prepare(self, batches: Iterable[Batch], device: torch.device) -> str:
+        self._verify(self._fill(batches, device), device)
         self.source.release()
+        return self.told()
+
+    def told(self) -> str:
+        """How much of what was asked for was there, and how large the store is."""
+        entries, size = self.store.size()
+        found, asked = self.asked - self.misses, self.asked
+        return (
+            f"reference log-probs: {found:,} of {asked:,} responses were stored, {self.misses:,} computed; "
+            f"{self.store.path} holds {entries:,} ({size / 1e6:.1f} MB)"
+        )
 
     def logps(self, batch: Batch) -> Tensor:
         addresses = self._addresses(batch)
-        rows = self._read(addresses)
+        rows = self.store.read(addresses)
         if any(row is None for row in rows):
             self._fill([batch], batch.ids.device)
-            rows = self._read(addresses)
-        return _placed(batch, rows)
+            rows = self.store.read(addresses)
+        return _placed(batch, rows, self.store.path)
 
     def identity(self) -> dict[str, Any]:
         return self.source.identity()
@@ -126,27 +75,59 @@ class Stored(Reference):
     def read_only(self) -> Reference:
         return _Looked(self)
 
-    def known(self, batch: Batch) -> list[NDArray[np.float32] | None]:
-        """The entry of every response, None where there is none; a store that is no file yet has none."""
-        return self._read(self._addresses(batch)) if Path(self.path).exists() else [None] * len(batch.ids)
+    def known(self, batch: Batch) -> list[Logps | None]:
+        """The entry of every response, None where there is none."""
+        return self.store.read(self._addresses(batch))
 
-    def _fill(self, batches: Iterable[Batch], device: torch.device) -> None:
-        """Compute what is missing; parts are full but for the last of each width."""
+    def _fill(self, batches: Iterable[Batch], device: torch.device) -> list[tuple[_Row, Logps]]:
+        """Compute what is missing, and return a few of the entries that were there.
+
+        Parts are full but for the last of each width.
+        """
         waiting: dict[int, dict[bytes, _Row]] = {}
+        there: list[tuple[_Row, Logps]] = []
         for batch in batches:
-            for row in self._missing(batch, device):
-                width = -(-len(row.ids) // self.WIDTHS) * self.WIDTHS
+            rows = self._rows(batch, device)
+            for row, entry in zip(rows, self.store.read([row.address for row in rows]), strict=True):
+                self.asked += 1
+                if entry is not None:
+                    there += [(row, entry)] if len(there) < self.SAMPLE else []
+                    continue
+                width = self._width(row)
                 part = waiting.setdefault(width, {})
                 part[row.address] = row
                 if len(part) == self._height(width):
                     self._compute(list(waiting.pop(width).values()), width, device)
         for width, part in waiting.items():
             self._compute(list(part.values()), width, device)
+        return there
 
-    def _missing(self, batch: Batch, device: torch.device) -> Iterator[_Row]:
-        addresses = self._addresses(batch, device)
-        spans = zip(addresses, self._read(addresses), batch.ids, batch.prompt_length, batch.length, strict=True)
-        return (_Row(address, ids[: int(n)].cpu(), int(p)) for address, known, ids, p, n in spans if known is None)
+    def _rows(self, batch: Batch, device: torch.device) -> list[_Row]:
+        spans = zip(self._addresses(batch, device), batch.ids, batch.prompt_length, batch.length, strict=True)
+        return [_Row(address, ids[: int(n)].cpu(), int(p)) for address, ids, p, n in spans]
+
+    def _verify(self, there: Sequence[tuple[_Row, Logps]], device: torch.device) -> None:
+        """Compute a few entries again: whenever the model is in memory, else once for each release and device.
+
+        Addresses name weights by file times, not by a hash of gigabytes at every start.
+        """
+        circumstances = hashlib.sha256(self._salt + repr(_circumstances(device)).encode()).digest()
+        if self.store.was_checked(circumstances) and not self.source.loaded:
+            return
+        most = 1e-3 if self.source.dtype == "float32" and not _autocast(device) else 0.3
+        for row, entry in there:
+            (again,) = self._logps_of([row], self._width(row), device)
+            far = float(np.abs(again - entry).max(initial=0)) if again.shape == entry.shape else math.inf
+            if not far <= most:
+                raise ValueError(
+                    f"{self.store.path} holds log-probs that {self.source.name} does not give: {far:.3g} apart, more "
+                    f"than {most:g}; weights changed behind their file's time, or the file is damaged: remove it, it "
+                    "is filled again"
+                )
+        self.store.note_checked(circumstances)
+
+    def _width(self, row: _Row) -> int:
+        return -(-len(row.ids) // self.WIDTHS) * self.WIDTHS
 
     def _height(self, width: int) -> int:
         return max(self.PART // width, 1)
@@ -154,33 +135,18 @@ class Stored(Reference):
     def _compute(self, rows: Sequence[_Row], width: int, device: torch.device) -> None:
         """Log-probs of rows of one width, committed in one transaction."""
         self.misses += len(rows)
+        self.store.write(zip((row.address for row in rows), self._logps_of(rows, width, device), strict=True))
+
+    def _logps_of(self, rows: Sequence[_Row], width: int, device: torch.device) -> list[Logps]:
         repeated = [*rows, *[rows[0]] * (self._height(width) - len(rows))]
         logps = self.source.logps(_part(repeated, width, device)).cpu().numpy()
-        entries = [(r.address, out[r.prompt : len(r.ids)].tobytes()) for r, out in zip(rows, logps, strict=False)]
-        with self._open() as database:  # commits, or rolls back when killed half-way
-            database.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?)", entries)
-
-    def _read(self, addresses: Sequence[bytes]) -> list[NDArray[np.float32] | None]:
-        query = f"SELECT address, logps FROM logps WHERE address IN ({','.join('?' * len(addresses))})"
-        found = dict(self._open().execute(query, addresses))
-        return [np.frombuffer(found[a], dtype=np.float32) if a in found else None for a in addresses]
+        return [out[row.prompt : len(row.ids)] for row, out in zip(rows, logps, strict=False)]
 
     def _addresses(self, batch: Batch, device: torch.device | None = None) -> list[bytes]:
         self._salt = self._salt or weights_id(self.source.name, self.source.dtype).encode()
         salt = self._salt + _autocast(device or batch.ids.device).encode()
         keys = batch.keys()
         return [hashlib.sha256(salt + key).digest() for key in keys]
-
-    def _open(self) -> sqlite3.Connection:
-        if self._database is None:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self.path, timeout=60)  # another run may be writing
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost entries, never the file
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID"
-            )
-        return self._database
 
 
 class _Looked(Reference):
@@ -193,11 +159,11 @@ class _Looked(Reference):
         rows = self.store.known(batch)
         missing = [i for i, row in enumerate(rows) if row is None]
         if not missing:
-            return _placed(batch, rows)
+            return _placed(batch, rows, self.store.store.path)
         if len(missing) == len(rows):
             return self.store.source.logps(batch)
         computed = self.store.source.logps(batch.keep(missing))
-        out = _placed(batch, [np.zeros(0, np.float32) if row is None else row for row in rows])
+        out = _placed(batch, rows, self.store.store.path, some=True)
         out[torch.tensor(missing, device=out.device)] = computed
         return out
 
@@ -211,14 +177,19 @@ class _Looked(Reference):
         return self.store.source.network(device)
 
 
-def _placed(batch: Batch, rows: Sequence[NDArray[np.float32] | None]) -> Tensor:
-    """Log-probs of responses at their tokens' places; [B, T]."""
+def _placed(batch: Batch, rows: Sequence[Logps | None], path: str, *, some: bool = False) -> Tensor:
+    """Log-probs of responses at their tokens' places, 0 for ``some`` that have none; [B, T]."""
     out = torch.zeros(batch.ids.shape, dtype=torch.float32)
     for i, row in enumerate(rows):
-        if row is None:
-            raise AssertionError("an entry just written cannot be read back")
-        start = int(batch.prompt_length[i])
-        out[i, start : start + len(row)] = torch.from_numpy(row.copy())
+        start, end = int(batch.prompt_length[i]), int(batch.length[i])
+        if row is None and some:
+            continue
+        if row is None or len(row) != end - start:
+            raise ValueError(
+                f"{path} holds {'no log-probs' if row is None else f'{len(row)} log-probs'} of a response of "
+                f"{end - start} tokens that it has just been asked for; it is damaged: remove it, it is filled again"
+            )
+        out[i, start:end] = torch.from_numpy(row.copy())
     return out.to(batch.ids.device)
 
 
@@ -239,6 +210,12 @@ def weights_id(name: str, dtype: Dtype) -> str:
 def _autocast(device: torch.device) -> str:
     """The precision a model would compute in here, where it is not that of its weights."""
     return str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else ""
+
+
+def _circumstances(device: torch.device) -> tuple[str, ...]:
+    """What may change a model's log-probs beside its weights."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return (torch.__version__, transformers.__version__, device.type, name, _autocast(device))
 
 
 class _Row(NamedTuple):

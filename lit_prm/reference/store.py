@@ -1,0 +1,79 @@
+"""The file of stored log-probs: content addresses to arrays, with SQLite's transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logps = NDArray[np.float32]  # one for each response token
+
+
+class LogpStore:
+    """Entries of many references in one file, which any number of processes may read and write.
+
+    A killed writer leaves whole transactions or nothing. ``checked`` remembers under which circumstances entries were
+    found to be what their model says.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def read(self, addresses: Sequence[bytes]) -> list[Logps | None]:
+        """The entry of every address, None where there is none; a store that is no file yet has none."""
+        if self._connection is None and not Path(self.path).exists():
+            return [None] * len(addresses)
+        query = f"SELECT address, logps FROM logps WHERE address IN ({','.join('?' * len(addresses))})"
+        with self._whole() as database:
+            found = dict(database.execute(query, addresses))
+        return [np.frombuffer(found[a], dtype=np.float32) if a in found else None for a in addresses]
+
+    def write(self, entries: Iterable[tuple[bytes, Logps]]) -> None:
+        """Add entries in one transaction; one that is there stays."""
+        with self._whole() as database, database:  # commits, or rolls back when killed half-way
+            rows = ((address, logps.tobytes()) for address, logps in entries)
+            database.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?)", rows)
+
+    def was_checked(self, circumstances: bytes) -> bool:
+        with self._whole() as database:
+            found = database.execute("SELECT 1 FROM checked WHERE circumstances = ?", (circumstances,)).fetchone()
+        return found is not None
+
+    def note_checked(self, circumstances: bytes) -> None:
+        with self._whole() as database, database:
+            database.execute("INSERT OR IGNORE INTO checked VALUES (?)", (circumstances,))
+
+    def size(self) -> tuple[int, int]:
+        """Entries, and bytes of the file."""
+        with self._whole() as database:
+            (entries,) = database.execute("SELECT COUNT(*) FROM logps").fetchone()
+        return int(entries), sum(p.stat().st_size for p in (Path(self.path), Path(f"{self.path}-wal")) if p.exists())
+
+    @contextmanager
+    def _whole(self) -> Iterator[sqlite3.Connection]:
+        """The connection, made at first use; a file that SQLite cannot read is refused."""
+        try:
+            if self._connection is None:
+                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                self._connection = _connected(self.path)
+            yield self._connection
+        except sqlite3.OperationalError:  # locked, read-only or full: its message says so
+            raise
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"{self.path} is no whole store of log-probs ({error}); remove it, it is filled again, or name another"
+            ) from error
+
+
+def _connected(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=60)  # another run may be writing
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost entries, never the file
+    connection.execute("CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID")
+    connection.execute("CREATE TABLE IF NOT EXISTS checked (circumstances BLOB PRIMARY KEY) WITHOUT ROWID")
+    return connection
