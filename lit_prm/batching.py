@@ -152,7 +152,10 @@ def equal_parts(sizes: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]
 
 
 class TokenBudget(Sampler[Cut]):
-    """Every response once, longest first, in batches of at most ``budget`` padded tokens; for evaluation."""
+    """Every response, longest first, in batches of at most ``budget`` padded tokens; for evaluation.
+
+    Every rank has as many batches: those short of one repeat the last, for where weights are cut no rank can run alone.
+    """
 
     def __init__(self, encoded: Sequence[Encoded], budget: int, *, rank: int = 0, ranks: int = 1) -> None:
         order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
@@ -165,6 +168,8 @@ class TokenBudget(Sampler[Cut]):
             current.append(i)
         self.batches += [tuple(current)] if current else []
         self.mine = self.batches[rank::ranks]
+        if len(self.mine) < -(-len(self.batches) // ranks):
+            self.mine.append(self.batches[-1])
 
     def __len__(self) -> int:
         return len(self.mine)

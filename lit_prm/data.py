@@ -56,9 +56,6 @@ class RolloutDataModule(LightningDataModule):
     ``trainer.accumulate_grad_batches`` says into how many micro-batches an update is cut, and changes nothing else.
     """
 
-    # a set of one token batch leaves the other ranks nothing to score
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         tokenizer: str,

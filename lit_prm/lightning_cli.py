@@ -378,6 +378,8 @@ def _keep_quiet() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")  # our own front end passes them
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec", FutureWarning)  # Lightning's own use
+    # DeepSpeed's use of torch 2.13, at every gather of every layer
+    warnings.filterwarnings("ignore", ".*(all_gather_into_tensor|reduce_scatter_tensor)` is deprecated", FutureWarning)
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # Updates goes on where it was
     warnings.filterwarnings("ignore", ".*does not have many workers")  # collating costs less than a process
 

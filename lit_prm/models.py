@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.packing import PACKED, can_pack, packed_states, real
+from lit_prm.sharded import LATEST, as_many_on_every_rank, consolidated, standing, whole_in_turn
 from lit_prm.shared_prompts import shared_states
 
 Dtype = str  # "float32", "bfloat16" or "auto", as configs write it
@@ -47,9 +48,10 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
     given = None if attention == "auto" else attention
     model = cast(Any, AutoModelForCausalLM.from_pretrained(name, dtype=_torch_dtype(dtype), attn_implementation=given))
     model.eval()
-    check_readable(model)
-    if attention == "auto":
-        pack(model)
+    with whole_in_turn(model):
+        check_readable(model)
+        if attention == "auto":
+            pack(model)
     return cast(PreTrainedModel, model)
 
 
@@ -100,9 +102,10 @@ def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
     states = states_at(model, batch, torch.nn.functional.pad(target, (0, 1)))  # [R, H]
     ids = batch.ids[:, 1:][target]  # [R]
     head = cast(Any, model).get_output_embeddings()
+    count = as_many_on_every_rank(max(-(-len(states) // chunk), 1), head)  # the last ones of some ranks are empty
     pieces = [
-        _chunk_logps(head, s, i, more_than_one=len(states) > chunk)
-        for s, i in zip(torch.split(states, chunk), torch.split(ids, chunk), strict=True)
+        _chunk_logps(head, states[i : i + chunk], ids[i : i + chunk], more_than_one=count > 1)
+        for i in range(0, count * chunk, chunk)
     ]
     logps = torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
     logps[:, 1:][target] = torch.cat(pieces)
@@ -188,12 +191,17 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
 def weights_hash(name: str) -> str:
     """Content hash of a model's configuration and weights: of a folder's files, of the hub the commit.
 
-    A checkpoint or any other single file has the hash of its bytes.
+    A checkpoint or any other single file has the hash of its bytes, a sharded checkpoint that of its parts.
     """
     path = Path(name).expanduser()
     if not path.exists():
         return _commit(name)
-    files = sorted(p for p in path.glob("*") if p.name in _CONFIGS or p.suffix in _WEIGHTS) if path.is_dir() else [path]
+    if path.is_file():
+        files = [path]
+    elif (path / LATEST).is_file():
+        files = sorted(standing(path).glob("*.pt"))
+    else:
+        files = sorted(p for p in path.glob("*") if p.name in _CONFIGS or p.suffix in _WEIGHTS)
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
@@ -218,12 +226,9 @@ def _commit(name: str) -> str:
 
 
 def weights_of(checkpoint: str) -> dict[str, Any]:
-    """The module's weights in a checkpoint of a run; a missing one is refused."""
+    """The module's weights in a checkpoint of a run, a file or a sharded one's folder; a missing one is refused."""
     if Path(checkpoint).is_dir():
-        raise ValueError(
-            f"{checkpoint} is the folder of a sharded strategy, whose parts no single process can start from; "
-            "consolidate it first: python zero_to_fp32.py, which lies in it"
-        )
+        return consolidated(checkpoint)
     if not Path(checkpoint).is_file():
         raise ValueError(
             f"there is no checkpoint {checkpoint} to start from; run the experiment whose second stage this is first "

@@ -22,6 +22,8 @@ from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.schedule import WarmupCosine, paper_adamw
+from lit_prm.sharded import left_out, put_weights
+from lit_prm.zero import ZeRO
 
 OptimizerFactory = Callable[[Any], Optimizer]
 
@@ -78,6 +80,7 @@ class LitPRM(LightningModule):
         self._configured = False
         self._seen: list[_Seen] = []  # micro-batches of the update under way
         self._zero = torch.zeros(())  # the reward that counts as zero in it
+        self._gradient_norm: float | None = None  # of the last update
         self._clock = time.perf_counter()
 
     @property
@@ -93,7 +96,7 @@ class LitPRM(LightningModule):
         if not self._configured:  # every trainer stage calls this hook
             self.reward_model.configure_model()
             if self.start:
-                self.load_state_dict(weights_of(self.start))
+                put_weights(self, weights_of(self.start), left_out(self.start))
             self._configured = True
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -221,10 +224,18 @@ class LitPRM(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        if gradients and self.trainer.precision != "16-mixed":  # whose scaler passes over such updates itself
-            norm = torch.nn.utils.get_total_norm(gradients)
-            self._refuse_nonfinite("gradient norm", float(norm))
-            self.log("train/grad_norm", norm, rank_zero_only=True)
+        if gradients and not isinstance(self.trainer.strategy, ZeRO):  # whose processes hold parts of gradients
+            self.hear_gradient_norm(float(torch.nn.utils.get_total_norm(gradients)))
+
+    def hear_gradient_norm(self, norm: float) -> None:
+        """The norm of an update's whole gradient before clipping; what is no number is refused."""
+        if self.trainer.precision not in ("16-mixed", "16-true"):  # whose scaler passes over such updates itself
+            self._refuse_nonfinite("gradient norm", norm)
+            self._gradient_norm = norm
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self._gradient_norm is not None and (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self.log("train/grad_norm", self._gradient_norm, rank_zero_only=True)
 
     def _refuse_nonfinite(self, what: str, value: float) -> None:
         """Raise before an update by what is no number, which would spoil every weight and checkpoint."""
@@ -236,8 +247,7 @@ class LitPRM(LightningModule):
             )
 
     def _learning_rate(self) -> float:
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        return float(optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def _over_ranks(rewards: Tensor, module: LightningModule) -> Tensor:

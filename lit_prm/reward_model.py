@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Attention, Dtype, load_model, states_at, token_logps
+from lit_prm.models import Attention, Dtype, load_model, states_at, token_logps, weights_of
 from lit_prm.reference import Reference
 from lit_prm.rewards import last_step, log_ratios, prefix_values, step_rewards, step_values
+from lit_prm.sharded import left_out, put_weights, whole
 
 
 class RewardModel(nn.Module, ABC):
@@ -136,8 +137,9 @@ class ValueHead(RewardModel):
         for weights in () if self.policy.config.tie_word_embeddings else output.parameters():
             weights.requires_grad_(False)  # no value hangs on the words' head
         self.head = nn.Linear(self.policy.config.hidden_size, 1, dtype=torch.float32)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        with whole(self.head.parameters(), write=True):
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
 
     def forward(self, batch: Batch) -> Tensor:
         states = states_at(self.policy, batch, batch.in_response)  # [R, H]
@@ -161,6 +163,19 @@ class StepHead(ValueHead):
 
     def step_rewards(self, values: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         return step_values(values, step)
+
+
+MODULE_PREFIX = "reward_model."  # what the names of its weights begin with in a run's checkpoint
+
+
+def load_trained(model: RewardModel, checkpoint: str) -> None:
+    """Give the reward model, its base loaded, the weights that a run's checkpoint holds of it."""
+    weights, frozen = weights_of(checkpoint), left_out(checkpoint)
+    own = {name.removeprefix(MODULE_PREFIX): w for name, w in weights.items() if name.startswith(MODULE_PREFIX)}
+    try:
+        put_weights(model, own, {name.removeprefix(MODULE_PREFIX) for name in frozen})
+    except ValueError as error:
+        raise ValueError(f"{checkpoint}: {error}") from error
 
 
 def _trainable(name: str, dtype: Dtype, attention: Attention, gradient_checkpointing: bool) -> PreTrainedModel:

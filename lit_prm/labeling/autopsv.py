@@ -11,17 +11,14 @@ from pathlib import Path
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from rich.progress import track
-from torch import Tensor
 
 from lit_prm.batch import Encoded
 from lit_prm.batching import Responses, TokenBudget
 from lit_prm.encoding import Encoder
 from lit_prm.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
 from lit_prm.records import Group, Rollout
-from lit_prm.reward_model import RewardModel
+from lit_prm.reward_model import RewardModel, load_trained
 from lit_prm.rewards import step_values
-
-_WEIGHTS = "reward_model."  # what a checkpoint's names begin with
 
 
 class AutoPSV(Labeler):
@@ -79,22 +76,14 @@ class AutoPSV(Labeler):
     def _loaded(self) -> RewardModel:
         """The verifier with the checkpoint's weights, in eval mode; its memory is its user's to give back."""
         path = Path(self.checkpoint)
-        if not path.is_file():
+        if not path.exists():
             raise ValueError(
                 f"there is no checkpoint {self.checkpoint} of the verifier; train it first"
                 + (f": make exp NAME={path.parts[-4]}" if path.parts[-2:-1] == ("checkpoints",) else "")
             )
         verifier = copy.deepcopy(self.verifier)
         verifier.configure_model()
-        state = torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
-        weights: dict[str, Tensor] = {k.removeprefix(_WEIGHTS): v for k, v in state.items() if k.startswith(_WEIGHTS)}
-        try:
-            verifier.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(
-                f"the weights in {self.checkpoint} are not those of {type(verifier).__name__}: {str(error)[:400]} ...; "
-                "give the verifier of the run that wrote the checkpoint"
-            ) from error
+        load_trained(verifier, self.checkpoint)
         return verifier.eval()
 
 

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 
 from lit_prm import adapters
 from lit_prm.encoding import Encoder
-from lit_prm.models import load_tokenizer, weights_hash, weights_of, why_not_shared
+from lit_prm.models import load_tokenizer, weights_hash, why_not_shared
 from lit_prm.reference import Reference, Uniform
-from lit_prm.reward_model import RewardModel
+from lit_prm.reward_model import MODULE_PREFIX, RewardModel, load_trained
 from lit_prm.scoring.model_scorer import Detail, ModelScorer
 from lit_prm.scoring.spec import Named, RewardSpec
+from lit_prm.sharded import put_weights
 from lit_prm.steps import StepRule
 
 
@@ -149,24 +150,16 @@ def _known(kind: type) -> list[str]:
     return sorted({name for name in names if not name.startswith("_")})
 
 
-_PREFIX = "reward_model."
-
-
 def _load_weights(model: RewardModel, file: str) -> None:
     """Take trained weights: ``reward_model.*`` of a checkpoint, or what a safetensors file holds of the model."""
-    whole = not file.endswith(".safetensors")  # a checkpoint holds the whole module
-    stored = weights_of(file) if whole else load_file(file)
-    found = {k.removeprefix(_PREFIX): v for k, v in stored.items() if k.startswith(_PREFIX)}
-    try:
-        wrong = model.load_state_dict(found, strict=whole).unexpected_keys
-    except RuntimeError as error:
-        raise ValueError(
-            f"{file} holds other weights than {type(model).__name__} has: {str(error)[:300]} ..."
-        ) from error
+    if not file.endswith(".safetensors"):
+        load_trained(model, file)
+        return
+    stored = load_file(file)
+    found = {n.removeprefix(MODULE_PREFIX): w for n, w in stored.items() if n.startswith(MODULE_PREFIX)}
     if not found:
-        raise ValueError(f"{file} holds no weights named {_PREFIX}*; name a checkpoint of a run, or export it again")
-    if wrong:
-        raise ValueError(f"{file} holds {', '.join(wrong[:3])}, which {type(model).__name__} does not have")
+        raise ValueError(f"{file} holds no weights named {MODULE_PREFIX}*; export the run again")
+    put_weights(model, found, may_miss=model.state_dict())
 
 
 def _refuse_other_reference(spec: RewardSpec, identity: Mapping[str, Any]) -> None:

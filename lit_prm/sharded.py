@@ -1,0 +1,150 @@
+"""Weights that a strategy has cut into parts: whole for a moment in memory, whole again from a checkpoint's folder."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LATEST = "latest"  # names the part of a checkpoint's folder that is whole; DeepSpeed's own name
+
+
+# --- in memory ---------------------------------------------------------------------------------------
+
+
+def is_cut(parameter: nn.Parameter) -> bool:
+    """Whether this process holds a part of it alone, as under ZeRO-3."""
+    return hasattr(parameter, "ds_id")
+
+
+@contextmanager
+def whole(parameters: Iterable[nn.Parameter], *, write: bool = False) -> Iterator[None]:
+    """Inside, parameters have all their numbers; with ``write`` those of rank zero are cut again. All ranks enter."""
+    cut = [parameter for parameter in parameters if is_cut(parameter)]
+    if not cut:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(cut, modifier_rank=0 if write else None):
+        yield
+
+
+@contextmanager
+def whole_in_turn(model: nn.Module) -> Iterator[None]:
+    """Inside, every layer is whole while it runs: a model that no engine has hooked yet can be asked, no layer twice.
+
+    Memory holds the parameters of one layer at a time beside the parts.
+    """
+    open_ones: dict[nn.Module, Any] = {}
+
+    def enter(layer: nn.Module, *_: Any) -> None:
+        open_ones[layer] = whole(layer.parameters(recurse=False))
+        open_ones[layer].__enter__()
+
+    def leave(layer: nn.Module, *_: Any) -> None:
+        open_ones.pop(layer).__exit__(None, None, None)
+
+    layers = [m for m in model.modules() if any(map(is_cut, m.parameters(recurse=False)))]
+    handles = [
+        handle for m in layers for handle in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def as_many_on_every_rank(count: int, layer: nn.Module) -> int:
+    """The largest ``count`` of all ranks where the layer is cut, else ``count``: a cut layer is gathered at every call,
+    so that ranks which call it less often than others would wait for each other for ever.
+    """
+    cut = [parameter for parameter in layer.parameters() if is_cut(parameter)]
+    if not cut:
+        return count
+    most = torch.tensor(count, device=cut[0].device)
+    torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+    return int(most)
+
+
+def put_weights(module: nn.Module, weights: Mapping[str, Tensor], may_miss: Collection[str] = ()) -> None:
+    """Give the module these weights, whether it is cut or not; those of another model are refused.
+
+    One parameter at a time is whole. What ``may_miss`` names and ``weights`` lacks stays as it is.
+    """
+    own = {name: _shape(value) for name, value in module.state_dict(keep_vars=True).items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = [f"no {name}" for name in own if name not in given and name not in may_miss]
+    wrong += [f"{name}, which it does not have" for name in given if name not in own]
+    wrong += [
+        f"{name} of {given[name]}, not {own[name]}" for name in own.keys() & given.keys() if own[name] != given[name]
+    ]
+    if wrong:
+        raise ValueError(
+            f"the weights are not those of this {type(module).__name__}: they have {'; '.join(wrong[:3])}"
+            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}; give the checkpoint of a run with the same "
+            "base_model and reward model"
+        )
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if name in given:
+            with whole([value] if isinstance(value, nn.Parameter) else [], write=True), torch.no_grad():
+                value.copy_(weights[name])
+
+
+def _shape(value: Tensor) -> tuple[int, ...]:
+    return tuple(getattr(value, "ds_shape", value.shape))
+
+
+# --- on disk -----------------------------------------------------------------------------------------
+
+
+def consolidated(folder: str | Path) -> dict[str, Tensor]:
+    """The module's trained weights in a checkpoint of DeepSpeed's, in float32; tied ones under all their names.
+
+    Any ZeRO stage and any number of processes; read by one process without a process group.
+    """
+    _refuse_incomplete(Path(folder))
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # counts and bars; what fails is raised
+        found: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(folder), exclude_frozen_parameters=True)
+    return found
+
+
+def left_out(checkpoint: str | Path) -> frozenset[str]:
+    """Frozen weights that the checkpoint does not hold, since they are the base model's; a file holds all."""
+    return frozenset(state_of(checkpoint).get("left_out", ())) if Path(checkpoint).is_dir() else frozenset()
+
+
+def state_of(folder: str | Path, rank: int = 0) -> dict[str, Any]:
+    """What a checkpoint's folder says beside weights and optimizer: progress, callbacks, names and shapes."""
+    part = standing(Path(folder))
+    sharded = part / f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt"  # ZeRO-3; below there is one file
+    file = sharded if sharded.exists() else part / "mp_rank_00_model_states.pt"
+    found: dict[str, Any] = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
+    return found
+
+
+def processes_of(folder: str | Path) -> int:
+    """How many processes saved the checkpoint, each a part of the optimizer."""
+    return len(list(standing(Path(folder)).glob("*_optim_states.pt")))
+
+
+def standing(folder: Path) -> Path:
+    """The part of a checkpoint's folder that is whole."""
+    _refuse_incomplete(folder)
+    return folder / (folder / LATEST).read_text().strip()
+
+
+def _refuse_incomplete(folder: Path) -> None:
+    if not (folder / LATEST).is_file():
+        raise ValueError(
+            f"{folder} is no checkpoint: a file {LATEST!r} in it would name its part that is whole; give the folder of "
+            "a run with ZeRO, checkpoints/last.ckpt, or a checkpoint file"
+        )

@@ -1,0 +1,214 @@
+"""ZeRO: Lightning's DeepSpeed strategy for these models, whose checkpoints are small, whole and read anywhere.
+
+On CUDA it is Lightning's. On CPU (gloo; for tests, and to try a launch file out) three of Lightning's steps take CUDA
+for granted, and only they are replaced: ``setup_environment``, ``setup_distributed`` and ``root_device``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.fabric.utilities.seed import reset_seed
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+from torch.optim import Optimizer
+
+from lit_prm.sharded import LATEST, consolidated, left_out, processes_of, put_weights, state_of
+from lit_prm.whole import written_whole
+
+_PARTS = ("checkpoint", "checkpoint-2")  # of a checkpoint's folder: one stands while the other is written
+
+
+class ZeRO(DeepSpeedStrategy):
+    """Optimizer (``stage`` 1), gradients (2) and weights (3) cut over all processes.
+
+    A model that ``configure_model`` loads under stage 3 is cut while it is read, parameter by parameter; whatever is
+    loaded later, a live reference say, stays outside the engine and whole.
+
+    A checkpoint is a folder that appears, and changes, at one instant: a new state is written beside the one that
+    stands, and the file ``latest`` is replaced when all ranks are done. All ranks must see the same file system. It
+    holds trained weights alone, and the names of the frozen ones.
+    """
+
+    def __init__(
+        self,
+        stage: int = 2,
+        exclude_frozen_parameters: bool = True,
+        logging_batch_size_per_gpu: int = 1,  # of a printed speed alone; ours vary
+        **options: Any,
+    ) -> None:
+        if stage not in (1, 2, 3):
+            raise ValueError(f"stage {stage} is none of ZeRO's: 1, 2 or 3; what cuts nothing is trainer.strategy ddp")
+        super().__init__(
+            stage=stage, exclude_frozen_parameters=exclude_frozen_parameters,
+            logging_batch_size_per_gpu=logging_batch_size_per_gpu, **options,
+        )  # fmt: skip
+
+    # --- on CPU --------------------------------------------------------------------------------------
+
+    @property
+    def _on_cpu(self) -> bool:
+        return isinstance(self.accelerator, CPUAccelerator)
+
+    def setup_environment(self) -> None:
+        if not self._on_cpu:
+            super().setup_environment()
+            return
+        import deepspeed
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # an all-reduce for inference, which needs g++
+        DDPStrategy.setup_environment(self)  # skips Lightning's check for CUDA
+
+    def setup_distributed(self) -> None:
+        if not self._on_cpu:
+            super().setup_distributed()
+            return
+        reset_seed()
+        self.set_world_ranks()
+        self._init_deepspeed_distributed()
+
+    @property
+    def root_device(self) -> torch.device:
+        return torch.device("cpu", 0) if self._on_cpu else super().root_device  # DeepSpeed asks for its index
+
+    # --- models and updates --------------------------------------------------------------------------
+
+    @contextmanager
+    def model_sharded_context(self) -> Iterator[None]:
+        """Inside, models are made and loaded in parts: the configuration transformers looks at is alive only here."""
+        with super().model_sharded_context():
+            from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+            alive = HfDeepSpeedConfig(self.config) if self.zero_stage_3 else None
+            yield
+            del alive
+
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        model: LightningModule | nn.Module | None = None,
+        **options: Any,
+    ) -> Any:
+        """One micro-batch, and the update after the last one of it; the module hears of the gradient's norm.
+
+        DeepSpeed passes over an update whose gradient is no number, so that such a one is refused in time.
+        """
+        result = super().optimizer_step(optimizer, closure, model, **options)
+        norm = self.deepspeed_engine.get_global_grad_norm()
+        hear = getattr(self.lightning_module, "hear_gradient_norm", None)
+        if norm is not None and hear is not None:
+            hear(float(norm))
+        return result
+
+    def _format_config(self) -> None:
+        super()._format_config()
+        assert isinstance(self.config, dict)
+        if "bf16" in self.config:  # where DeepSpeed would update with what is no number
+            self.config["bf16"].setdefault("check_grad_overflow", True)
+
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        target = Path(self.broadcast(filepath))
+        folder, part = self.broadcast(_free_part(target) if self.is_global_zero else (target, ""))
+        state = {name: value for name, value in checkpoint.items() if name not in ("state_dict", "optimizer_states")}
+        state["left_out"] = self._frozen() if self.exclude_frozen_parameters else []
+        self.deepspeed_engine.save_checkpoint(  # ends when every rank has written
+            str(folder), tag=part, client_state=state, save_latest=False,
+            exclude_frozen_parameters=self.exclude_frozen_parameters,
+        )  # fmt: skip
+        if self.is_global_zero:
+            _let_stand(folder, part, target)
+        self.barrier()
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """To train on: everything, saved by as many processes at the same stage. To judge: the weights of any."""
+        module, path = self.lightning_module, Path(checkpoint_path)
+        assert module is not None
+        if module.trainer.state.fn != TrainerFn.FITTING:
+            return self._load_weights(module, path)
+        self._refuse_recut(path)
+        _refuse_other_weights(module, path)
+        _, state = self.deepspeed_engine.load_checkpoint(
+            str(path), load_lr_scheduler_states=False, load_module_strict=False
+        )
+        return dict(state)
+
+    def _load_weights(self, module: LightningModule, path: Path) -> dict[str, Any]:
+        if path.is_dir():
+            put_weights(module, consolidated(path), left_out(path))
+            return state_of(path)
+        found: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+        put_weights(module, found["state_dict"])
+        return found
+
+    def _refuse_recut(self, path: Path) -> None:
+        """DeepSpeed restores an optimizer's parts to as many processes as saved them, cut in the same way."""
+        assert isinstance(self.config, dict)
+        asked = f"ZeRO stage {self.config['zero_optimization']['stage']} on {self.world_size} processes"
+        found = "no ZeRO, in one file"
+        if path.is_dir():
+            saved = state_of(path)["ds_config"]["zero_optimization"]["stage"]
+            found = f"ZeRO stage {saved} on {processes_of(path)} processes"
+        if found != asked:
+            raise ValueError(
+                f"{path} was saved with {found}, this is {asked}, and DeepSpeed cuts no optimizer's state anew; "
+                f"go on as it was saved, or start another run from its weights: --model.start {path} --run_dir ..."
+            )
+
+    def _frozen(self) -> list[str]:
+        assert self.lightning_module is not None
+        named = self.lightning_module.named_parameters(remove_duplicate=False)
+        return [name for name, parameter in named if not parameter.requires_grad]
+
+
+def _free_part(target: Path) -> tuple[Path, str]:
+    """Where to write, emptied: nothing in it is the state that stands."""
+    folder = target if target.is_dir() else target.with_name(f".{target.name}.partial")
+    part = next(name for name in _PARTS if name != _standing(folder))
+    shutil.rmtree(folder / part, ignore_errors=True)  # of a save that was killed, perhaps by other processes
+    return folder, part
+
+
+def _let_stand(folder: Path, part: str, target: Path) -> None:
+    """Make what was written the checkpoint, at one instant, also for a power cut."""
+    for file in (folder / part).iterdir():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    before = _standing(folder)
+    with written_whole(folder / LATEST) as partial, partial.open("w") as opened:
+        opened.write(part)
+        opened.flush()
+        os.fsync(opened.fileno())
+    if folder != target:
+        os.replace(folder, target)
+    elif before is not None:
+        shutil.rmtree(folder / before, ignore_errors=True)
+
+
+def _standing(folder: Path) -> str | None:
+    latest = folder / LATEST
+    return latest.read_text().strip() if latest.is_file() else None
+
+
+def _refuse_other_weights(module: nn.Module, path: Path) -> None:
+    saved: dict[str, Any] = {}
+    for group in state_of(path)["param_shapes"]:
+        saved |= {name: tuple(shape) for name, shape in group.items()}
+    own = {n: tuple(getattr(p, "ds_shape", p.shape)) for n, p in module.named_parameters() if p.requires_grad}
+    if saved != own:
+        different = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
+        raise ValueError(
+            f"the weights of {path} are not those of this model: {', '.join(different[:3])}; give the --ckpt_path of a "
+            "run with the same base_model and reward model"
+        )
