@@ -7,6 +7,7 @@ from callbacks.policy_accuracy import PolicyAccuracy
 from callbacks.progress import Progress
 from callbacks.references import FillReference
 from callbacks.run_record import RunRecord
+from callbacks.safe_stop import SafeStop
 from callbacks.step_bench import StepBench
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "PolicyAccuracy",
     "Progress",
     "RunRecord",
+    "SafeStop",
     "StepBench",
 ]
