@@ -66,22 +66,22 @@ class Signals(Callback):
         def act(*_: Any, **__: Any) -> None:
             calls.append(hook)
             if len(calls) == call + 1:
-                for _ in range(times):
+                for _time in range(times):
                     os.kill(os.getpid(), number)
 
         calls: list[str] = []
         setattr(self, hook, act)
 
 
-def train(folder: Path, *callbacks: Callback, validates_every: int = 4, **options: Any) -> Line:
-    """Eight updates in two epochs, validated on three batches after every ``validates_every`` micro-batches."""
+def train(folder: Path, *callbacks: Callback, saves_every: int = 100, **options: Any) -> Line:
+    """Eight updates in two epochs, validated on three batches after every second one."""
     torch.manual_seed(0)
     safe, last = SafeStop(), folder / "last.ckpt"
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=2,
-        num_sanity_val_steps=0, default_root_dir=folder, val_check_interval=validates_every,
+        num_sanity_val_steps=0, default_root_dir=folder, val_check_interval=4,
         accumulate_grad_batches=2, plugins=[AtomicCheckpointIO()],
-        callbacks=[*callbacks, LastCheckpoint(str(folder), 100), safe], **options,
+        callbacks=[*callbacks, LastCheckpoint(str(folder), saves_every), safe], **options,
     )  # fmt: skip
     model = Line()
     with safe.listening(trainer):
@@ -135,6 +135,20 @@ def test_the_stopped_run_goes_on_as_if_it_had_not_been(
     again = validations % 3  # batches of the validation that was broken off
     whole = len(noted) - (again or (3 if hook == "on_validation_batch_end" else 0))
     assert [*noted[:whole], *resumed] == unbroken
+
+
+def test_a_validation_done_again_is_not_done_a_third_time(
+    tmp_path: Path, unbroken: list[tuple[str, int, float]]
+) -> None:
+    class Fails(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(Stopped):
+        train(tmp_path, Signals("on_validation_batch_start", 0))
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, Fails(), saves_every=4)  # at the epoch's end, after its validation
+    assert train(tmp_path).seen == unbroken[14:]
 
 
 def test_the_end_of_an_epoch_without_validation_is_not_lost(tmp_path: Path) -> None:
