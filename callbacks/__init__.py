@@ -3,6 +3,7 @@
 from callbacks.best_of_n import BestOfN
 from callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from callbacks.costs import Costs
+from callbacks.finite import RefuseNonfinite
 from callbacks.policy_accuracy import PolicyAccuracy
 from callbacks.progress import Progress
 from callbacks.references import FillReference
@@ -18,6 +19,7 @@ __all__ = [
     "LastCheckpoint",
     "PolicyAccuracy",
     "Progress",
+    "RefuseNonfinite",
     "RunRecord",
     "SafeStop",
     "StepBench",

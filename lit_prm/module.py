@@ -191,7 +191,6 @@ class LitPRM(LightningModule):
             return
         update = _Seen(*(torch.cat(column) for column in zip(*self._seen, strict=True)))
         self._seen.clear()
-        self._refuse_nonfinite("training loss", float(update.loss.sum()))
         metrics = reward_metrics(update.rewards, update.labels, update.group, update.tokens)
         metrics["train/lr"] = torch.tensor(self._learning_rate())
         size, ranks = len(update.rewards), self.trainer.world_size
@@ -200,22 +199,6 @@ class LitPRM(LightningModule):
         seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
         speed = ranks * float(update.tokens.sum()) / seconds
         self.log("time/response_tokens_per_second", speed, batch_size=size, rank_zero_only=True)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        if gradients and self.trainer.precision != "16-mixed":  # whose scaler passes over such updates itself
-            norm = torch.nn.utils.get_total_norm(gradients)
-            self._refuse_nonfinite("gradient norm", float(norm))
-            self.log("train/grad_norm", norm, rank_zero_only=True)
-
-    def _refuse_nonfinite(self, what: str, value: float) -> None:
-        """Raise before an update by what is no number, which would spoil every weight and checkpoint."""
-        if not math.isfinite(value):
-            raise ValueError(
-                f"the {what} is {value} at update {self.trainer.global_step + 1}, with learning rate "
-                f"{self._learning_rate():.3g} and beta {getattr(self.reward_model, 'beta', None)}; the update was not "
-                "made and the last checkpoint is intact; start with a lower one of the two, in another --run_dir"
-            )
 
     def _learning_rate(self) -> float:
         optimizer = self.optimizers(use_pl_optimizer=False)
