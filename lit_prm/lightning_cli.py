@@ -136,7 +136,8 @@ class LitCLI(LightningCLI):
             config.ckpt_path = last
         elif not (folder / "config.yaml").exists() or differences(folder, self._dumped()):
             # a first or corrected start, whose options MLflow cannot hold in a run that was judged or failed
-            rank_zero_only((folder / "mlflow-run-id").unlink)(missing_ok=True)
+            for record in ("mlflow-run-id", "mlflow-missed.jsonl"):
+                rank_zero_only((folder / record).unlink)(missing_ok=True)
 
     def _before_judging(self, folder: Path) -> None:
         """The weights to judge are those of this folder's run, unless a checkpoint is named."""
