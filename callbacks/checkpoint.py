@@ -52,18 +52,18 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         update_done = trainer.global_step != self._saved_at and trainer.global_step > 0
         if update_done and trainer.global_step % self.every_n_updates == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            if _validates_next(trainer):  # a run stopped in that validation must do it again
+            if update_follows(trainer):
+                self.save(trainer)
+            else:  # a run stopped in that validation must do it again
                 self._waits = True
-            else:
-                self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._waits:
-            self._save(trainer)
+            self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._save(trainer)
+            self.save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": torch.get_rng_state()}
@@ -71,12 +71,14 @@ class LastCheckpoint(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._generator = state_dict["generator"]
 
-    def _save(self, trainer: Trainer) -> None:
+    def save(self, trainer: Trainer) -> None:
+        """Save now, on every rank."""
         self._saved_at, self._waits = trainer.global_step, False
         trainer.save_checkpoint(self.path, weights_only=False)
 
 
-def _validates_next(trainer: Trainer) -> bool:
-    """Whether the trainer goes from this training batch into validation."""
+def update_follows(trainer: Trainer) -> bool:
+    """Whether the trainer goes from this training batch to the next, not to a validation or the epoch's end."""
     loop = trainer.fit_loop
-    return loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+    validates = loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+    return not (validates or loop.epoch_loop._is_training_done)

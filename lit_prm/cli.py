@@ -22,6 +22,7 @@ usage: python -m lit_prm COMMAND ...
   bon FILE                                          best-of-N, votes and baselines of any candidate file
   processbench FROM                                 first wrong steps: official protocol, per-step AUC
   view SCORED                                       one page to look at step rewards
+  mlflow-upload RUN                                 what MLflow missed of a run while its server was away
   fit | validate | test | predict                   LightningCLI: --config FILE (several), --model.*, --data.*,
                                                     --trainer.*, --print_config; `fit --help` lists everything
 
@@ -38,6 +39,7 @@ JOBS = {  # each takes its arguments; imported when asked for
     "export": "lit_prm.export.command:main",
     "bon": "lit_prm.bon.command:main",
     "processbench": "lit_prm.processbench.command:main",
+    "mlflow-upload": "lit_prm.mlflow_upload:main",
     "view": "lit_prm.viewer.command:main",
 }
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
+import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.utilities import rank_zero_only
@@ -167,7 +168,7 @@ class RolloutDataModule(LightningDataModule):
         )
         self._updates.skip, self._skip = self._skip, 0
         rows = Responses(self._train, self._mismatched, share_prompts=self.share_prompts)
-        return DataLoader(rows, sampler=self._updates, batch_size=None)
+        return _loader(rows, self._updates)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return self._eval_loaders("validate")
@@ -283,7 +284,7 @@ class RolloutDataModule(LightningDataModule):
         """A rank's batches, longest responses first."""
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = TokenBudget(encoded, self.eval_tokens, rank=rank, ranks=ranks)
-        return DataLoader(Responses(encoded), sampler=sampler, batch_size=None)
+        return _loader(Responses(encoded), sampler)
 
     @rank_zero_only
     def _show(self, report: DataReport) -> None:
@@ -292,6 +293,11 @@ class RolloutDataModule(LightningDataModule):
     @rank_zero_only
     def _say(self, line: str) -> None:
         Console().print(Text(line), soft_wrap=True)
+
+
+def _loader(responses: Responses, sampler: Updates | TokenBudget) -> DataLoader[Batch]:
+    """A loader that draws from a generator of its own: a resumed run makes fewer, and its dropout must not notice."""
+    return DataLoader(responses, sampler=sampler, batch_size=None, generator=torch.Generator())
 
 
 @contextmanager

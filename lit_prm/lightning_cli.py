@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from inspect import isabstract
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NoReturn
+from typing import Any
 from zipfile import BadZipFile
 
 import torch
@@ -25,11 +25,11 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 
 import callbacks  # noqa: F401  their bare class names become known to configs
-from callbacks import RunRecord
+from callbacks import RunRecord, SafeStop
+from callbacks.safe_stop import Stopped
 from lit_prm.data import RolloutDataModule
 from lit_prm.flat import flatten
 from lit_prm.labeling import Labeler
@@ -136,7 +136,8 @@ class LitCLI(LightningCLI):
             config.ckpt_path = last
         elif not (folder / "config.yaml").exists() or differences(folder, self._dumped()):
             # a first or corrected start, whose options MLflow cannot hold in a run that was judged or failed
-            rank_zero_only((folder / "mlflow-run-id").unlink)(missing_ok=True)
+            for record in ("mlflow-run-id", "mlflow-missed.jsonl"):
+                rank_zero_only((folder / record).unlink)(missing_ok=True)
 
     def _before_judging(self, folder: Path) -> None:
         """The weights to judge are those of this folder's run, unless a checkpoint is named."""
@@ -337,21 +338,13 @@ def _is_progress(part: Any) -> bool:
 @contextmanager
 def told_when_stopped(trainer: Trainer) -> Iterator[None]:
     """A signal that stopped the trainer inside ends the process with its exit status and a word on how to go on."""
+    safe = next((c for c in trainer.checkpoint_callbacks if isinstance(c, SafeStop)), SafeStop())
     try:
-        yield
-    except SystemExit as ended:  # as Lightning ends both, with status 0 and 1
-        if isinstance(ended, SIGTERMException):
-            _stop(143)
-        if trainer.interrupted:
-            _stop(130)
-        raise
-    if trainer.received_sigterm:  # too late to stop it, but nothing more may be begun
-        _stop(143)
-
-
-def _stop(status: int) -> NoReturn:
-    _say("stopped; the same command goes on", file=sys.stderr)
-    raise SystemExit(status)
+        with safe.listening(trainer):
+            yield
+    except Stopped as ended:
+        _say("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(ended.code) from None
 
 
 def _with_known_names(message: str) -> str:

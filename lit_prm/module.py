@@ -23,7 +23,6 @@ from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.schedule import WarmupCosine, paper_adamw
 from lit_prm.sharded import left_out, put_weights
-from lit_prm.zero import ZeRO
 
 OptimizerFactory = Callable[[Any], Optimizer]
 
@@ -80,7 +79,6 @@ class LitPRM(LightningModule):
         self._configured = False
         self._seen: list[_Seen] = []  # micro-batches of the update under way
         self._zero = torch.zeros(())  # the reward that counts as zero in it
-        self._gradient_norm: float | None = None  # of the last update
         self._clock = time.perf_counter()
 
     @property
@@ -212,7 +210,6 @@ class LitPRM(LightningModule):
             return
         update = _Seen(*(torch.cat(column) for column in zip(*self._seen, strict=True)))
         self._seen.clear()
-        self._refuse_nonfinite("training loss", float(update.loss.sum()))
         metrics = reward_metrics(update.rewards, update.labels, update.group, update.tokens)
         metrics["train/lr"] = torch.tensor(self._learning_rate())
         size, ranks = len(update.rewards), self.trainer.world_size
@@ -221,30 +218,6 @@ class LitPRM(LightningModule):
         seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
         speed = ranks * float(update.tokens.sum()) / seconds
         self.log("time/response_tokens_per_second", speed, batch_size=size, rank_zero_only=True)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        if gradients and not isinstance(self.trainer.strategy, ZeRO):  # whose processes hold parts of gradients
-            self.hear_gradient_norm(float(torch.nn.utils.get_total_norm(gradients)))
-
-    def hear_gradient_norm(self, norm: float) -> None:
-        """The norm of an update's whole gradient before clipping; what is no number is refused."""
-        if self.trainer.precision not in ("16-mixed", "16-true"):  # whose scaler passes over such updates itself
-            self._refuse_nonfinite("gradient norm", norm)
-            self._gradient_norm = norm
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if self._gradient_norm is not None and (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
-            self.log("train/grad_norm", self._gradient_norm, rank_zero_only=True)
-
-    def _refuse_nonfinite(self, what: str, value: float) -> None:
-        """Raise before an update by what is no number, which would spoil every weight and checkpoint."""
-        if not math.isfinite(value):
-            raise ValueError(
-                f"the {what} is {value} at update {self.trainer.global_step + 1}, with learning rate "
-                f"{self._learning_rate():.3g} and beta {getattr(self.reward_model, 'beta', None)}; the update was not "
-                "made and the last checkpoint is intact; start with a lower one of the two, in another --run_dir"
-            )
 
     def _learning_rate(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])

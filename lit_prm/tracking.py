@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import posixpath
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -21,12 +20,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_prm.flat import flatten
+from lit_prm.mlflow_entries import is_outage, send
+from lit_prm.outbox import Outbox
 from lit_prm.whole import written_whole
 
-Item = TypeVar("Item")
-
-# What the MLflow store accepts: entities per request, characters per value.
-_METRICS, _PARAMS, _NAME, _PARAM_VALUE, _TAG_VALUE, _DIGEST = 1000, 100, 250, 6000, 8000, 36
+# Characters per value that the MLflow store accepts.
+_NAME, _PARAM_VALUE, _TAG_VALUE = 250, 6000, 8000
 
 _WAYS_OUT = (
     "start the server or correct MLFLOW_TRACKING_URI, unset it to record in ./mlflow.db, or train without a record: "
@@ -43,6 +42,10 @@ class MLflow(MLFlowLogger):
     Recorded at ``tracking_uri``, else at MLFLOW_TRACKING_URI, else in ``mlflow.db`` of the working directory.
     The run is RUNNING while something works on it and ends FINISHED, FAILED (an exception) or KILLED (Ctrl-C,
     SIGTERM); a run ended by SIGKILL cannot say so and stays RUNNING until it is started again.
+
+    A store that cannot be opened is an error. One that goes away later costs no work: what it misses waits in
+    ``<folder>/mlflow-missed.jsonl`` and is sent when it is back: during the run, at its next start, or by
+    ``python -m lit_prm mlflow-upload FOLDER``.
     """
 
     def __init__(
@@ -57,6 +60,11 @@ class MLflow(MLFlowLogger):
         self._experiment_id: str | None = None
         self._log_model = False
         self._initialized = False
+        self._outbox = Outbox(
+            self._folder / "mlflow-missed.jsonl",
+            lambda entry: send(self._mlflow_client, str(self._run_id), entry),
+            is_outage,
+        )
 
     @property
     @rank_zero_experiment
@@ -72,64 +80,55 @@ class MLflow(MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        from mlflow.entities import Metric
-
         now = int(time.time() * 1000)
-        entries = [Metric(entity_name(key), float(value), now, step or 0) for key, value in metrics.items()]
-        for part in _parts(entries, _METRICS):
-            self.experiment.log_batch(self.run_id, metrics=part)
+        self._put({"metrics": [(entity_name(key), float(value), now, step or 0) for key, value in metrics.items()]})
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         """Record nested ``params`` as dotted names; those already there stay, since MLflow refuses changes."""
-        from mlflow.entities import Param
-
         nested = params if isinstance(params, Mapping) else vars(params)
-        known = self.experiment.get_run(self.run_id).data.params
-        named = {entity_name(key): str(value)[:_PARAM_VALUE] for key, value in flatten(nested).items()}
-        new = [Param(key, value) for key, value in named.items() if key not in known]
-        for part in _parts(new, _PARAMS):
-            self.experiment.log_batch(self.run_id, params=part)
+        self._put({"params": {entity_name(k): str(v)[:_PARAM_VALUE] for k, v in flatten(nested).items()}})
 
     @rank_zero_only
     def log_tags(self, tags: Mapping[str, Any]) -> None:
-        from mlflow.entities import RunTag
-
-        entries = [RunTag(entity_name(key), str(value)[:_TAG_VALUE]) for key, value in tags.items()]
-        for part in _parts(entries, _PARAMS):
-            self.experiment.log_batch(self.run_id, tags=part)
+        self._put({"tags": {entity_name(key): str(value)[:_TAG_VALUE] for key, value in tags.items()}})
 
     @rank_zero_only
     def log_data(self, digests: Mapping[str, str]) -> None:
         """Record content hashes by role: as data set inputs (MLflow keeps 36 characters) and whole, as tags."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        inputs = []
-        for role, digest in digests.items():
-            context = InputTag("mlflow.data.context", "training" if role == "train" else "evaluation")
-            source = json.dumps({"sha256": digest})
-            inputs.append(DatasetInput(Dataset(role, digest[:_DIGEST], "sha256", source), [context]))
-        self.experiment.log_inputs(self.run_id, inputs)
+        self._put({"data": dict(digests)})
         self.log_tags({f"data.{role}": digest for role, digest in digests.items()})
 
     @rank_zero_only
     def log_files(self, path: Path) -> None:
         """Keep a file, or a folder under its own name, as artifacts; a path that does not exist is no artifact."""
-        if path.is_dir():
-            self.experiment.log_artifacts(self.run_id, str(path), path.name)
-        elif path.exists():
-            self.experiment.log_artifact(self.run_id, str(path))
+        if path.exists():
+            self._put({"files": str(path.absolute())})
 
     @rank_zero_only
     def go_on(self) -> None:
         """The run is RUNNING again, e.g. tested after it was trained."""
-        self.experiment.update_run(self.run_id, status="RUNNING")
+        self._put({"status": "RUNNING", "ended": None})
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        # Lightning says "failed" of a stop from outside too; the exception being handled tells them apart.
-        stopped = isinstance(sys.exc_info()[1], KeyboardInterrupt | SIGTERMException)
-        super().finalize("KILLED" if status == "failed" and stopped else status)
+        if self._initialized:
+            # Lightning says "failed" of a stop from outside too; the exception being handled tells them apart.
+            stopped = isinstance(sys.exc_info()[1], KeyboardInterrupt | SIGTERMException)
+            told = ("KILLED" if stopped else "FAILED") if status == "failed" else "FINISHED"
+            self._put({"status": told, "ended": int(time.time() * 1000)}, now=True)
+            if self._outbox.waits:
+                print(
+                    f"send it when the store is back: python -m lit_prm mlflow-upload {self._folder}", file=sys.stderr
+                )
+
+    def flush(self) -> bool:
+        """Whether the store holds all there is, after one more try to send it what it missed."""
+        return self._outbox.flush()
+
+    def _put(self, entry: dict[str, Any], *, now: bool = False) -> None:
+        _ = self.experiment  # open: that the store cannot be used at all is an error
+        self._outbox.put(entry, now=now)
 
     def _open(self) -> None:
         with clear_error(self._tracking_uri, _WAYS_OUT), _one_at_a_time(self._tracking_uri):
@@ -144,6 +143,7 @@ class MLflow(MLFlowLogger):
             _ = super().experiment  # looks up the run, or makes a new one
         self._folder.mkdir(parents=True, exist_ok=True)
         write_whole(self._folder / "mlflow-run-id", f"{self._run_id}\n")
+        self.flush()
 
     def _make_experiment(self) -> None:
         """The experiment exists afterwards, also when another process makes it at the same moment."""
@@ -223,7 +223,3 @@ def clear_error(uri: str, ways_out: str) -> Iterator[None]:
     except MlflowException as error:
         reason = str(error).split("\n", 1)[0][:300]
         raise RuntimeError(f"the MLflow store {uri} cannot be used: {reason}; {ways_out}") from error
-
-
-def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -52,6 +52,7 @@ class ZeRO(DeepSpeedStrategy):
             stage=stage, exclude_frozen_parameters=exclude_frozen_parameters,
             logging_batch_size_per_gpu=logging_batch_size_per_gpu, **options,
         )  # fmt: skip
+        self.gradient_norm: float | None = None  # of the last update, over all processes, before clipping
 
     # --- on CPU --------------------------------------------------------------------------------------
 
@@ -99,15 +100,13 @@ class ZeRO(DeepSpeedStrategy):
         model: LightningModule | nn.Module | None = None,
         **options: Any,
     ) -> Any:
-        """One micro-batch, and the update after the last one of it; the module hears of the gradient's norm.
+        """One micro-batch, and the update after the last one of it.
 
-        DeepSpeed passes over an update whose gradient is no number, so that such a one is refused in time.
+        DeepSpeed passes over an update whose gradient is no number; its ``gradient_norm`` tells.
         """
         result = super().optimizer_step(optimizer, closure, model, **options)
         norm = self.deepspeed_engine.get_global_grad_norm()
-        hear = getattr(self.lightning_module, "hear_gradient_norm", None)
-        if norm is not None and hear is not None:
-            hear(float(norm))
+        self.gradient_norm = None if norm is None else float(norm)
         return result
 
     def _format_config(self) -> None:

@@ -62,8 +62,8 @@ class Watched(LastCheckpoint):
         super().__init__(folder, every_n_updates)
         self.saves: list[int] = []
 
-    def _save(self, trainer: Trainer) -> None:
-        super()._save(trainer)
+    def save(self, trainer: Trainer) -> None:
+        super().save(trainer)
         self.saves.append(trainer.global_step)
 
 

@@ -236,14 +236,6 @@ def test_weights_are_loaded_once_and_only_when_configured(policy_folder: Path) -
 # --- what cannot go on ----------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_is_told_before_the_update(
-    rows: list[Encoded], policy_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(CE, "__call__", lambda self, rewards, labels, group: rewards * math.nan)
-    with pytest.raises(ValueError, match=r"loss is nan at update 1, with learning rate 1 and beta 0\.3; .*intact"):
-        one_update(cuts(rows, (0, 1, 2, 3)), policy_folder, Frozen(str(policy_folder)), CE())
-
-
 def test_a_checkpoint_of_another_model_is_refused(policy_folder: Path) -> None:
     model = LitPRM(ImplicitReward(str(policy_folder), Frozen(str(policy_folder))), CE())
     model.configure_model()

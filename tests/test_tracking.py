@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lit_prm import mlflow_upload
+from lit_prm.cli import main as command
 from lit_prm.flat import flatten
 from lit_prm.tracking import MLflow, entity_name, write_whole
 from tests.mlflow_store import fresh_store, tracker
@@ -328,34 +331,174 @@ def test_processes_may_make_a_store_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_tracking_server_holds_the_same_record(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "server").mkdir()
-    command = ["-m", "mlflow", "server", "--port", str(port), "--workers", "1",
-               "--backend-store-uri", fresh_store(tmp_path / "server")]  # fmt: skip
-    with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, *command], cwd=tmp_path / "server", stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        _wait_for(f"{uri}/health")
-        logger = tracker(tmp_path, uri)
-        logger.log_hyperparams({"long": "x" * 5000})
-        trainer(logger, tmp_path).fit(Regression(), data())
-        logger.log_data({"train": "a" * 64})
-        (tmp_path / "summary.json").write_text("{}")
-        logger.log_files(tmp_path / "summary.json")
-        again = tracker(tmp_path, uri)
-        run = stored(again)
-        assert (run.info.run_id, run.info.status) == (logger.run_id, "FINISHED")
-        assert run.data.params["long"] == "x" * 5000
-        assert [a.path for a in again.experiment.list_artifacts(again.run_id)] == ["summary.json"]
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)  # the server's workers are in its session
-        server.wait(30)
+def test_processes_may_write_a_store_together(tmp_path: Path, uri: str) -> None:
+    """Two runs at once, every point of both."""
+    code = START + "for i in range(300): logger.log_metrics({'loss': 1 / (i + 1), 'b': i}, i)\n"
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "MLFLOW_TRACKING_URI": uri}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, f"run-{i}"], cwd=tmp_path, env=environment,
+                         stdout=subprocess.PIPE, text=True)
+        for i in range(2)
+    ]  # fmt: skip
+    runs = [process.communicate()[0].strip() for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert list(tmp_path.glob("run-*/mlflow-missed.jsonl")) == []
+    client = tracker(tmp_path, uri).experiment
+    for run in runs:
+        assert [m.step for m in client.get_metric_history(run, "loss")] == list(range(300))
+        assert {m.step: m.value for m in client.get_metric_history(run, "b")} == {i: float(i) for i in range(300)}
+
+
+# --- when it goes away ----------------------------------------------------------------------------
+
+
+def points(logger: MLflow) -> list[int]:
+    return [m.step for m in logger.experiment.get_metric_history(logger.run_id, "train/loss")]
+
+
+@pytest.mark.parametrize("again", ["next start", "command"])
+def test_a_store_that_goes_away_costs_no_work_and_no_point(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], again: str
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def away(*_: Any, **__: Any) -> None:
+        raise MlflowException("API request failed: Connection refused")
+
+    def goes_away() -> None:
+        for write in ("log_batch", "set_terminated", "update_run", "log_artifact"):
+            monkeypatch.setattr(logger.experiment, write, away)
+
+    logger = tracker(tmp_path, uri)
+    runner = trainer(logger, tmp_path)
+    runner.fit(Regression(goes_away), DataLoader(TensorDataset(torch.ones(8, 1)), batch_size=2))
+    assert runner.global_step == 4
+    told = capsys.readouterr().err
+    assert told.count("the work goes on") == 1
+    assert f"python -m lit_prm mlflow-upload {tmp_path / 'run'}" in told
+    second = MLflow(folder=str(tmp_path / "elsewhere"), run_name="reader", tracking_uri=uri)
+    run = second.experiment.get_run(logger.run_id)
+    assert run.info.status == "RUNNING"
+    if again == "command":
+        command(["mlflow-upload", str(tmp_path / "run"), "--tracking-uri", uri])
+        assert "entries of" in capsys.readouterr().out
+        command(["mlflow-upload", str(tmp_path / "run"), "--tracking-uri", uri])
+        assert "missed nothing" in capsys.readouterr().out
+    after = tracker(tmp_path, uri)
+    assert points(after) == [0, 1, 2, 3]
+    assert stored(after).info.status == "FINISHED"
+    assert not (tmp_path / "run" / "mlflow-missed.jsonl").exists()
+
+
+def test_what_the_store_refuses_is_an_error(tmp_path: Path, uri: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    logger = tracker(tmp_path, uri)
+    _ = logger.run_id
+    logger.experiment.delete_run(logger.run_id)
+    with pytest.raises(MlflowException, match="must be in the 'active' state"):
+        logger.log_metrics({"a": 1.0})
+
+
+def test_uploading_to_a_store_without_the_run_is_refused(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ValueError, match="mlflow-run-id does not exist"):
+        mlflow_upload.main([str(tmp_path / "run")])
+    (tmp_path / "run" / "mlflow-run-id").write_text("0" * 32)
+    (tmp_path / "run" / "mlflow-missed.jsonl").write_text('{"tags": {"a": "b"}}\n')
+    with pytest.raises(RuntimeError, match=f"{'0' * 32}.*--tracking-uri.*is kept"):
+        mlflow_upload.main([str(tmp_path / "run"), "--tracking-uri", uri])
+    assert (tmp_path / "run" / "mlflow-missed.jsonl").exists()
+
+
+# --- a real server --------------------------------------------------------------------------------
+
+
+class Server:
+    """`mlflow server` on an empty store, that may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri, self.folder, self.store = f"http://127.0.0.1:{self.port}", folder, fresh_store(folder)
+        self.start()
+
+    def start(self) -> None:
+        command = ["-m", "mlflow", "server", "--port", str(self.port), "--workers", "1",
+                   "--backend-store-uri", self.store]  # fmt: skip
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *command], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+        _wait_for(f"{self.uri}/health")
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, how)  # the server's workers are in its session
+            self.process.wait(30)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path / "server")
+    yield made
+    made.stop()
+
+
+@pytest.mark.slow
+def test_a_tracking_server_holds_the_same_record(tmp_path: Path, server: Server) -> None:
+    logger = tracker(tmp_path, server.uri)
+    logger.log_hyperparams({"long": "x" * 5000})
+    trainer(logger, tmp_path).fit(Regression(), data())
+    logger.log_data({"train": "a" * 64})
+    (tmp_path / "summary.json").write_text("{}")
+    logger.log_files(tmp_path / "summary.json")
+    again = tracker(tmp_path, server.uri)
+    run = stored(again)
+    assert (run.info.run_id, run.info.status) == (logger.run_id, "FINISHED")
+    assert run.data.params["long"] == "x" * 5000
+    assert [a.path for a in again.experiment.list_artifacts(again.run_id)] == ["summary.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("back", ["while it trains", "after its end"])
+def test_a_server_killed_in_mid_run_costs_no_work_and_no_point(
+    tmp_path: Path, server: Server, back: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lit_prm.outbox.Outbox.SHORTEST", 0.5)
+    seconds: dict[int, float] = {}
+
+    class Watched(Regression):
+        def on_train_batch_start(self, batch: list[Tensor], batch_idx: int) -> None:
+            if batch_idx == 50:
+                server.stop(signal.SIGKILL)
+            if batch_idx == 150 and back == "while it trains":
+                server.start()
+            seconds[batch_idx] = time.monotonic()
+
+        def on_train_batch_end(self, outputs: Any, batch: list[Tensor], batch_idx: int) -> None:
+            seconds[batch_idx] = time.monotonic() - seconds[batch_idx]
+            if batch_idx > 150:
+                time.sleep(0.05)  # a while to come back in
+
+    logger = tracker(tmp_path, server.uri)
+    runner, model = trainer(logger, tmp_path), Watched()
+    runner.fit(model, DataLoader(TensorDataset(torch.ones(400, 1)), batch_size=2))
+    assert runner.global_step == 200
+    away = sum(seconds[i] for i in range(50, 150))
+    print(f"100 updates without the server took {away:.2f} s, 50 with it {sum(seconds[i] for i in range(50)):.2f} s")
+    assert away < 10  # the first call's patience, once or twice
+    missed = tmp_path / "run" / "mlflow-missed.jsonl"
+    assert missed.exists() == (back == "after its end")
+    if back == "after its end":
+        server.start()
+        command(["mlflow-upload", str(tmp_path / "run"), "--tracking-uri", server.uri])
+    again = tracker(tmp_path, server.uri)
+    assert points(again) == list(range(200))
+    assert stored(again).info.status == "FINISHED"
+    assert not missed.exists()
 
 
 def _wait_for(url: str, seconds: float = 90) -> None:

@@ -86,6 +86,8 @@ def callbacks(run_dir: str, every_n_updates: int, extra: Sequence[dict[str, Any]
         {"class_path": "FillReference"},
         {"class_path": "BestOfN", "init_args": {"folder": run_dir}},
         {"class_path": "LastCheckpoint", "init_args": last},
+        {"class_path": "SafeStop"},
+        {"class_path": "RefuseNonfinite", "init_args": {"folder": run_dir}},
         *extra,
     ]
     return {"trainer": {"callbacks": listed, "enable_progress_bar": False}}

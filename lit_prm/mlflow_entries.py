@@ -1,0 +1,88 @@
+"""Sends entries of a run's record, as JSON tells them, to an MLflow store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lit_prm.outbox import Entry
+
+Item = TypeVar("Item")
+
+# What the MLflow store accepts: entities per request, characters of a data set's digest.
+_METRICS, _PARAMS, _DIGEST = 1000, 100, 36
+
+
+def send(client: Any, run: str, entry: Entry) -> None:
+    """Record one entry, of the kind that its first key names; again is harmless."""
+    _SENDERS[next(iter(entry))](client, run, *entry.values())
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the store was away, broken or busy, not what it was sent wrong."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+        return bool(status >= 500 or status == 429)
+    return isinstance(error, RequestException)
+
+
+def _metrics(client: Any, run: str, rows: Sequence[tuple[str, float, int, int]]) -> None:
+    from mlflow.entities import Metric
+
+    for part in _parts(rows, _METRICS):
+        client.log_batch(run, metrics=[Metric(*row) for row in part])
+
+
+def _params(client: Any, run: str, named: Mapping[str, str]) -> None:
+    """Those already there stay."""
+    from mlflow.entities import Param
+
+    known = client.get_run(run).data.params
+    for part in _parts([(key, value) for key, value in named.items() if key not in known], _PARAMS):
+        client.log_batch(run, params=[Param(*pair) for pair in part])
+
+
+def _tags(client: Any, run: str, named: Mapping[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    for part in _parts(list(named.items()), _PARAMS):
+        client.log_batch(run, tags=[RunTag(*pair) for pair in part])
+
+
+def _data(client: Any, run: str, digests: Mapping[str, str]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = []
+    for role, digest in digests.items():
+        context = InputTag("mlflow.data.context", "training" if role == "train" else "evaluation")
+        source = json.dumps({"sha256": digest})
+        inputs.append(DatasetInput(Dataset(role, digest[:_DIGEST], "sha256", source), [context]))
+    client.log_inputs(run, inputs)
+
+
+def _files(client: Any, run: str, path: str) -> None:
+    if Path(path).is_dir():
+        client.log_artifacts(run, path, Path(path).name)
+    elif Path(path).exists():
+        client.log_artifact(run, path)
+
+
+def _status(client: Any, run: str, status: str, ended: int | None) -> None:
+    if ended is None:
+        client.update_run(run, status=status)
+    else:
+        client.set_terminated(run, status, ended)
+
+
+_SENDERS: dict[str, Callable[..., None]] = {
+    "metrics": _metrics, "params": _params, "tags": _tags, "data": _data, "files": _files, "status": _status,
+}  # fmt: skip
+
+
+def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
