@@ -17,6 +17,7 @@ usage: python -m lit_prm COMMAND ...
   list                                              the experiments and what each asks (make list)
   paper [--scale tiny] [--seeds 3]                  every table and figure of the paper (make paper)
   compare NAME NAME ... [--scale tiny]              recorded runs side by side (make compare)
+  sample MODEL FILE                                 rollouts of problems, by a server or in this process, graded
   score FROM FILE                                   rewards of tokens, steps and responses by a run, an export, a model
   export RUN FOLDER                                 a run's reward model as a Hugging Face folder
   bon FILE                                          best-of-N, votes and baselines of any candidate file
@@ -35,6 +36,7 @@ JOBS = {  # each takes its arguments; imported when asked for
     "list": "lit_prm.experiment:show_available",
     "paper": "lit_prm.paper.runner:main",
     "compare": "lit_prm.compare.command:main",
+    "sample": "lit_prm.rollouts.command:main",
     "score": "lit_prm.scoring.command:main",
     "export": "lit_prm.export.command:main",
     "bon": "lit_prm.bon.command:main",

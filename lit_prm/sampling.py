@@ -41,6 +41,7 @@ class Drawn(NamedTuple):
     texts: list[str]
     generated: list[int]  # tokens of each, its end-of-turn token among them
     prompt: int  # tokens of the prompt
+    whole: list[bool]  # whether each ended by itself
 
 
 class Decoder:
@@ -77,10 +78,11 @@ class Decoder:
         rows = self._decode(ids, mask, job.n, torch.Generator().manual_seed(_as_int(job.seed))).tolist()
         kept = [row[: row.index(self.stop)] if self.stop in row else row for row in rows]
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        generated = [min(len(k) + 1, len(row)) for k, row in zip(kept, rows, strict=True)]
+        whole = [self.stop in row for row in rows]
+        generated = [len(k) + ended for k, ended in zip(kept, whole, strict=True)]
         starts = range(0, len(texts), job.n)
         return [
-            Drawn(texts[i : i + job.n], generated[i : i + job.n], tokens)
+            Drawn(texts[i : i + job.n], generated[i : i + job.n], tokens, whole[i : i + job.n])
             for i, tokens in zip(starts, mask.sum(1).tolist(), strict=True)
         ]
 
@@ -189,6 +191,13 @@ class LocalSampler:
             yield from pool.map(_work, jobs)  # when closed, it cancels what is not begun
 
 
+def dealt(prompts: Sequence[str], n: int) -> list[list[int]]:
+    """Numbers of prompts of similar length, those together whose ``n`` responses are drawn in one job."""
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    size = max(ROWS // n, 1)
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
 def _sampled(
     draw: Callable[[Sequence[Job]], Generator[list[Drawn], None, None]],
     prompts: Sequence[str],
@@ -199,9 +208,7 @@ def _sampled(
     """``n`` responses to each prompt, drawn in jobs of prompts of similar length."""
     if n < 1:
         raise ValueError(f"{n} responses to each prompt are less than one; ask for n >= 1")
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    size = max(ROWS // n, 1)
-    parts = [order[i : i + size] for i in range(0, len(order), size)]
+    parts = dealt(prompts, n)
     jobs = [Job(tuple(prompts[i] for i in part), n, f"{seed}-{j}") for j, part in enumerate(parts)]
     out: list[list[str]] = [[] for _ in prompts]
     with closing(draw(jobs)) as drawn:

@@ -1,4 +1,4 @@
-"""Files that are complete whenever they exist."""
+"""Files that are complete whenever they exist, made by one process at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -21,3 +23,18 @@ def written_whole(target: Path) -> Iterator[Path]:
     finally:
         if partial.is_file():
             partial.unlink()
+
+
+@contextmanager
+def alone(parts: Path) -> Iterator[None]:
+    """One process works on a file at a time: ``parts`` is the folder ``FILE.parts`` of what is done so far."""
+    parts.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(parts / "lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f"another process is writing {parts.name.removesuffix('.parts')}; wait for it") from None
+    try:
+        yield
+    finally:
+        lock.release()

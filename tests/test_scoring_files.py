@@ -24,6 +24,7 @@ from lit_prm.formats import write_groups
 from lit_prm.formats.scored import read_scored
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring import files
+from lit_prm.whole import alone
 
 GROUPS = [
     Group(
@@ -149,7 +150,7 @@ def test_problems_without_responses_are_refused(
 def test_another_process_at_the_same_file_is_told(
     args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with files._alone(tmp_path / "s.jsonl.parts"), pytest.raises(SystemExit, match="2"):
+    with alone(tmp_path / "s.jsonl.parts"), pytest.raises(SystemExit, match="2"):
         main([*args, "--out", str(tmp_path / "s.jsonl")])
     assert "another process is writing s.jsonl" in capsys.readouterr().err
 

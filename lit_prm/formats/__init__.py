@@ -5,18 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lit_prm.formats.columns import BadRow, sampled
+from lit_prm.formats.columns import BadRow, Row, sampled
 from lit_prm.formats.layouts import Layout, layout_of
 from lit_prm.formats.sources import open_source
 from lit_prm.records import Group, Message, Rollout
 from lit_prm.whole import written_whole
 
-__all__ = ["Reading", "Refused", "group_row", "read_groups", "write_groups"]
+__all__ = ["Reading", "Refused", "group_row", "read_groups", "refuse_unfit_name", "write_groups", "write_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +112,23 @@ def write_groups(path: Path, groups: Iterable[Group]) -> None:
     Law: reading it gives the groups back, when ids are unique, gold answers are final answers and first errors
     stand beside steps.
     """
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise ValueError(f"{path}: groups are written as .jsonl or .jsonl.gz; change the name")
-    rows = [group_row(group) for group in groups]
+    write_rows(path, [group_row(group) for group in groups])
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Rows as ``group_row`` makes them, or with more columns, as JSONL."""
+    refuse_unfit_name(path)
     used = {name for row in rows for name, value in row.items() if name in _ALWAYS or _known(value)}
     lines = (json.dumps({k: v for k, v in row.items() if k in used}, ensure_ascii=False) + "\n" for row in rows)
     data = "".join(lines).encode()
     with written_whole(path) as partial:
         partial.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+def refuse_unfit_name(path: Path) -> None:
+    """A name says whether the file is packed."""
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ValueError(f"{path}: groups are written as .jsonl or .jsonl.gz; change the name")
 
 
 _ALWAYS = ("prompt", "completions", "correctness")

@@ -76,14 +76,11 @@ def _with_responses(reading: Reading, limit: int | None) -> Sequence[Group]:
 
 
 def _watch(job: Job) -> None:
-    """Run the job behind a bar; speed and time left are those of what this process scored."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    """Run the job behind a bar."""
+    from lit_prm.progress import bar
 
-    total = sum(len(group.rollouts) for group in job.groups)
-    words = TextColumn("{task.completed:.0f}/{task.total:.0f} responses, {task.fields[speed]}")
-    with Progress(BarColumn(), TaskProgressColumn(), words, TimeRemainingColumn()) as bar:
-        task = bar.add_task("score", total=total, speed="")
+    done = 0
+    with bar("responses", sum(len(group.rollouts) for group in job.groups)) as told:
         for groups in job.run():
-            bar.update(task, advance=sum(len(group.rollouts) for group in groups))
-            speed = bar.tasks[0].speed
-            bar.update(task, speed=f"{speed:.1f}/s" if speed else "")
+            done += sum(len(group.rollouts) for group in groups)
+            told(done, "")

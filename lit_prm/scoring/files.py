@@ -7,19 +7,16 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
-
-from filelock import FileLock, Timeout
 
 from lit_prm.formats import group_row
 from lit_prm.formats.layouts import PaperRollouts
 from lit_prm.formats.scored import ScoredGroups, read_scored, scored_row
 from lit_prm.records import Group
 from lit_prm.scoring.base import Scorer
-from lit_prm.whole import written_whole
+from lit_prm.whole import alone, written_whole
 
 CHUNK = 120_000  # characters of problems and responses scored between two saves
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -74,7 +71,7 @@ class Job:
 
     def run(self) -> Iterator[Sequence[Group]]:
         """Score what is not yet saved and put the file together; yields each chunk when it is there."""
-        with _alone(self.parts):
+        with alone(self.parts):
             made = []
             for part, groups in self.chunks():
                 if not part.exists():
@@ -167,18 +164,3 @@ def _write_parquet(parts: Sequence[Path], file: IO[bytes]) -> None:
     except pyarrow.ArrowException as error:
         raise ValueError(f"the rows fit no Parquet table ({error}); give --out a name that ends in .jsonl") from None
     pyarrow.parquet.write_table(table, file)
-
-
-@contextmanager
-def _alone(parts: Path) -> Iterator[None]:
-    """One process works on a file at a time."""
-    parts.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(parts / "lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ValueError(f"another process is writing {parts.name.removesuffix('.parts')}; wait for it") from None
-    try:
-        yield
-    finally:
-        lock.release()

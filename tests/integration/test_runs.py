@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from lit_prm.experiment import config_files
 from lit_prm.lightning_cli import LitCLI, is_finished, run
 from lit_prm.recording import read_rows
 from lit_prm.reward_model import ImplicitReward
+from tests.fake_server import FakeServer
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
 
 NAMES = sorted(f.stem for f in (REPOSITORY / "experiments").glob("*.yaml") if f.stem != "base")
@@ -230,6 +232,16 @@ class TestWithACheckpoint:
         at_two = [row["reward"] for row in read_rows(done / "scores" / "test.jsonl.gz")]
         assert max(map(abs, at_two)) > 0.1
         assert rewards == pytest.approx([r / 2 for r in at_two], abs=2e-5)
+
+
+def test_what_sample_wrote_is_training_data(desk: Desk) -> None:
+    file, out = desk.folder / "problems.jsonl", desk.folder / "rollouts.jsonl.gz"
+    rows = [{"problem": f"What is {i} + {2 * i}?", "answer": str(3 * i)} for i in range(9)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with FakeServer() as server:
+        main(["sample", "fake", str(file), "--server", server.url, "--n", "8", "--out", str(out)])
+    run = desk.exp("ce-8resp", f"--data.train={out}", *BRIEF)
+    assert summary(run)["status"] == "FINISHED"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,129 @@
+"""Files of graded samples: a killed job goes on where it was, a finished file can be given more samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lit_prm.formats import group_row, write_rows
+from lit_prm.formats.columns import BadRow, Row, parallel
+from lit_prm.formats.layouts import PaperRollouts
+from lit_prm.formats.sources import open_source
+from lit_prm.labeling import grade
+from lit_prm.records import Group, Problem, Rollout
+from lit_prm.rollouts.samples import Journal, Prompt, Sample, Source, address
+from lit_prm.whole import alone
+
+GRADERS = 4  # threads that wait for the processes that grade, while samples arrive
+
+
+class Done(NamedTuple):
+    """How many samples are there, and how many problems are graded."""
+
+    samples: int
+    graded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """``n`` samples of every problem, graded where it has an answer, to be written to ``out``.
+
+    Law: the file depends on what the source brings, not on the order in which it does, nor on kills. Samples are known
+    by their content: those of a killed job, and those of a finished file that now gets more of them or more
+    problems, are not drawn again. Problems of the same words share their samples.
+    """
+
+    source: Source
+    problems: Sequence[Problem]
+    n: int
+    out: Path
+
+    def run(self) -> Iterator[Done]:
+        """Draw what is missing, grade, write; says what is done at first and after every step."""
+        prompts = {json.dumps(problem.prompt): problem.prompt for problem in self.problems}
+        asked = {key: [self._address(prompt, k) for k in range(self.n)] for key, prompt in prompts.items()}
+        with alone(self.parts), closing(Journal(self._journal(), self._held(asked.values()))) as samples:
+            missing = [[k for k, name in enumerate(names) if name not in samples] for names in asked.values()]
+            there = self.samples - sum(map(len, missing))
+            yield Done(there, 0)
+            names = list(asked.values())
+            if any(missing):
+                with closing(self.source.draw(list(prompts.values()), self.n, missing)) as arrivals:
+                    for arrival in arrivals:
+                        there += samples.add(names[arrival.prompt][arrival.number], arrival.sample)
+                        yield Done(there, 0)
+            rows = []
+            for row in self._rows([[samples[name] for name in asked[json.dumps(p.prompt)]] for p in self.problems]):
+                rows.append(row)
+                yield Done(there, len(rows))
+            write_rows(self.out, rows)
+            shutil.rmtree(self.parts)
+
+    @property
+    def samples(self) -> int:
+        """How many the file takes."""
+        return len({json.dumps(problem.prompt) for problem in self.problems}) * self.n
+
+    @property
+    def parts(self) -> Path:
+        """The folder of what has arrived, while the whole has not."""
+        return self.out.with_name(f"{self.out.name}.parts")
+
+    def _address(self, prompt: Prompt, number: int) -> str:
+        return address(self.source.settings, prompt, number)
+
+    def _journal(self) -> Path:
+        """What has arrived by these settings; samples of a job by others are not thrown away."""
+        settings = json.dumps(self.source.settings, sort_keys=True)
+        ours = self.parts / f"{hashlib.sha256(settings.encode()).hexdigest()[:16]}.jsonl"
+        if others := [path for path in self.parts.glob("*.jsonl") if path != ours]:
+            raise ValueError(
+                f"{others[0]} holds samples of an unfinished job with other settings; finish that one first, give "
+                "another --out, or remove the folder"
+            )
+        return ours
+
+    def _held(self, asked: Iterable[Sequence[str]]) -> dict[str, Sample]:
+        """The samples of a finished file, all of which must be asked for again."""
+        if not self.out.exists():
+            return {}
+        held = dict(sample for place, row in open_source(str(self.out)).rows for sample in self._read(place, row))
+        if lost := len(held.keys() - {name for names in asked for name in names}):
+            raise ValueError(
+                f"{self.out} holds {lost} samples that are not asked for now (a larger --n, other problems); ask for "
+                "these too, or give another --out"
+            )
+        return held
+
+    def _read(self, place: str, row: Row | BadRow) -> Iterator[tuple[str, Sample]]:
+        """The samples of a row that a job with the same settings wrote."""
+        if isinstance(row, BadRow) or "sampling" not in row:
+            raise ValueError(f"{place}: the row was not written by `sample`; give another --out")
+        ours, theirs = self.source.settings, row["sampling"]
+        if other := sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k)):
+            raise ValueError(f"{place}: the samples have another {', '.join(other)}; give another --out")
+        prompt, said = PaperRollouts().read(row).problem.prompt, row["completions"]
+        columns = (parallel(row, name, said) for name in ("finish_reasons", "seeds"))
+        for k, sample in enumerate(zip(said, *columns, strict=True)):
+            yield self._address(prompt, k), Sample(*sample)
+
+    def _rows(self, samples: Sequence[Sequence[Sample]]) -> Iterator[dict[str, Any]]:
+        with ThreadPoolExecutor(GRADERS) as graders:  # they wait for the processes that grade
+            for group, of_group in zip(graders.map(self._graded, self.problems, samples), samples, strict=True):
+                yield group_row(group) | {
+                    "finish_reasons": [s.finish_reason for s in of_group],
+                    "seeds": [s.seed for s in of_group],
+                    "sampling": dict(self.source.settings),
+                }
+
+    def _graded(self, problem: Problem, samples: Sequence[Sample]) -> Group:
+        model = self.source.settings["model"]
+        group = Group(problem=problem, rollouts=tuple(Rollout(response=s.response, generator=model) for s in samples))
+        return group if problem.answer is None else grade(group)

@@ -1,0 +1,54 @@
+"""Samples from a model in this process or its workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from lit_prm.encoding import Encoder, tokenizer_identity
+from lit_prm.models import load_tokenizer, weights_hash
+from lit_prm.records import Problem
+from lit_prm.rollouts.samples import Arrival, Arrivals, Prompt, Sample, seed_of, writable
+from lit_prm.sampling import Drawn, Job, LocalSampler, dealt
+from lit_prm.steps import BlankLine
+
+
+class LocalSource:
+    """Jobs of prompts of similar length, each with a seed made of all its words: drawn again it is the same.
+
+    A job is drawn as a whole if any of its samples is missing, so that a killed one ends as it would have.
+    """
+
+    trouble = ""
+
+    def __init__(
+        self, model: str, *, temperature: float, max_tokens: int, seed: int, template: str, dtype: str, workers: int,
+        device: str,
+    ) -> None:  # fmt: skip
+        tokenizer = load_tokenizer(model)
+        self.encoder = Encoder(tokenizer, BlankLine(), prompt_template=template)
+        self.sampler = LocalSampler(
+            model, temperature=temperature, max_new_tokens=max_tokens, workers=workers, dtype=dtype, device=device
+        )
+        self.settings: dict[str, Any] = {
+            "model": Path(model).resolve().name if Path(model).is_dir() else model,
+            "model_weights": weights_hash(model), "tokenizer": tokenizer_identity(tokenizer), "api": "in process",
+            "template": template, "temperature": temperature, "max_tokens": max_tokens, "seed": seed, "dtype": dtype,
+        }  # fmt: skip
+
+    def draw(self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]) -> Arrivals:
+        rendered = [self.encoder.prompt_text(Problem(prompt=prompt, id="")) for prompt in prompts]
+        parts = [part for part in dealt(rendered, n) if any(missing[i] for i in part)]
+        seeds = [seed_of(json.dumps([self.settings, [rendered[i] for i in part], n])) for part in parts]
+        jobs = [Job(tuple(rendered[i] for i in part), n, str(seed)) for part, seed in zip(parts, seeds, strict=True)]
+        with closing(self.sampler.draw(jobs)) as drawn:
+            for part, seed, of_part in zip(parts, seeds, drawn, strict=True):
+                for i, of_prompt in zip(part, of_part, strict=True):
+                    yield from self._arrivals(i, seed, of_prompt)
+
+    def _arrivals(self, prompt: int, seed: int, drawn: Drawn) -> Iterator[Arrival]:
+        for number, (text, whole) in enumerate(zip(drawn.texts, drawn.whole, strict=True)):
+            yield Arrival(prompt, number, Sample(writable(text), "stop" if whole else "length", seed))

@@ -1,0 +1,175 @@
+"""Samples from any OpenAI-compatible server (vLLM, SGLang, llama.cpp), many at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from lit_prm.endpoint import Answer, Endpoint, Passing
+from lit_prm.records import Message
+from lit_prm.rollouts.samples import Arrival, Arrivals, Prompt, Sample, address, seed_of, writable
+
+
+class Asked(NamedTuple):
+    """Samples of one prompt that one request may bring together."""
+
+    prompt: int
+    words: Prompt
+    numbers: list[int]
+
+
+class ServerSampler:
+    """Asks a server for responses, ``concurrency`` requests at a time; batching and GPUs are the server's.
+
+    A request is a chat of one user turn, which the server's chat template renders; ``plain`` ones are text to go on
+    with. Each carries a seed made of the settings, the prompt and the sample's number. ``per_request`` samples are
+    asked for together (``n`` of the API) and share the seed of the first; from a server that brings fewer, the
+    others are asked for again. ``template`` wraps prompts that are plain text.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_tokens: int = 2048,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        plain: bool = False,
+        template: str = "{prompt}",
+        concurrency: int = 64,
+        per_request: int = 1,
+    ) -> None:
+        self.endpoint = endpoint
+        self.concurrency = concurrency
+        self.per_request = per_request
+        self.settings: dict[str, Any] = {
+            "model": model, "api": "completions" if plain else "chat", "template": template,
+            "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": list(stop) or None,
+            "seed": seed, "per_request": per_request,
+        }  # fmt: skip
+
+    @property
+    def chats(self) -> bool:
+        return bool(self.settings["api"] == "chat")
+
+    @property
+    def trouble(self) -> str:
+        return self.endpoint.trouble
+
+    def check(self) -> None:
+        """Refuses a server that is not there, or that says it serves other models."""
+        served = self.endpoint.models()
+        if served and self.settings["model"] not in served:
+            some = ", ".join(served[:8]) + (", ..." if len(served) > 8 else "")
+            raise ValueError(
+                f"{self.endpoint.url} serves {some}, not {self.settings['model']}; give the name of one it serves"
+            )
+
+    def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
+        """``n`` responses to each prompt, in order."""
+        out = [[""] * n for _ in prompts]
+        for arrival in self.draw(prompts, n, [range(n)] * len(prompts)):
+            out[arrival.prompt][arrival.number] = arrival.sample.response
+        return out
+
+    def draw(self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]) -> Arrivals:
+        """The missing samples as they come; the first error that no repetition helps ends it."""
+        self.check()
+        todo = self._requests(prompts, n, missing)
+        lock, stop, arrived = threading.Lock(), threading.Event(), SimpleQueue[Arrival | Exception | None]()
+
+        def work() -> None:
+            try:
+                while not stop.is_set():
+                    with lock:
+                        asked = next(todo, None)
+                    if asked is None:
+                        break
+                    for arrival in self._answered(asked, stop):
+                        arrived.put(arrival)
+                arrived.put(None)
+            except Exception as error:  # raised again by who asked
+                arrived.put(error)
+
+        workers = [threading.Thread(target=work, daemon=True) for _ in range(self.concurrency)]
+        for worker in workers:  # daemons: nobody who leaves waits for the answers
+            worker.start()
+        working = len(workers)
+        try:
+            while working:
+                match arrived.get():
+                    case None:
+                        working -= 1
+                    case Exception() as error:
+                        raise error
+                    case arrival:
+                        yield arrival
+        finally:
+            stop.set()
+
+    def _requests(self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]) -> Iterator[Asked]:
+        """What is missing, cut where an unbroken run cuts."""
+        for i, (words, lacking) in enumerate(zip(prompts, map(set, missing), strict=True)):
+            for start in range(0, n, self.per_request):
+                numbers = [k for k in range(start, min(start + self.per_request, n)) if k in lacking]
+                if numbers:
+                    yield Asked(i, words, numbers)
+
+    def _answered(self, asked: Asked, stop: threading.Event) -> Iterator[Arrival]:
+        numbers = asked.numbers
+        while numbers and not stop.is_set():
+            samples = self._ask(asked.words, numbers, stop)
+            for number, sample in zip(numbers, samples, strict=False):
+                yield Arrival(asked.prompt, number, sample)
+            numbers = numbers[len(samples) :]
+
+    def _ask(self, words: Prompt, numbers: Sequence[int], stop: threading.Event) -> list[Sample]:
+        """At least one sample, at most one for each number."""
+        seed = seed_of(address(self.settings, words, numbers[0]))
+        body = {name: self.settings[name] for name in ("model", "temperature", "top_p", "max_tokens")} | {"seed": seed}
+        if self.settings["stop"]:
+            body["stop"] = self.settings["stop"]
+        if len(numbers) > 1:
+            body["n"] = len(numbers)
+        try:
+            path = f"/{'chat/' if self.chats else ''}completions"
+            asked = {"messages": self._turns(words)} if self.chats else {"prompt": self._text(words)}
+            choices = self.endpoint.post(path, body | asked, _choices, stop)
+        except ValueError as error:
+            raise ValueError(f"{error} (asked: {str(words)[:60]!r})") from None
+        return [Sample(writable(text), reason, seed) for text, reason in choices[: len(numbers)]]
+
+    def _turns(self, words: Prompt) -> list[Message]:
+        return [{"role": "user", "content": self._text(words)}] if isinstance(words, str) else list(words)
+
+    def _text(self, words: Prompt) -> str:
+        if not isinstance(words, str):
+            raise ValueError("plain completions take text, and this prompt is a list of messages; leave --plain out")
+        filled: str = self.settings["template"].replace("{prompt}", words)
+        return filled
+
+
+def _choices(answer: Answer) -> list[tuple[str, str | None]]:
+    """Text and finish reason of every choice, in the order of their index; only whole responses are taken."""
+    found = answer.get("choices")
+    if not isinstance(found, list) or not found or not all(isinstance(choice, dict) for choice in found):
+        raise Passing(f"the answer has no choices but {sorted(answer)}: {str(answer.get('error', ''))[:200]}")
+    return [
+        (_text_of(choice), choice.get("finish_reason")) for choice in sorted(found, key=lambda c: c.get("index") or 0)
+    ]
+
+
+def _text_of(choice: Answer) -> str:
+    said = choice.get("message") or {"content": choice.get("text")}
+    apart = [name for name in ("reasoning_content", "reasoning", "tool_calls") if said.get(name)]
+    if apart:
+        raise ValueError(
+            f"the server takes a part of the response out of its text ({', '.join(apart)}), and a reward is of the "
+            "whole; start it without reasoning and tool parsers (llama-server: --reasoning-format none)"
+        )
+    return said.get("content") or ""

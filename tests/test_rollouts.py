@@ -1,0 +1,317 @@
+"""`sample`: a killed job ends with the bytes of an unbroken one, and what has arrived is not asked for again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_prm.answers import is_correct
+from lit_prm.cli import main
+from lit_prm.rollouts.samples import Journal, Sample
+from lit_prm.whole import alone
+from tests.fake_server import TROUBLES, FakeServer
+
+ROWS = [{"problem": f"What is {i} + {i * i}?", "answer": str(i + i * i), "level": 1 + i % 5} for i in range(10)]
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    return written(tmp_path / "problems.jsonl", ROWS)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as fake:
+        yield fake
+
+
+def written(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    data = path.read_bytes()
+    return [json.loads(line) for line in (gzip.decompress(data) if path.suffix == ".gz" else data).splitlines()]
+
+
+def sample(server: FakeServer, file: Path, out: Path, *more: str) -> list[dict[str, Any]]:
+    """What the command writes; the server's log afterwards is of this call alone."""
+    server.answered.clear()
+    main(["sample", "fake", str(file), "--server", server.url, "--out", str(out), "--n", "3", *more])
+    assert not out.with_name(f"{out.name}.parts").exists()
+    return rows_of(out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], args: Sequence[str]) -> str:
+    with pytest.raises(SystemExit, match="2"):
+        main(["sample", *args])
+    return capsys.readouterr().err
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+
+def test_every_problem_has_n_graded_responses_that_name_how_they_were_drawn(
+    server: FakeServer, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = sample(server, problems, tmp_path / "r.jsonl", "--temperature", "0.7", "--top-p", "0.9")
+    assert [row["prompt"] for row in rows] == [row["problem"] for row in ROWS]
+    labels = []
+    for row in rows:
+        assert {len(row[c]) for c in ("completions", "correctness", "answers", "finish_reasons", "seeds")} == {3}
+        assert row["correctness"] == [is_correct(text, row["reference"]) for text in row["completions"]]
+        assert row["generators"] == ["fake"] * 3
+        assert row["sampling"] == {
+            "model": "fake", "api": "chat", "template": "{prompt}", "temperature": 0.7, "top_p": 0.9,
+            "max_tokens": 2048, "stop": None, "seed": 0, "per_request": 1,
+        }  # fmt: skip
+        labels += row["correctness"]
+    assert {True, False} == set(labels)
+    assert {reason for row in rows for reason in row["finish_reasons"]} == {"stop", "length"}
+    assert sorted(body["seed"] for body in server.answered) == sorted(seed for row in rows for seed in row["seeds"])
+    cut = sum(row["finish_reasons"].count("length") for row in rows)
+    told = f"10 problems, 30 responses, {sum(labels) / 30:.1%} of 30 graded ones right, {cut} cut at --max-tokens"
+    assert told in capsys.readouterr().out.replace("\n", "")
+
+
+def test_the_file_does_not_depend_on_the_server_s_troubles(server: FakeServer, problems: Path, tmp_path: Path) -> None:
+    sample(server, problems, tmp_path / "calm.jsonl.gz")
+    with FakeServer(troubles=[t for t in TROUBLES if t != "timeout"]) as rough:
+        sample(rough, problems, tmp_path / "rough.jsonl.gz", "--concurrency", "30")
+    assert (tmp_path / "rough.jsonl.gz").read_bytes() == (tmp_path / "calm.jsonl.gz").read_bytes()
+
+
+def test_a_finished_file_is_asked_for_nothing_and_stays(server: FakeServer, problems: Path, tmp_path: Path) -> None:
+    sample(server, problems, tmp_path / "r.jsonl.gz")
+    before = (tmp_path / "r.jsonl.gz").read_bytes()
+    sample(server, problems, tmp_path / "r.jsonl.gz")
+    assert (server.answered, (tmp_path / "r.jsonl.gz").read_bytes()) == ([], before)
+
+
+def test_more_samples_and_more_problems_add_to_a_file(server: FakeServer, problems: Path, tmp_path: Path) -> None:
+    sample(server, problems, tmp_path / "whole.jsonl", "--n", "5")
+    sample(server, problems, tmp_path / "r.jsonl", "--limit", "4")
+    sample(server, problems, tmp_path / "r.jsonl", "--n", "5")
+    assert len(server.answered) == 10 * 5 - 4 * 3
+    assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_corrected_answer_changes_labels_and_no_response(server: FakeServer, problems: Path, tmp_path: Path) -> None:
+    first = sample(server, problems, tmp_path / "r.jsonl")
+    other = written(tmp_path / "other.jsonl", [{**row, "answer": "-1"} for row in ROWS])
+    second = sample(server, other, tmp_path / "r.jsonl")
+    assert server.answered == []
+    assert [row["completions"] for row in first] == [row["completions"] for row in second]
+    assert not any(label for row in second for label in row["correctness"])
+
+
+def test_problems_of_the_same_words_share_their_samples(server: FakeServer, tmp_path: Path) -> None:
+    twice = written(tmp_path / "twice.jsonl", [*ROWS[:2], {**ROWS[0], "id": "again"}])
+    rows = sample(server, twice, tmp_path / "r.jsonl")
+    assert len(server.answered) == 2 * 3
+    assert rows[0]["completions"] == rows[2]["completions"]
+    assert len({row["unique_id"] for row in rows}) == 3
+
+
+def test_problems_without_answers_are_sampled_and_stay_unlabelled(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path / "samples.jsonl", [{"prompt": row["problem"], "completions": ["?"]} for row in ROWS])
+    rows = sample(server, file, tmp_path / "r.jsonl")
+    assert all(row["correctness"] == [None] * 3 and "?" not in row["completions"] for row in rows)
+    assert "no answers to grade against" in capsys.readouterr().out.replace("\n", " ")
+
+
+# --- what is there already ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--temperature", "0.5", "--seed", "1"], "another seed, temperature"),
+        (["--n", "2"], "holds 10 samples that are not asked for now"),
+        (["--limit", "9"], "holds 3 samples that are not asked for now"),
+    ],
+)
+def test_samples_are_never_thrown_away_unasked(
+    more: list[str],
+    message: str,
+    server: FakeServer,
+    problems: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "r.jsonl"
+    sample(server, problems, out)
+    before = out.read_bytes()
+    args = ["fake", str(problems), "--server", server.url, "--out", str(out), "--n", "3", *more]
+    assert message in refused(capsys, args)
+    assert out.read_bytes() == before
+
+
+def test_a_file_of_somebody_else_is_left_alone(
+    server: FakeServer, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = written(tmp_path / "r.jsonl", [{"prompt": "1", "completions": ["2"]}])
+    args = ["fake", str(problems), "--server", server.url, "--out", str(out)]
+    assert "was not written by `sample`" in refused(capsys, args)
+
+
+def test_an_unfinished_job_of_other_settings_and_a_running_one_are_told(
+    server: FakeServer, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "r.jsonl"
+    args = ["fake", str(problems), "--server", server.url, "--out", str(out)]
+    with alone(tmp_path / "r.jsonl.parts"):
+        assert "another process is writing r.jsonl" in refused(capsys, args)
+    Journal(tmp_path / "r.jsonl.parts" / "0123.jsonl", {}).close()
+    assert "0123.jsonl holds samples of an unfinished job with other settings" in refused(capsys, args)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--out", "r.parquet"], "groups are written as .jsonl or .jsonl.gz"),
+        (["--temperature", "0"], "would be one and the same; give --n 1"),
+        (["--temperature", "nan"], "--temperature nan is not a number from 0"),
+        (["--top-p", "0"], "--top-p 0.0 is not in (0, 1]"),
+        (["--timeout", "0"], "--timeout 0.0 is not a number of seconds"),
+        (["--n", "0"], "0 is not at least 1"),
+        (["--concurrency", "0"], "0 is not at least 1"),
+        (["--prompt-template", "Solve"], "has no {prompt} to fill in"),
+        (["--dtype", "bfloat16", "--workers", "2"], "--dtype, --workers would be ignored: the server decides"),
+        (["--server", "here"], "--server 'here' is not like http://localhost:8000"),
+    ],
+)
+def test_wrong_options_are_told_in_a_line(
+    more: list[str], message: str, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, ["fake", str(problems), "--server", "http://127.0.0.1:9", *more])
+
+
+def test_options_of_servers_are_refused_without_one(problems: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--top-p, --plain would be ignored" in refused(capsys, ["m", str(problems), "--plain", "--top-p", ".9"])
+
+
+def test_the_key_is_on_no_disk(
+    server: FakeServer, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("LIT_PRM_API_KEY", "sk-secret")
+    sample(server, problems, tmp_path / "r.jsonl")
+    assert server.keys == {"Bearer sk-secret"}
+    assert not any(b"sk-secret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert "sk-secret" not in "".join(capfd.readouterr())
+
+
+# --- kills ----------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_job_asks_for_what_is_left(
+    server: FakeServer, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample(server, problems, tmp_path / "whole.jsonl")
+    add, added = Journal.add, list[str]()
+
+    def stopping(self: Journal, name: str, kept: Sample) -> bool:
+        if len(added) == 11:
+            raise KeyboardInterrupt
+        added.append(name)
+        return add(self, name, kept)
+
+    monkeypatch.setattr(Journal, "add", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        sample(server, problems, tmp_path / "r.jsonl", "--concurrency", "1")
+    assert not (tmp_path / "r.jsonl").exists()
+    monkeypatch.undo()
+    sample(server, problems, tmp_path / "r.jsonl", "--concurrency", "5")
+    assert 30 - 11 <= len(server.answered) <= 30 - 11 + 1  # what was under way may be answered to nobody
+    assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_cut_line_is_the_only_loss(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path, {})
+    kept = [Sample("a\n\u2028b\r", "stop", 1), Sample("ü", None, 2)]
+    assert [journal.add(str(i), s) for i, s in enumerate(kept)] == [True, True]
+    assert not journal.add("0", Sample("other", None, 3))
+    journal.close()
+    path.write_bytes(path.read_bytes()[:-3])
+    again = Journal(path, {"old": Sample("", "stop", 0)})
+    assert ("0" in again, "1" in again, "old" in again, again["0"]) == (True, False, True, kept[0])
+    again.add("1", kept[1])
+    again.close()
+    last = Journal(path, {})
+    assert [last["0"], last["1"]] == kept
+    last.close()
+
+
+def started(args: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lit_prm", "sample", *args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow  # twelve starts of the command
+def test_kills_at_any_moment_change_no_byte_and_cost_no_sample(tmp_path: Path) -> None:
+    rows = [{"problem": f"What is {i} + {i * 7}?", "answer": str(8 * i)} for i in range(40)]
+    file, rng = written(tmp_path / "p.jsonl", rows), random.Random(0)
+    with FakeServer() as calm:
+        whole = tmp_path / "whole.jsonl.gz"
+        main(["sample", "fake", str(file), "--server", calm.url, "--out", str(whole), "--n", "5"])
+    out, journals = tmp_path / "r.jsonl.gz", list[int]()
+    with FakeServer(troubles=("drop", "500", "cut json"), pause=0.15) as server:
+        args = ["fake", str(file), "--server", server.url, "--out", str(out), "--n", "5", "--concurrency", "4"]
+        for kind in [signal.SIGKILL, signal.SIGTERM] * 5:
+            process, before = started(args), len(server.answered)
+            while len(server.answered) == before and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.8))
+            process.send_signal(kind)
+            process.communicate()
+            arrived = [path.read_bytes().count(b"\n") for path in (tmp_path / "r.jsonl.gz.parts").glob("*.jsonl")]
+            journals += arrived
+            assert not out.exists()
+        server.pause = 0
+        process = started(args)
+        _, complaints = process.communicate(timeout=120)
+        assert process.returncode == 0, complaints
+        distinct = {(body["messages"][0]["content"], body["seed"]) for body in server.answered}
+    assert out.read_bytes() == whole.read_bytes()
+    assert journals == sorted(journals)
+    assert 0 < journals[0] < journals[-1] < 200
+    assert len(distinct) == 200
+    # what was under way when a kill came, and no more, was asked for twice
+    assert len(server.answered) - 200 <= 10 * 4
+
+
+# --- whoever reads it ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rollouts(server: FakeServer, problems: Path, tmp_path: Path) -> Path:
+    sample(server, problems, tmp_path / "rollouts.jsonl.gz", "--n", "4")
+    return tmp_path / "rollouts.jsonl.gz"
+
+
+def test_bon_and_score_take_the_file_as_it_is(
+    rollouts: Path, policy_folder: Path, reference_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["bon", str(rollouts)])
+    assert "majority vote" in capsys.readouterr().out
+    out = tmp_path / "scored.jsonl"
+    main(["score", str(policy_folder), str(rollouts), "--reference", str(reference_folder), "--out", str(out)])
+    assert [len(row["step_rewards"]) for row in rows_of(out)] == [4] * 10

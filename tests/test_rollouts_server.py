@@ -1,0 +1,218 @@
+"""Samples from a server: all arrive, in order, once, whatever the server does on the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from lit_prm.endpoint import Endpoint, Passing, _after
+from lit_prm.rollouts.samples import address, seed_of
+from lit_prm.rollouts.server import ServerSampler
+from tests.fake_server import TROUBLES, FakeServer, answer
+
+PROMPTS = [f"What is {i} + {i * i}?" for i in range(12)]
+
+
+def sampler(server: FakeServer, **settings: Any) -> ServerSampler:
+    endpoint = Endpoint(server.url, timeout=settings.pop("timeout", 0.3), pause=0.01)
+    return ServerSampler(endpoint, "fake", **{"concurrency": 8, **settings})
+
+
+def sampled(
+    prompts: Sequence[str] = PROMPTS, n: int = 3, *, server: dict[str, Any] | None = None, **settings: Any
+) -> Any:
+    with FakeServer(**(server or {})) as fake:
+        return sampler(fake, **settings).sample(prompts, n), fake
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+
+def test_trouble_on_the_way_changes_nothing() -> None:
+    calm, _ = sampled()
+    rough, server = sampled(server={"troubles": TROUBLES})
+    assert rough == calm
+    assert set(server.met) == set(TROUBLES)
+    assert len({(body["messages"][0]["content"], body["seed"]) for body in server.answered}) == len(PROMPTS) * 3
+
+
+def test_a_sample_is_what_the_server_answers_to_its_seed_and_prompt() -> None:
+    texts, server = sampled(
+        PROMPTS[:2], 2, temperature=0.7, top_p=0.9, max_tokens=50, stop=["Q:"], template="{prompt} Box it."
+    )
+    for i, prompt in enumerate(PROMPTS[:2]):
+        of_prompt = [b for b in server.answered if b["messages"] == [{"role": "user", "content": f"{prompt} Box it."}]]
+        assert sorted(texts[i]) == sorted(answer(body, 1)["choices"][0]["message"]["content"] for body in of_prompt)
+    assert len({body["seed"] for body in server.answered}) == 4
+    assert all(0 <= body["seed"] < 2**31 for body in server.answered)
+    told = {k: v for k, v in server.answered[0].items() if k not in ("seed", "messages")}
+    assert told == {
+        "path": "/v1/chat/completions", "model": "fake", "temperature": 0.7, "top_p": 0.9, "max_tokens": 50,
+        "stop": ["Q:"],
+    }  # fmt: skip
+
+
+def test_the_seed_decides_the_samples_and_concurrency_does_not() -> None:
+    first, server = sampled(concurrency=1)
+    assert server.widest == 1
+    assert sampled(concurrency=20)[0] == first
+    assert sampled(seed=1)[0] != first
+
+
+def test_more_samples_begin_with_the_fewer() -> None:
+    assert [texts[:2] for texts in sampled(n=5)[0]] == sampled(n=2)[0]
+
+
+def test_requests_go_out_side_by_side() -> None:
+    before = time.monotonic()
+    _, server = sampled(n=2, concurrency=12, server={"pause": 0.1})
+    assert server.widest == 12
+    assert time.monotonic() - before < 24 * 0.1
+
+
+def test_plain_completions_send_the_text() -> None:
+    _, server = sampled(PROMPTS[:1], 1, plain=True, template="Q: {prompt}\nA:")
+    assert (server.answered[0]["path"], server.answered[0]["prompt"]) == ("/v1/completions", f"Q: {PROMPTS[0]}\nA:")
+
+
+@pytest.mark.parametrize("most", [99, 2, 1])
+def test_several_samples_of_a_request_all_arrive_from_any_server(most: int) -> None:
+    """One that ignores `n`, or bounds it, is asked for the others."""
+    texts, server = sampled(PROMPTS[:3], 7, per_request=4, server={"most": most})
+    assert all(len(set(of_prompt)) > 3 for of_prompt in texts)
+    asked = [body.get("n", 1) for body in server.answered]
+    assert sum(min(n, most) for n in asked) == 3 * 7
+    assert max(asked) == 4
+
+
+# --- what the server may say ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (400, "no repetition would help"),
+        (401, "LIT_PRM_API_KEY"),
+        (404, "the model's name"),
+        (307, "moved to http://else"),
+    ],
+)
+def test_what_cannot_get_better_is_said_at_once_in_the_servers_words(status: int, remedy: str) -> None:
+    with FakeServer(refusal=status, words="the tokens are out") as server:
+        with pytest.raises(ValueError, match=f"{status}: the tokens are out.*{remedy}"):
+            sampler(server, concurrency=1).sample(PROMPTS, 3)
+        assert server.tries.total() == 0
+        assert len(server.keys) == 1
+
+
+def test_patience_ends_and_says_how_to_go_on() -> None:
+    with FakeServer(refusal=503, words="loading") as server:
+        asked = ServerSampler(Endpoint(server.url, tries=3, pause=0.001), "fake", concurrency=2)
+        with pytest.raises(
+            ValueError, match=r"failed 3 times in a row, at last: status 503: loading.*goes on where it was"
+        ):
+            asked.sample(PROMPTS, 1)
+
+
+def test_the_pause_is_the_one_the_server_asks_for() -> None:
+    def later(_: Any) -> None:
+        raise Passing("not yet", after=0.3)
+
+    with FakeServer() as server:
+        endpoint = Endpoint(server.url, tries=2, pause=0.001)
+        before = time.monotonic()
+        with pytest.raises(ValueError, match="2 times"):
+            endpoint.post("/completions", {"prompt": "1", "seed": 1, "temperature": 1}, later, threading.Event())
+    assert 0.3 <= time.monotonic() - before < 3
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, 0), ("7", 7), ("-1", 0), ("soon", 0), ("nan", 0), ("1e9", 600), ("Mon, 01 Jan 2001 00:00:00 GMT", 0)],
+)
+def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float) -> None:
+    assert _after(header) == seconds
+
+
+def test_a_server_that_is_not_there_is_said_at_once() -> None:
+    with FakeServer() as server:
+        url = server.url
+    with pytest.raises(ValueError, match=r"no server at .* start it, or correct --server"):
+        ServerSampler(Endpoint(url), "fake").sample(PROMPTS, 1)
+
+
+def test_another_model_than_the_served_is_refused() -> None:
+    with FakeServer(models=["a", "b"]) as server, pytest.raises(ValueError, match=r"serves a, b, not fake"):
+        sampler(server).sample(PROMPTS, 1)
+
+
+def test_a_server_that_lists_no_models_is_asked_all_the_same() -> None:
+    assert sampled(server={"models": None})[0] == sampled()[0]
+
+
+def test_the_key_goes_to_the_server_and_into_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_PRM_API_KEY", "sk-secret")
+    with FakeServer(refusal=401, words="bad key sk-secret") as server:
+        with pytest.raises(ValueError, match=r"bad key \*\*\*") as caught:
+            sampler(server).sample(PROMPTS, 1)
+        assert server.keys == {"Bearer sk-secret"}
+    assert "sk-secret" not in str(caught.value)
+    monkeypatch.setenv("LIT_PRM_API_KEY", "sk-sec\nret")
+    with pytest.raises(ValueError, match="holds a character that no header may have") as caught:
+        Endpoint("http://localhost")
+    assert "sec" not in str(caught.value).removeprefix("LIT")
+
+
+@pytest.mark.parametrize(
+    ("url", "becomes"),
+    [
+        ("http://localhost:8000", "http://localhost:8000/v1"),
+        ("http://localhost:8000/", "http://localhost:8000/v1"),
+        ("https://host/v1/", "https://host/v1"),
+        ("https://host/openai/v2", "https://host/openai/v2"),
+    ],
+)
+def test_a_url_without_a_path_means_v1(url: str, becomes: str) -> None:
+    assert Endpoint(url).url == becomes
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "http://x:port", "http://me:pw@x"])
+def test_what_is_no_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="--server") as caught:
+        Endpoint(url)
+    assert "pw" not in str(caught.value)
+
+
+def test_a_message_list_needs_a_chat() -> None:
+    prompt = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1"})
+    with FakeServer() as server:
+        drawn = list(sampler(server).draw([prompt], 1, [[0]]))
+        assert server.answered[0]["messages"] == list(prompt)
+        assert drawn[0].sample.seed == server.answered[0]["seed"]
+        with pytest.raises(ValueError, match="leave --plain out"):
+            list(sampler(server, plain=True).draw([prompt], 1, [[0]]))
+
+
+@pytest.mark.parametrize("part", ["reasoning_content", "reasoning", "tool_calls"])
+def test_responses_in_parts_are_refused(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = {"message": {"content": "7", part: "I think"}, "finish_reason": "stop"}
+    monkeypatch.setattr("tests.fake_server.answer", lambda *_: {"choices": [choice]})
+    with FakeServer() as server, pytest.raises(ValueError, match=f"{part}.*a reward is of the whole"):
+        sampler(server).sample(PROMPTS, 1)
+
+
+@pytest.mark.parametrize(("content", "kept"), [(None, ""), (" \n", ""), ("a\ud83d", "a\ufffd"), (" x ", " x ")])
+def test_responses_are_kept_as_files_take_them(content: str, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = {"message": {"content": content}, "finish_reason": "length"}
+    monkeypatch.setattr("tests.fake_server.answer", lambda *_: {"choices": [choice]})
+    assert sampled(PROMPTS[:1], 1)[0] == [[kept]]
+
+
+def test_seeds_are_those_they_were() -> None:
+    """Files of samples name them: a change would draw everything again."""
+    name = address({"model": "m", "seed": 0}, ({"role": "user", "content": "ü"},), 3)
+    assert (name[:16], seed_of(name)) == ("ae6dc9202903e91e", 1148457541)
