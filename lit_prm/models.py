@@ -62,13 +62,18 @@ def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
     hidden = hidden_states(model, batch)
     target = batch.in_response[:, 1:]  # position t-1 predicts token t
     states, ids = hidden[:, :-1][target], batch.ids[:, 1:][target]  # [R, H], [R]
+    logps = torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
+    logps[:, 1:][target] = position_logps(lm.get_output_embeddings(), states, ids, chunk)
+    return logps
+
+
+def position_logps(head: nn.Module, states: Tensor, ids: Tensor, chunk: int = 4096) -> Tensor:
+    """Log-softmax of the head's logits at ``ids``, ``chunk`` positions at a time; [R, H], [R] -> [R]."""
     pieces = [
-        _chunk_logps(lm.get_output_embeddings(), s, i, more_than_one=len(states) > chunk)
+        _chunk_logps(head, s, i, more_than_one=len(states) > chunk)
         for s, i in zip(torch.split(states, chunk), torch.split(ids, chunk), strict=True)
     ]
-    logps = torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
-    logps[:, 1:][target] = torch.cat(pieces)
-    return logps
+    return torch.cat(pieces)
 
 
 def check_readable(model: PreTrainedModel) -> None:
