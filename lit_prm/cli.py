@@ -14,6 +14,7 @@ USAGE = """\
 usage: python -m lit_prm COMMAND ...
 
   exp NAME [--scale tiny] [--seed 0] [OVERRIDES]   train, judge and record one experiment (make exp)
+  plan NAME [--scale tiny] [OVERRIDES]              memory, disk, FLOPs and hours it would need (nothing is loaded)
   list                                              the experiments and what each asks (make list)
   paper [--scale tiny] [--seeds 3]                  every table and figure of the paper (make paper)
   compare NAME NAME ... [--scale tiny]              recorded runs side by side (make compare)
@@ -33,6 +34,7 @@ LIGHTNING = ("fit", "validate", "test", "predict")
 
 JOBS = {  # each takes its arguments; imported when asked for
     "exp": "lit_prm.experiment:main",
+    "plan": "lit_prm.plan.command:main",
     "list": "lit_prm.experiment:show_available",
     "paper": "lit_prm.paper.runner:main",
     "compare": "lit_prm.compare.command:main",

@@ -100,16 +100,20 @@ def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
     """
     target = batch.in_response[:, 1:]  # position t-1 predicts token t
     states = states_at(model, batch, torch.nn.functional.pad(target, (0, 1)))  # [R, H]
-    ids = batch.ids[:, 1:][target]  # [R]
-    head = cast(Any, model).get_output_embeddings()
+    logps = torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
+    head, ids = cast(Any, model).get_output_embeddings(), batch.ids[:, 1:][target]
+    logps[:, 1:][target] = position_logps(head, states, ids, chunk)
+    return logps
+
+
+def position_logps(head: nn.Module, states: Tensor, ids: Tensor, chunk: int = 4096) -> Tensor:
+    """Log-softmax of the head's logits at ``ids``, ``chunk`` positions at a time; [R, H], [R] -> [R]."""
     count = as_many_on_every_rank(max(-(-len(states) // chunk), 1), head)  # the last ones of some ranks are empty
     pieces = [
         _chunk_logps(head, states[i : i + chunk], ids[i : i + chunk], more_than_one=count > 1)
         for i in range(0, count * chunk, chunk)
     ]
-    logps = torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
-    logps[:, 1:][target] = torch.cat(pieces)
-    return logps
+    return torch.cat(pieces)
 
 
 def check_readable(model: PreTrainedModel) -> None:

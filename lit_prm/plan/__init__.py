@@ -1,0 +1,1 @@
+"""What an experiment would need at a scale, before anything is loaded: memory, disk, tokens, FLOPs, hours."""

@@ -1,0 +1,161 @@
+"""Token lengths of training data: of the files where they are at hand, else as assumed."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lit_prm.batch import Encoded
+from lit_prm.batching import Updates
+from lit_prm.encoding import Encoder
+from lit_prm.formats import read_groups
+from lit_prm.models import load_tokenizer
+from lit_prm.plan.setup import Setup
+from lit_prm.records import Group
+from lit_prm.reference import Stored
+from lit_prm.regime import subsample
+from lit_prm.steps import BlankLine
+from lit_prm.train_rows import labelled
+
+SAMPLE = 2000  # problems of a larger file that are read into tokens
+
+
+class MicroBatch(NamedTuple):
+    """What one device computes at a time."""
+
+    tokens: int  # positions through the body, padding included
+    outputs: int  # response tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """Of data that are not at hand. The paper says 33K problems; both lengths are guesses (docs/costs.md)."""
+
+    problems: int = 33_000
+    prompt: int = 150
+    response: int = 450
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The responses that one epoch trains on."""
+
+    responses: int
+    prompt_tokens: int  # of all, a prompt once for each of its responses
+    response_tokens: int
+    mean_contexts: float  # positions that the tokens of a response attend to, themselves among them
+    longest: Callable[[Setup], MicroBatch]  # of the first epoch, as a setup cuts its updates
+    updates: int  # of an epoch
+    store: int  # bytes of the reference store on disk
+    source: str  # where the numbers are from
+
+    @property
+    def tokens(self) -> int:
+        """Of one epoch, padding left out."""
+        return self.prompt_tokens + self.response_tokens
+
+
+def lengths_of(data: dict[str, Any], setup: Setup, assumed: Assumed | None) -> Lengths:
+    """From the files of the configuration, unless something is assumed or they are not there."""
+    file = Path(data["root"]).expanduser() / Path(data["train"]).expanduser()
+    if assumed is None and file.exists():
+        return _of_file(file, data, setup)
+    why = "given" if assumed else f"assumed, since {file} is not here (yet)"
+    return _of_assumed(assumed or Assumed(), setup, why)
+
+
+def _of_file(file: Path, data: dict[str, Any], setup: Setup) -> Lengths:
+    groups: Sequence[Group] = labelled(read_groups(str(file), on_bad=data.get("bad_rows", "raise")).groups, str(file))
+    every = subsample(
+        groups,
+        fraction_of_problems=data.get("fraction", 1.0),
+        responses_per_problem=data.get("responses"),
+        seed=data.get("seed", 0),
+    )
+    chosen = random.Random(0).sample(every, SAMPLE) if len(every) > SAMPLE else list(every)
+    encoder = Encoder(
+        load_tokenizer(data["tokenizer"]),
+        BlankLine(),
+        max_length=setup.max_length,
+        prompt_template=data["prompt_template"],
+    )
+    rows = encoder.encode(chosen)
+    times = len(every) / len(chosen)
+    n = np.array([len(row) for row in rows])
+    prompts = np.array([row.prompt_length for row in rows])
+    told = f"{len(every)} problems of {file}" + (f", {SAMPLE} of them sampled" if times > 1 else "")
+    responses = round(times * len(rows))
+    return Lengths(
+        responses=responses,
+        prompt_tokens=round(times * int(prompts.sum())),
+        response_tokens=round(times * int((n - prompts).sum())),
+        mean_contexts=float((n * (n + 1) / 2).mean()),
+        longest=lambda cut: longest_of(rows, cut),
+        updates=max(responses // setup.batch_size, 1),
+        store=store_size((n - prompts).tolist(), responses),
+        source=told,
+    )
+
+
+def longest_of(rows: Sequence[Encoded], setup: Setup) -> MicroBatch:
+    """The micro-batch of the first epoch with most positions, among all ranks."""
+    return max(
+        _size([rows[i] for i in cut.rows], setup.max_length)
+        for rank in range(setup.ranks)
+        for cut in Updates(rows, setup.batch_size, cuts=setup.accumulate, rank=rank, ranks=setup.ranks)
+    )
+
+
+def _size(rows: Sequence[Encoded], most: int) -> MicroBatch:
+    widths = [min(len(row), most) for row in rows]
+    outputs = sum(max(n - row.prompt_length, 0) for n, row in zip(widths, rows, strict=True))
+    return MicroBatch(len(rows) * max(widths), outputs)
+
+
+def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> Lengths:
+    """All responses alike, but for the longest micro-batch, which is the longest that ``max_length`` allows."""
+    responses, n = assumed.problems * setup.responses, assumed.prompt + assumed.response
+    return Lengths(
+        responses=responses,
+        prompt_tokens=responses * assumed.prompt,
+        response_tokens=responses * assumed.response,
+        mean_contexts=n * (n + 1) / 2,
+        longest=lambda cut: _longest_allowed(cut, assumed.prompt),
+        updates=max(responses // setup.batch_size, 1),
+        store=store_size([assumed.response], responses),
+        source=f"{why}: {assumed.problems} problems, prompts of {assumed.prompt} and responses of {assumed.response} "
+        f"tokens; the longest micro-batch is what max_length allows",
+    )
+
+
+def _longest_allowed(setup: Setup, prompt: int) -> MicroBatch:
+    problems = max(-(-setup.batch_size // setup.responses) // setup.cuts, 1)
+    rows = problems * setup.responses
+    return MicroBatch(rows * setup.max_length, rows * max(setup.max_length - prompt, 1))
+
+
+def store_size(response_tokens: Sequence[int], responses: int, sample: int = 5000) -> int:
+    """Bytes on disk of a store of so many responses whose lengths are like these.
+
+    A sample is written with the store's own schema: pages and their unused ends are a good part of the whole.
+    """
+    drawn = random.Random(0).choices(response_tokens, k=min(sample, responses))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "store.sqlite"
+        store = Stored("", str(file))
+        with store._open() as database:
+            database.executemany("INSERT INTO logps VALUES (?, ?)", _entries(drawn))
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.close()
+        return round(file.stat().st_size * responses / len(drawn))
+
+
+def _entries(lengths: Iterable[int]) -> Iterable[tuple[bytes, bytes]]:
+    source = random.Random(1)
+    return ((source.randbytes(32), bytes(4 * n)) for n in lengths)

@@ -1,0 +1,113 @@
+"""Memory of one device by part, at the moment that needs most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+
+from lit_prm.plan.lengths import MicroBatch
+from lit_prm.plan.network import Weights
+from lit_prm.plan.setup import Setup
+from lit_prm.plan.sharding import Optimizing
+from lit_prm.plan.trace import Optimized, Pass, optimizer_memory, step_memory
+from lit_prm.reference import Stored
+
+# Not measured but assumed: a CUDA context with its kernels, NCCL's channels and what the allocator cannot use.
+CUDA_CONTEXT = 2_000_000_000
+# Measured here: resident memory of a Python that has imported lightning, transformers and the command line.
+CPU_IMPORTS = 650_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one device; the parts add up to its peak."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    reference: int
+    communication: int
+    activations: int  # kept for the backward pass, with casts of weights
+    working: int  # more than that at the busiest moment
+    busiest: str  # that moment
+    framework: int
+    filling: int = 0  # the peak of the pass that fills the reference store, before training
+    on_host: int = 0  # of the machine's own memory, for this device
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes by what they are for."""
+        return {
+            "weights": self.weights,
+            "gradients": self.gradients,
+            "optimizer": self.optimizer,
+            "reference": self.reference,
+            "communication": self.communication,
+            "activations": self.activations,
+            self.busiest: self.working,
+            "framework": self.framework,
+        }
+
+    @property
+    def total(self) -> int:
+        """The peak of training."""
+        return sum(self.parts.values())
+
+    @property
+    def peak(self) -> int:
+        """Of the whole run."""
+        return max(self.total, self.filling)
+
+
+def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> Memory:
+    """Of a device that trains on its longest micro-batch while gradients of the update before, or of its own other
+    micro-batches, are there: Lightning clears them between forward and backward pass.
+    """
+    spread = setup.sharding.spread(weights, setup.weights_in, setup.ranks, _optimizing(setup), setup.on_gpu)
+    asked = Pass(
+        longest.tokens, longest.outputs if setup.word_head else 0, setup.weights_in, setup.autocast, setup.checkpointing
+    )
+    step = step_memory(config, asked)
+    moments = {
+        "logits": step.head,
+        "layer": step.layer,
+        "embedding": step.embedding - step.kept,
+        "update": spread.update - step.kept,
+    }
+    busiest = max(moments, key=lambda name: moments[name])
+    reference = weights.all * setup.reference_dtype.itemsize
+    framework = CUDA_CONTEXT if setup.on_gpu else CPU_IMPORTS
+    return Memory(
+        weights=spread.weights,
+        gradients=spread.gradients,
+        optimizer=spread.optimizer,
+        reference=reference if setup.reference == "live" else 0,
+        communication=spread.communication,
+        activations=step.kept,
+        working=max(moments[busiest], 0),
+        busiest=busiest,
+        framework=framework,
+        filling=_filling(config, spread.weights, reference, setup) + framework if setup.reference == "stored" else 0,
+        on_host=spread.on_host,
+    )
+
+
+def _filling(config: Any, policy: int, reference: int, setup: Setup) -> int:
+    """The policy, the reference beside it, and the logits of one part in the type they are computed in and float32."""
+    logits = Stored.PART * int(config.vocab_size) * (setup.computes_in.itemsize + 2 * 4)
+    return policy + reference + logits
+
+
+def _optimizing(setup: Setup) -> Optimizing:
+    make: Any = setup.optimizer
+    options = setup.optimizer_options
+    if setup.on_gpu and "foreach" in signature(make).parameters:
+        options = (*((k, v) for k, v in options if k != "foreach"), ("foreach", True))  # torch's default there
+
+    def optimizing(size: int, dtype: torch.dtype) -> Optimized:
+        return optimizer_memory(make, options, size, dtype)
+
+    return optimizing

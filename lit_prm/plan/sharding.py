@@ -1,0 +1,118 @@
+"""How strategies spread weights, gradients and optimizer over devices; bytes of one device."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+
+from lit_prm.plan.network import Weights
+from lit_prm.plan.trace import Optimized
+
+Optimizing = Callable[[int, torch.dtype], Optimized]  # bytes of an optimizer of so many weights
+
+
+class Spread(NamedTuple):
+    """Bytes of one device that no micro-batch changes."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    communication: int
+    update: int  # while weights are updated, beside all others
+    on_host: int = 0  # in the machine's own memory, for this device
+
+
+class Sharding(ABC):
+    """What a device keeps of a model that ``ranks`` devices train together."""
+
+    has_masters: ClassVar[bool]  # weights in float32 beside those that compute
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What a table calls it."""
+
+    @abstractmethod
+    def spread(self, weights: Weights, dtype: torch.dtype, ranks: int, optimizing: Optimizing, on_gpu: bool) -> Spread:
+        """Of weights of this type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole(Sharding):
+    """Every device keeps everything: one device, or DDP, whose buckets are a second copy of the gradients."""
+
+    has_masters: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return "DDP"
+
+    def spread(self, weights: Weights, dtype: torch.dtype, ranks: int, optimizing: Optimizing, on_gpu: bool) -> Spread:
+        # on a GPU all weights are updated at once, on a CPU one after the other
+        at_once = weights.trained if on_gpu else weights.largest
+        return Spread(
+            weights=weights.all * dtype.itemsize,
+            gradients=weights.trained * dtype.itemsize,
+            optimizer=optimizing(weights.trained, dtype).kept,
+            communication=weights.trained * dtype.itemsize if ranks > 1 else 0,
+            update=optimizing(at_once, dtype).work,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Zero(Sharding):
+    """DeepSpeed's ZeRO (Rajbhandari et al. 2020): a part of the optimizer (1), of gradients (2), of weights (3).
+
+    It keeps float32 masters of what it trains, whatever the precision. Its update makes float32 gradients of at
+    most ``sub_group`` of its own weights at a time in stage 3, of all of them before. With stage 3 at most ``live``
+    weights and the largest one are gathered at a time.
+    """
+
+    stage: int
+    bucket: int = 200_000_000  # numbers of one reduction, as all defaults those of Lightning's strategy
+    buckets: int = 2  # one is filled while the other is sent
+    sub_group: int = 10**12
+    live: int = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters
+    offload: bool = False
+
+    has_masters: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Zero:
+        """From the options of Lightning's DeepSpeedStrategy."""
+        if options.get("offload_parameters") or options.get("config"):
+            raise ValueError(
+                "a plan knows DeepSpeed by the options of its strategy and without offload_parameters; leave out "
+                "offload_parameters and config, or measure"
+            )
+        return cls(
+            stage=int(options["stage"]),
+            bucket=int(options.get("reduce_bucket_size", 200_000_000)),
+            buckets=2 if options.get("overlap_comm", True) else 1,
+            sub_group=int(options.get("sub_group_size", 10**12)),
+            offload=bool(options.get("offload_optimizer")),
+        )
+
+    @property
+    def name(self) -> str:
+        return f"ZeRO-{self.stage}" + (" offload" if self.offload else "")
+
+    def spread(self, weights: Weights, dtype: torch.dtype, ranks: int, optimizing: Optimizing, on_gpu: bool) -> Spread:
+        own = -(-weights.trained // ranks)
+        part = min(self.sub_group, own) if self.stage == 3 else own
+        masters = 4 * own + optimizing(own, torch.float32).kept
+        update = 4 * part + optimizing(part, torch.float32).work
+        gathered = min(weights.all, self.live + weights.largest) if self.stage == 3 else 0
+        in_buckets = self.buckets * min(self.bucket, weights.trained) if ranks > 1 else 0
+        return Spread(
+            weights=dtype.itemsize * (-(-weights.all // ranks) if self.stage == 3 else weights.all),
+            gradients=dtype.itemsize * (own if self.stage >= 2 else weights.trained),
+            optimizer=0 if self.offload else masters,
+            communication=dtype.itemsize * (in_buckets + gathered),
+            update=0 if self.offload else update,
+            on_host=masters + 4 * own if self.offload else 0,
+        )

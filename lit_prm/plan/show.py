@@ -1,0 +1,77 @@
+"""A plan as a page in the terminal: facts, memory by part and strategy, a picture of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lit_prm.tables import plain_table
+
+if TYPE_CHECKING:
+    from lit_prm.plan.command import Plan
+    from lit_prm.plan.memory import Memory
+
+COLOURS = ("blue", "cyan", "magenta", "yellow", "white", "green", "red", "bright_black")
+WIDTH = 50  # characters of the device's memory
+
+
+def show(plan: Plan, console: Console | None = None) -> None:
+    """Print it."""
+    console = console or Console()
+    console.print(Text(plan.title, style="bold"))
+    facts = Table.grid(padding=(0, 2))
+    for name, value in plan.facts.items():
+        facts.add_row(name, Text(value))
+    console.print(facts, "")
+    console.print(_parts(plan))
+    console.print(picture(plan.memory, plan.available))
+    for line in plan.verdict:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _parts(plan: Plan) -> Table:
+    table = plain_table("memory of a device, GB", "at the peak", *plan.alternatives)
+    every = list(plan.alternatives.values())
+    for part in ("weights", "gradients", "optimizer", "reference", "communication", "activations"):
+        table.add_row(part, *(gb(m.parts[part]) for m in every))
+    table.add_row("busiest moment", *(f"{m.busiest} {gb(m.working)}" for m in every))
+    table.add_row("framework", *(gb(m.framework) for m in every))
+    table.add_section()
+    table.add_row("training", *(gb(m.total) for m in every))
+    if any(m.filling for m in every):
+        table.add_row("filling the store", *(gb(m.filling) for m in every))
+    if any(m.on_host for m in every):
+        table.add_row("host, per device", *(gb(m.on_host) for m in every))
+    table.add_row("fits", *("yes" if m.peak <= plan.available else "no" for m in every))
+    return table
+
+
+def picture(memory: Memory, available: int) -> Text:
+    """A bar of the parts, on the scale of the device's memory or of the whole, and the parts' names."""
+    largest = max(available, memory.total)
+    text = Text()
+    ends = _ends(list(memory.parts.values()), largest)
+    start = 0
+    for colour, end in zip(COLOURS, ends, strict=True):
+        text.append("█" * (end - start), style=colour)
+        start = end
+    text.append("░" * (round(WIDTH * available / largest) - start))
+    text.append(f" {gb(memory.total)} of {gb(available)} GB\n")
+    for colour, (name, size) in zip(COLOURS, memory.parts.items(), strict=True):
+        if size:
+            text.append("█", style=colour)
+            text.append(f" {name}  ")
+    return text
+
+
+def _ends(sizes: Sequence[int], largest: int) -> list[int]:
+    return [round(WIDTH * sum(sizes[: i + 1]) / largest) for i in range(len(sizes))]
+
+
+def gb(size: int) -> str:
+    """In 1e9 bytes, with three digits that tell."""
+    return f"{size / 1e9:.3f}" if 0 < size < 1e9 else f"{size / 1e9:.1f}"

@@ -1,0 +1,39 @@
+"""FLOPs of a planned run, as `lit_prm.costs` counts those of runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lit_prm.costs import Work, backward, forward, shape_of
+from lit_prm.plan.lengths import Lengths
+from lit_prm.plan.setup import Setup
+
+
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """Of a whole run."""
+
+    training: int
+    recomputed: int  # by checkpointing, which counts in time and not in what a run costs
+    reference: int
+
+    @property
+    def total(self) -> int:
+        """All that devices compute."""
+        return self.training + self.recomputed + self.reference
+
+
+def work_of(config: Any, setup: Setup, lengths: Lengths) -> Flops:
+    """Of every response in every epoch; the reference reads each once if stored, else in each."""
+    shape = shape_of(config)
+    outputs = lengths.response_tokens if setup.word_head else 0
+    epoch = Work(lengths.tokens, round(lengths.mean_contexts * lengths.responses), outputs)
+    once = forward(shape, epoch)
+    again = once if setup.mismatched else 0
+    asked = {"stored": 1, "live": setup.epochs, "adapter off": setup.epochs, "none": 0}[setup.reference]
+    return Flops(
+        training=setup.epochs * (once + backward(shape, epoch) + again),
+        recomputed=setup.epochs * forward(shape, Work(epoch.tokens, epoch.contexts)) if setup.checkpointing else 0,
+        reference=asked * (once + again),
+    )
