@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lit_prm.plan.memory import Memory
     from lit_prm.plan.setup import Setup
 
-# Share of a device's peak that is reached: what dense decoders of these sizes are commonly trained at on GPUs with flash
-# attention. An assumption, not measured by us; on a CPU the "peak" itself is a measured rate of such products.
+# Share of a device's peak that is reached: what dense decoders of these sizes are commonly trained at on GPUs with
+# flash attention. An assumption, not measured by us; on a CPU the "peak" itself is a measured rate of such products.
 MFU = 0.4
 
 

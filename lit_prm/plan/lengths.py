@@ -18,7 +18,7 @@ from lit_prm.formats import read_groups
 from lit_prm.models import load_tokenizer
 from lit_prm.plan.setup import Setup
 from lit_prm.records import Group
-from lit_prm.reference import Stored
+from lit_prm.reference.store import Logps, LogpStore
 from lit_prm.regime import subsample
 from lit_prm.steps import BlankLine
 from lit_prm.train_rows import labelled
@@ -147,15 +147,11 @@ def store_size(response_tokens: Sequence[int], responses: int, sample: int = 500
     """
     drawn = random.Random(0).choices(response_tokens, k=min(sample, responses))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "store.sqlite"
-        store = Stored("", str(file))
-        with store._open() as database:
-            database.executemany("INSERT INTO logps VALUES (?, ?)", _entries(drawn))
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        database.close()
-        return round(file.stat().st_size * responses / len(drawn))
+        store = LogpStore(str(Path(folder) / "store.sqlite"))
+        store.write(_entries(drawn))
+        return round(store.size()[1] * responses / len(drawn))
 
 
-def _entries(lengths: Iterable[int]) -> Iterable[tuple[bytes, bytes]]:
+def _entries(lengths: Iterable[int]) -> Iterable[tuple[bytes, Logps]]:
     source = random.Random(1)
-    return ((source.randbytes(32), bytes(4 * n)) for n in lengths)
+    return ((source.randbytes(32), np.zeros(n, np.float32)) for n in lengths)

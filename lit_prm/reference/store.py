@@ -49,10 +49,11 @@ class LogpStore:
             database.execute("INSERT OR IGNORE INTO checked VALUES (?)", (circumstances,))
 
     def size(self) -> tuple[int, int]:
-        """Entries, and bytes of the file."""
+        """Entries, and bytes of the file once what was written last is in it."""
         with self._whole() as database:
             (entries,) = database.execute("SELECT COUNT(*) FROM logps").fetchone()
-        return int(entries), sum(p.stat().st_size for p in (Path(self.path), Path(f"{self.path}-wal")) if p.exists())
+            pages, each = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return int(entries), int(pages) * int(each)
 
     @contextmanager
     def _whole(self) -> Iterator[sqlite3.Connection]:
