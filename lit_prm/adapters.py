@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,7 +42,7 @@ class AdapterOff(Reference):
         if self._adapted is None:
             raise ValueError(
                 "the reference AdapterOff has no network to switch its adapter off in; it belongs to the reward model "
-                "lit_prm.adapters.AdaptedReward, of another one give a lit_prm.reference.Frozen"
+                "lit_prm.adapters.AdaptedReward or LoRAReward, of another one give a lit_prm.reference.Frozen"
             )
         with in_eval_mode(self._adapted), self._adapted.disable_adapter():
             return token_logps(self._adapted.get_base_model(), batch)
@@ -59,21 +61,65 @@ class AdaptedReward(ImplicitReward):
         self._adapted: list[Any] = []
 
     def configure_model(self) -> None:
-        base = self.base or base_of(self.policy_name)
-        adapted = load_adapted(self.policy_name, self.dtype, base)
+        adapted = self._loaded()
         for reference in self.references():
             if isinstance(reference, AdapterOff):
-                reference.take(adapted, base)
+                reference.take(adapted, self.base_name)
         self._adapted = [adapted]  # in a list, or its weights would be this module's twice
         self.policy = adapted.get_base_model()
         if self.gradient_checkpointing:
             cast(Any, self.policy).activation_checkpointing_enable({"use_reentrant": False})
         self.policy.train()
 
+    def _loaded(self) -> Any:
+        return load_adapted(self.policy_name, self.dtype, self.base_name)
+
+    @property
+    def base_name(self) -> str:
+        """The network with the adapter off."""
+        return self.base or base_of(self.policy_name)
+
     @property
     def adapted(self) -> Any:
         """The ``peft.PeftModel`` around the policy, whose ``save_pretrained`` stores the adapter alone."""
         return self._adapted[0]
+
+
+class LoRAReward(AdaptedReward):
+    """r(y) = beta * log(pi(y) / pi_ref(y)): pi_ref is ``policy`` and pi the same weights with a new LoRA adapter on.
+
+    The adapter (Hu et al. 2022) is all that is trained and all that a checkpoint holds: weights change by
+    alpha / rank * B A, with B = 0 at the start, in ``targets`` (names of layers; by default all linear ones below the
+    head).
+    """
+
+    OWN = ("rank", "alpha", "dropout", "targets")  # what an adapter's folder says itself
+
+    def __init__(
+        self,
+        policy: str,
+        rank: int = 16,
+        alpha: float = 32.0,
+        dropout: float = 0.0,
+        targets: list[str] | None = None,
+        reference: Reference | None = None,
+        **others: Any,
+    ) -> None:
+        super().__init__(policy, policy, reference, **others)
+        if rank < 1:
+            raise ValueError(f"rank {rank} is not at least 1; it is the number of columns of B (16 is common)")
+        self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
+
+    def _loaded(self) -> Any:
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(
+            task_type="CAUSAL_LM", r=self.rank, lora_alpha=cast(int, self.alpha), lora_dropout=self.dropout,
+            target_modules=self.targets or "all-linear",
+        )  # fmt: skip
+        network = load_model(self.policy_name, self.dtype, self.attention)
+        with _without_deprecations():
+            return get_peft_model(network, config)
 
 
 def is_adapter(name: str) -> bool:
@@ -104,8 +150,7 @@ def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -
         )
     network = load_model(base or base_of(name), dtype)
     try:
-        with warnings.catch_warnings():  # peft 0.21 asks for the name that transformers 5.23 is about to drop
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        with _without_deprecations():
             adapted = PeftModel.from_pretrained(network, name, is_trainable=False, autocast_adapter_dtype=False)
     except RuntimeError as error:
         raise ValueError(
@@ -113,6 +158,14 @@ def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -
             "trained on, with the same vocabulary"
         ) from error
     return cast(Any, adapted).eval()
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Without the warning of transformers 5.23 that it is about to drop a name which peft 0.21 asks for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        yield
 
 
 def _config_file(name: str) -> str | None:

@@ -22,7 +22,7 @@ from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.schedule import WarmupCosine, paper_adamw
-from lit_prm.sharded import left_out, put_weights
+from lit_prm.sharded import frozen_names, put_weights
 
 OptimizerFactory = Callable[[Any], Optimizer]
 
@@ -94,18 +94,24 @@ class LitPRM(LightningModule):
         if not self._configured:  # every trainer stage calls this hook
             self.reward_model.configure_model()
             if self.start:
-                put_weights(self, weights_of(self.start), left_out(self.start))
+                put_weights(self, weights_of(self.start))
             self._configured = True
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take the weights of a checkpoint; those of another model are refused."""
+        """Take the weights of a checkpoint, which holds no frozen ones; those of another model are refused."""
+        frozen, own = frozen_names(self), self.state_dict()
+        whole = {name: own[name] for name in frozen if name not in state_dict} | dict(state_dict)
         try:
-            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+            return super().load_state_dict(whole, strict=strict, assign=assign)
         except RuntimeError as error:
             raise ValueError(
                 f"the checkpoint's weights are not those of this model: {str(error)[:400]} ...; give the --ckpt_path "
                 "of a run with the same base_model and reward model"
             ) from error
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        frozen = frozen_names(self)
+        checkpoint["state_dict"] = {n: w for n, w in checkpoint.get("state_dict", {}).items() if n not in frozen}
 
     def configure_optimizers(self) -> Any:
         updates = self.trainer.estimated_stepping_batches

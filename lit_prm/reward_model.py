@@ -15,7 +15,7 @@ from lit_prm.batch import Batch
 from lit_prm.models import Attention, Dtype, load_model, states_at, token_logps, weights_of
 from lit_prm.reference import Reference
 from lit_prm.rewards import last_step, log_ratios, prefix_values, step_rewards, step_values
-from lit_prm.sharded import left_out, put_weights, whole
+from lit_prm.sharded import put_weights, whole
 
 
 class RewardModel(nn.Module, ABC):
@@ -170,10 +170,10 @@ MODULE_PREFIX = "reward_model."  # what the names of its weights begin with in a
 
 def load_trained(model: RewardModel, checkpoint: str) -> None:
     """Give the reward model, its base loaded, the weights that a run's checkpoint holds of it."""
-    weights, frozen = weights_of(checkpoint), left_out(checkpoint)
+    weights = weights_of(checkpoint)
     own = {name.removeprefix(MODULE_PREFIX): w for name, w in weights.items() if name.startswith(MODULE_PREFIX)}
     try:
-        put_weights(model, own, {name.removeprefix(MODULE_PREFIX) for name in frozen})
+        put_weights(model, own)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from error
 

@@ -73,14 +73,20 @@ def as_many_on_every_rank(count: int, layer: nn.Module) -> int:
     return int(most)
 
 
+def frozen_names(module: nn.Module) -> set[str]:
+    """Weights that are not trained: those of the base model, which no checkpoint holds."""
+    return {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
+
+
 def put_weights(module: nn.Module, weights: Mapping[str, Tensor], may_miss: Collection[str] = ()) -> None:
     """Give the module these weights, whether it is cut or not; those of another model are refused.
 
-    One parameter at a time is whole. What ``may_miss`` names and ``weights`` lacks stays as it is.
+    One parameter at a time is whole. Of what ``weights`` lacks, frozen ones and ``may_miss`` stay as they are.
     """
     own = {name: _shape(value) for name, value in module.state_dict(keep_vars=True).items()}
     given = {name: tuple(value.shape) for name, value in weights.items()}
-    wrong = [f"no {name}" for name in own if name not in given and name not in may_miss]
+    frozen = frozen_names(module) | set(may_miss)
+    wrong = [f"no {name}" for name in own if name not in given and name not in frozen]
     wrong += [f"{name}, which it does not have" for name in given if name not in own]
     wrong += [
         f"{name} of {given[name]}, not {own[name]}" for name in own.keys() & given.keys() if own[name] != given[name]
@@ -115,11 +121,6 @@ def consolidated(folder: str | Path) -> dict[str, Tensor]:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # counts and bars; what fails is raised
         found: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(folder), exclude_frozen_parameters=True)
     return found
-
-
-def left_out(checkpoint: str | Path) -> frozenset[str]:
-    """Frozen weights that the checkpoint does not hold, since they are the base model's; a file holds all."""
-    return frozenset(state_of(checkpoint).get("left_out", ())) if Path(checkpoint).is_dir() else frozenset()
 
 
 def state_of(folder: str | Path, rank: int = 0) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.optim import Optimizer
 
-from lit_prm.sharded import LATEST, consolidated, left_out, processes_of, put_weights, state_of
+from lit_prm.sharded import LATEST, consolidated, processes_of, put_weights, state_of
 from lit_prm.whole import written_whole
 
 _PARTS = ("checkpoint", "checkpoint-2")  # of a checkpoint's folder: one stands while the other is written
@@ -36,7 +36,7 @@ class ZeRO(DeepSpeedStrategy):
 
     A checkpoint is a folder that appears, and changes, at one instant: a new state is written beside the one that
     stands, and the file ``latest`` is replaced when all ranks are done. All ranks must see the same file system. It
-    holds trained weights alone, and the names of the frozen ones.
+    holds trained weights alone.
     """
 
     def __init__(
@@ -121,7 +121,6 @@ class ZeRO(DeepSpeedStrategy):
         target = Path(self.broadcast(filepath))
         folder, part = self.broadcast(_free_part(target) if self.is_global_zero else (target, ""))
         state = {name: value for name, value in checkpoint.items() if name not in ("state_dict", "optimizer_states")}
-        state["left_out"] = self._frozen() if self.exclude_frozen_parameters else []
         self.deepspeed_engine.save_checkpoint(  # ends when every rank has written
             str(folder), tag=part, client_state=state, save_latest=False,
             exclude_frozen_parameters=self.exclude_frozen_parameters,
@@ -145,7 +144,7 @@ class ZeRO(DeepSpeedStrategy):
 
     def _load_weights(self, module: LightningModule, path: Path) -> dict[str, Any]:
         if path.is_dir():
-            put_weights(module, consolidated(path), left_out(path))
+            put_weights(module, consolidated(path))
             return state_of(path)
         found: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
         put_weights(module, found["state_dict"])
@@ -164,11 +163,6 @@ class ZeRO(DeepSpeedStrategy):
                 f"{path} was saved with {found}, this is {asked}, and DeepSpeed cuts no optimizer's state anew; "
                 f"go on as it was saved, or start another run from its weights: --model.start {path} --run_dir ..."
             )
-
-    def _frozen(self) -> list[str]:
-        assert self.lightning_module is not None
-        named = self.lightning_module.named_parameters(remove_duplicate=False)
-        return [name for name, parameter in named if not parameter.requires_grad]
 
 
 def _free_part(target: Path) -> tuple[Path, str]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from safetensors.torch import save_file
 
-from lit_prm.adapters import AdaptedReward, base_of
+from lit_prm.adapters import AdaptedReward, LoRAReward
 from lit_prm.encoding import Encoder
 from lit_prm.export.card import Facts, card
 from lit_prm.models import weights_hash
@@ -52,19 +52,28 @@ def exported(spec: RewardSpec, dtype: str, *, has_head: bool) -> RewardSpec:
     """
     arguments = dict(spec.reward_model.get("init_args") or {}) | {"policy": ".", "dtype": dtype}
     own = [arguments.pop(name, None) for name in ("scoring_reference", "reference", "training_reference")]
-    switched = spec.reward_model["class_path"] == f"{AdaptedReward.__module__}.{AdaptedReward.__name__}"
+    kind = spec.reward_model["class_path"]
+    if kind == _path_of(LoRAReward):  # an adapter's folder tells the rest
+        kind = _path_of(AdaptedReward)
+        for name in LoRAReward.OWN:
+            arguments.pop(name, None)
+    switched = kind == _path_of(AdaptedReward)
     reference = own[0] or own[1] or (None if switched else spec.reference)
     arguments.pop("gradient_checkpointing", None)
     live = None if reference is None else _live(reference)
     model = (live or {}).get("init_args", {}).get("model")
     return replace(
         spec,
-        reward_model=named(spec.reward_model["class_path"], arguments),
+        reward_model=named(kind, arguments),
         reference=live,
         reference_hash=weights_hash(model) if model else None,
         tokenizer=".",
         weights=HEAD_FILE if has_head else None,
     )
+
+
+def _path_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__name__}"
 
 
 def _live(reference: Named) -> Named:
@@ -82,7 +91,7 @@ def _save_policy(reward_model: RewardModel, folder: Path) -> None:
         cast(Any, reward_model.policy).save_pretrained(folder)
         return
     for config in reward_model.adapted.peft_config.values():
-        config.base_model_name_or_path = _found_anywhere(reward_model.base or base_of(reward_model.policy_name))
+        config.base_model_name_or_path = _found_anywhere(reward_model.base_name)
     reward_model.adapted.save_pretrained(folder)
 
 
