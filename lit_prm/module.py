@@ -22,7 +22,7 @@ from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.schedule import WarmupCosine, paper_adamw
-from lit_prm.sharded import frozen_names, put_weights
+from lit_prm.sharded import frozen_names, is_cut, put_weights
 
 OptimizerFactory = Callable[[Any], Optimizer]
 
@@ -195,11 +195,12 @@ class LitPRM(LightningModule):
         policy = getattr(self.reward_model, "policy", None)
         if policy is None:
             return
-        reason = (
-            "gradient checkpointing keeps no keys of prompts"
-            if getattr(self.reward_model, "gradient_checkpointing", False)
-            else why_not_shared(policy)
-        )
+        if getattr(self.reward_model, "gradient_checkpointing", False):
+            reason: str | None = "gradient checkpointing keeps no keys of prompts"
+        elif any(map(is_cut, policy.parameters())):
+            reason = "under ZeRO-3 all processes must call it equally often, and they have unequal parts"
+        else:
+            reason = why_not_shared(policy)
         if reason:
             raise ValueError(
                 f"data.share_prompts is true, but {type(policy).__name__} cannot run so: {reason}; set it to false"
