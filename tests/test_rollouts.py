@@ -17,7 +17,9 @@ import pytest
 
 from lit_prm.answers import is_correct
 from lit_prm.cli import main
+from lit_prm.models import load_tokenizer
 from lit_prm.rollouts.samples import Journal, Sample
+from lit_prm.sampling import Job, LocalSampler
 from lit_prm.whole import alone
 from tests.fake_server import TROUBLES, FakeServer
 
@@ -175,8 +177,19 @@ def test_an_unfinished_job_of_other_settings_and_a_running_one_are_told(
     args = ["fake", str(problems), "--server", server.url, "--out", str(out)]
     with alone(tmp_path / "r.jsonl.parts"):
         assert "another process is writing r.jsonl" in refused(capsys, args)
-    Journal(tmp_path / "r.jsonl.parts" / "0123.jsonl", {}).close()
+    journal = Journal(tmp_path / "r.jsonl.parts" / "0123.jsonl", {})
+    journal.add("0", Sample("", "stop", 0))
+    journal.close()
     assert "0123.jsonl holds samples of an unfinished job with other settings" in refused(capsys, args)
+
+
+def test_a_job_that_failed_before_anything_arrived_can_be_corrected(
+    server: FakeServer, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "r.jsonl"
+    args = [str(problems), "--server", server.url, "--out", str(out)]
+    assert "serves fake, not fkae" in refused(capsys, ["fkae", *args])
+    assert len(sample(server, problems, out)) == 10
 
 
 @pytest.mark.parametrize(
@@ -206,6 +219,12 @@ def test_options_of_servers_are_refused_without_one(problems: Path, capsys: pyte
     assert "--top-p, --plain would be ignored" in refused(capsys, ["m", str(problems), "--plain", "--top-p", ".9"])
 
 
+def test_asking_a_server_loads_no_model_library() -> None:
+    code = "import sys, lit_prm.rollouts.command, lit_prm.rollouts.files, lit_prm.rollouts.server; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "datasets"} & set(shown.stdout.split())
+
+
 def test_the_key_is_on_no_disk(
     server: FakeServer, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -217,22 +236,70 @@ def test_the_key_is_on_no_disk(
     assert "sk-secret" not in "".join(capfd.readouterr())
 
 
+# --- in this process --------------------------------------------------------------------------------
+
+
+def local(model: Path, file: Path, out: Path, *more: str) -> list[dict[str, Any]]:
+    main(["sample", str(model), str(file), "--out", str(out), "--n", "3", "--max-tokens", "6", *more])
+    return rows_of(out)
+
+
+def test_a_model_folder_answers_without_a_server(policy_folder: Path, problems: Path, tmp_path: Path) -> None:
+    rows = local(policy_folder, problems, tmp_path / "r.jsonl")
+    tokenizer = load_tokenizer(str(policy_folder))
+    for row in rows:
+        assert row["generators"] == [policy_folder.name] * 3
+        for text, reason in zip(row["completions"], row["finish_reasons"], strict=True):
+            assert reason == ("length" if len(tokenizer(text)["input_ids"]) >= 6 else "stop") or "\ufffd" in text
+    assert {"length"} <= {reason for row in rows for reason in row["finish_reasons"]}
+    assert local(policy_folder, problems, tmp_path / "other.jsonl", "--seed", "1") != rows
+    assert rows[0]["sampling"]["api"] == "in process"
+    assert str(policy_folder.parent) not in json.dumps(rows)
+
+
+def test_a_killed_job_in_this_process_ends_like_an_unbroken_one(
+    policy_folder: Path, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lit_prm.sampling.ROWS", 9)  # jobs of three prompts
+    whole = local(policy_folder, problems, tmp_path / "whole.jsonl")
+    with monkeypatch.context() as patch:
+        interrupt_after(13, patch)  # in the midst of the second job
+        with pytest.raises(KeyboardInterrupt):
+            local(policy_folder, problems, tmp_path / "r.jsonl")
+    jobs, draw = list[int](), LocalSampler.draw
+
+    def counted(self: LocalSampler, todo: list[Job]) -> Any:
+        jobs.append(len(todo))
+        return draw(self, todo)
+
+    monkeypatch.setattr(LocalSampler, "draw", counted)
+    assert local(policy_folder, problems, tmp_path / "r.jsonl") == whole
+    assert jobs == [4 - 1]
+    more = local(policy_folder, problems, tmp_path / "r.jsonl", "--n", "4")
+    assert [row["completions"][:3] for row in more] == [row["completions"] for row in whole]
+
+
 # --- kills ----------------------------------------------------------------------------------------
+
+
+def interrupt_after(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ctrl-c would, once so many are kept."""
+    add, added = Journal.add, list[str]()
+
+    def stopping(self: Journal, name: str, kept: Sample) -> bool:
+        if len(added) == samples:
+            raise KeyboardInterrupt
+        added.append(name)
+        return add(self, name, kept)
+
+    monkeypatch.setattr(Journal, "add", stopping)
 
 
 def test_an_interrupted_job_asks_for_what_is_left(
     server: FakeServer, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample(server, problems, tmp_path / "whole.jsonl")
-    add, added = Journal.add, list[str]()
-
-    def stopping(self: Journal, name: str, kept: Sample) -> bool:
-        if len(added) == 11:
-            raise KeyboardInterrupt
-        added.append(name)
-        return add(self, name, kept)
-
-    monkeypatch.setattr(Journal, "add", stopping)
+    interrupt_after(11, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         sample(server, problems, tmp_path / "r.jsonl", "--concurrency", "1")
     assert not (tmp_path / "r.jsonl").exists()

@@ -16,7 +16,7 @@ from lit_prm.formats import group_row, write_rows
 from lit_prm.formats.columns import BadRow, Row, parallel
 from lit_prm.formats.layouts import PaperRollouts
 from lit_prm.formats.sources import open_source
-from lit_prm.labeling import grade
+from lit_prm.grading import grade
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.rollouts.samples import Journal, Prompt, Sample, Source, address
 from lit_prm.whole import alone
@@ -83,7 +83,7 @@ class Job:
         """What has arrived by these settings; samples of a job by others are not thrown away."""
         settings = json.dumps(self.source.settings, sort_keys=True)
         ours = self.parts / f"{hashlib.sha256(settings.encode()).hexdigest()[:16]}.jsonl"
-        if others := [path for path in self.parts.glob("*.jsonl") if path != ours]:
+        if others := [path for path in self.parts.glob("*.jsonl") if path != ours and path.stat().st_size]:
             raise ValueError(
                 f"{others[0]} holds samples of an unfinished job with other settings; finish that one first, give "
                 "another --out, or remove the folder"

@@ -141,7 +141,7 @@ class ServerSampler:
             asked = {"messages": self._turns(words)} if self.chats else {"prompt": self._text(words)}
             choices = self.endpoint.post(path, body | asked, _choices, stop)
         except ValueError as error:
-            raise ValueError(f"{error} (asked: {str(words)[:60]!r})") from None
+            raise ValueError(f"{error} (asked: {str(words)[:60]!r}, --per-request {len(numbers)})") from None
         return [Sample(writable(text), reason, seed) for text, reason in choices[: len(numbers)]]
 
     def _turns(self, words: Prompt) -> list[Message]:
