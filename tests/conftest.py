@@ -109,19 +109,23 @@ def built_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def micro_world(built_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a world to train in, left unchanged by whoever asks; building ``MICRO`` here returns at once.
-
-    Four updates teach no arithmetic: every second response of ``built_world`` is replaced by a right solution,
-    so that there are labels of both kinds, pairs and first errors.
-    """
+    """The root of a world to train in, left unchanged by whoever asks; building ``MICRO`` here returns at once."""
     root = shutil.copytree(built_world, tmp_path_factory.mktemp("micro") / "world", symlinks=True)
+    make_half_right(root)
+    return root
+
+
+def make_half_right(root: Path) -> None:
+    """Replace every second response of ``TinyMath(**MICRO)`` by a right solution.
+
+    Four updates teach no arithmetic, but there must be labels of both kinds, pairs and first errors.
+    """
     world = TinyMath(**MICRO)
     for folder, files in (("rollouts", world.rollouts), ("candidates", world.candidates)):
         for name, asked in files.items():
             path, rng = root / folder / f"{name}.jsonl", random.Random(name)
             pairs = zip(read_groups(str(path)).groups, world.problem_texts()[asked.split], strict=False)
             write_groups(path, [_half_right(group, problem, rng) for group, problem in pairs])
-    return root
 
 
 def _half_right(group: Group, problem: TinyProblem, rng: random.Random) -> Group:

@@ -21,7 +21,7 @@ class Desk:
     """A working directory for commands on the micro world; runs end in ``folder/runs``."""
 
     def __init__(self, folder: Path, world: Path) -> None:
-        self.folder = folder
+        self.folder, self.root = folder, world
         # small updates, validated twice an epoch, whatever the scale file finds right for its own world
         sizes = ["--data.batch_size=16", "--trainer.accumulate_grad_batches=1", "--trainer.val_check_interval=0.5"]
         self.micro = ["--data.world=null", f"--data.root={world}", *sizes]
