@@ -16,6 +16,7 @@ from lit_prm.batch import Batch
 from lit_prm.models import Dtype, load_model, token_logps, weights_hash
 from lit_prm.reference import Reference
 from lit_prm.reward_model import ImplicitReward
+from lit_prm.sharded import made_whole
 
 ADAPTER_FILE = "adapter_config.json"
 
@@ -106,7 +107,10 @@ def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -
         )
     network = load_model(base or base_of(name), dtype)
     try:
-        with warnings.catch_warnings():  # peft 0.21 asks for the name that transformers 5.23 is about to drop
+        with (
+            made_whole(network),
+            warnings.catch_warnings(),
+        ):  # peft 0.21 asks for the name that transformers 5.23 is about to drop
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
             adapted = PeftModel.from_pretrained(network, name, is_trainable=False, autocast_adapter_dtype=False)
     except RuntimeError as error:

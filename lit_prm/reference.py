@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -174,12 +175,13 @@ class Stored(Reference):
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self.path, timeout=60)  # another run may be writing
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost entries, never the file
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID"
-            )
+            with FileLock(f"{self.path}.lock"):  # two ranks that make the file at once: sqlite waits for all but this
+                self._database = sqlite3.connect(self.path, timeout=60)  # another run may be writing
+                self._database.execute("PRAGMA journal_mode=WAL")
+                self._database.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost entries, never the file
+                self._database.execute(
+                    "CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID"
+                )
         return self._database
 
 
