@@ -63,7 +63,7 @@ def whole_in_turn(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def made_whole(beside: nn.Module) -> Iterator[None]:
-    """Inside, new layers of a model that is cut are whole on every rank: an engine cuts them when it takes the model."""
+    """Inside, new layers of a model that is cut are whole on every rank, until an engine takes and cuts them."""
     if not any(map(is_cut, beside.parameters())):
         yield
         return
