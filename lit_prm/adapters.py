@@ -16,6 +16,7 @@ from lit_prm.batch import Batch
 from lit_prm.models import Dtype, in_eval_mode, load_model, token_logps, weights_hash
 from lit_prm.reference import Reference
 from lit_prm.reward_model import ImplicitReward
+from lit_prm.sharded import made_whole
 
 ADAPTER_FILE = "adapter_config.json"
 
@@ -118,7 +119,7 @@ class LoRAReward(AdaptedReward):
             target_modules=self.targets or "all-linear",
         )  # fmt: skip
         network = load_model(self.policy_name, self.dtype, self.attention)
-        with _without_deprecations():
+        with made_whole(network), _without_deprecations():
             return get_peft_model(network, config)
 
 
@@ -150,7 +151,7 @@ def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -
         )
     network = load_model(base or base_of(name), dtype)
     try:
-        with _without_deprecations():
+        with made_whole(network), _without_deprecations():
             adapted = PeftModel.from_pretrained(network, name, is_trainable=False, autocast_adapter_dtype=False)
     except RuntimeError as error:
         raise ValueError(

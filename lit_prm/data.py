@@ -144,8 +144,10 @@ class RolloutDataModule(LightningDataModule):
         encoder = self.encoder()
         for name, path in ((n, p) for s in stages for n, p in self.sets[s].items()):
             self._setup_candidates(name, path, encoder, judged=stage != "predict")
-        if stage == "fit" and not self._train:
-            self._setup_train(encoder)
+        if stage == "fit":
+            self._updates = None
+            if not self._train:
+                self._setup_train(encoder)
 
     def encoder(self) -> Encoder:
         """The encoder of training, validation and scoring alike."""
@@ -187,6 +189,8 @@ class RolloutDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._skip = int(state_dict["skip"])
+        if self._updates is not None:  # DeepSpeed reads a checkpoint after the loader was made
+            self._updates.skip, self._skip = self._skip, 0
 
     # --- steps of setup ----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics.functional.classification import binary_auroc
@@ -17,12 +17,13 @@ from lit_prm.batch import Batch
 from lit_prm.losses import Loss
 from lit_prm.losses.base import View
 from lit_prm.losses.pairs import preference_pairs
-from lit_prm.models import weights_of, why_not_shared
+from lit_prm.models import Dtype, weights_of, why_not_shared
 from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.schedule import WarmupCosine, paper_adamw
 from lit_prm.sharded import frozen_names, is_cut, put_weights
+from lit_prm.zero import ZeRO
 
 OptimizerFactory = Callable[[Any], Optimizer]
 
@@ -89,6 +90,12 @@ class LitPRM(LightningModule):
     def references(self) -> list[Reference]:
         """Every distinct source of reference log-probs that training or scoring asks."""
         return list({id(r): r for r in (self.reference, *self.reward_model.references())}.values())
+
+    def setup(self, stage: str) -> None:
+        """References compute in the type that weights are to have, or equal networks would not say the same."""
+        if dtype := weights_type(self.trainer):
+            for reference in self.references():
+                reference.compute_in(dtype)
 
     def configure_model(self) -> None:
         if not self._configured:  # every trainer stage calls this hook
@@ -228,6 +235,14 @@ class LitPRM(LightningModule):
 
     def _learning_rate(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def weights_type(trainer: Trainer) -> Dtype | None:
+    """The type that the trainer's precision casts all weights to; None where they stay as they are configured."""
+    precision = str(trainer.precision)
+    if not (precision.endswith("-true") or isinstance(trainer.strategy, ZeRO)):  # which mixes masters in, not weights
+        return None
+    return "bfloat16" if precision.startswith("bf16") else "float16" if precision.startswith("16") else None
 
 
 def _over_ranks(rewards: Tensor, module: LightningModule) -> Tensor:

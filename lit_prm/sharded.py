@@ -61,6 +61,21 @@ def whole_in_turn(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
+@contextmanager
+def made_whole(beside: nn.Module) -> Iterator[None]:
+    """Inside, new layers of a model that is cut are whole on every rank, until an engine takes and cuts them."""
+    if not any(map(is_cut, beside.parameters())):
+        yield
+        return
+    from deepspeed.runtime.zero.partition_parameters import restore_init_context, shutdown_init_context
+
+    shutdown_init_context()
+    try:
+        yield
+    finally:
+        restore_init_context()
+
+
 def as_many_on_every_rank(count: int, layer: nn.Module) -> int:
     """The largest ``count`` of all ranks where the layer is cut, else ``count``: a cut layer is gathered at every call,
     so that ranks which call it less often than others would wait for each other for ever.

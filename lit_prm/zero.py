@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_prm.sharded import LATEST, consolidated, processes_of, put_weights, state_of
@@ -43,6 +43,7 @@ class ZeRO(DeepSpeedStrategy):
         self,
         stage: int = 2,
         exclude_frozen_parameters: bool = True,
+        param_persistence_threshold: int = 100_000,  # stage 3 keeps a smaller parameter whole on every rank as well
         logging_batch_size_per_gpu: int = 1,  # of a printed speed alone; ours vary
         **options: Any,
     ) -> None:
@@ -53,6 +54,8 @@ class ZeRO(DeepSpeedStrategy):
             logging_batch_size_per_gpu=logging_batch_size_per_gpu, **options,
         )  # fmt: skip
         self.gradient_norm: float | None = None  # of the last update, over all processes, before clipping
+        if stage == 3:
+            self._zero_options["stage3_param_persistence_threshold"] = param_persistence_threshold
 
     # --- on CPU --------------------------------------------------------------------------------------
 
@@ -86,12 +89,30 @@ class ZeRO(DeepSpeedStrategy):
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
         """Inside, models are made and loaded in parts: the configuration transformers looks at is alive only here."""
-        with super().model_sharded_context():
-            from transformers.integrations.deepspeed import HfDeepSpeedConfig
+        if not self.zero_stage_3:
+            yield
+            return
+        from transformers.integrations.deepspeed import HfDeepSpeedConfig, prevent_arange_dtype_change
 
-            alive = HfDeepSpeedConfig(self.config) if self.zero_stage_3 else None
+        with prevent_arange_dtype_change(), super().model_sharded_context():  # positions of rotary frequencies
+            alive = HfDeepSpeedConfig(self.config)
             yield
             del alive
+
+    def setup(self, trainer: Trainer) -> None:
+        """Weights are cast to the type of the precision, buffers are not.
+
+        DeepSpeed and Lightning would cast both: rotary frequencies in bfloat16 turn far positions by whole radians.
+        """
+        assert self.lightning_module is not None
+        buffers = [(m, name, b) for m in self.lightning_module.modules() for name, b in m._buffers.items()]
+        super().setup(trainer)
+        for module, name, buffer in buffers:
+            module._buffers[name] = None if buffer is None else buffer.to(self.root_device)
+
+    def backward(self, closure_loss: Tensor, optimizer: Optimizer | None, *args: Any, **options: Any) -> Tensor:
+        """Lightning has divided by the number of micro-batches; by itself DeepSpeed would do so again."""
+        return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **options)
 
     def optimizer_step(
         self,
@@ -108,6 +129,12 @@ class ZeRO(DeepSpeedStrategy):
         norm = self.deepspeed_engine.get_global_grad_norm()
         self.gradient_norm = None if norm is None else float(norm)
         return result
+
+    @property
+    def _zero_options(self) -> dict[str, Any]:
+        assert isinstance(self.config, dict)
+        options: dict[str, Any] = self.config["zero_optimization"]
+        return options
 
     def _format_config(self) -> None:
         super()._format_config()
@@ -152,8 +179,7 @@ class ZeRO(DeepSpeedStrategy):
 
     def _refuse_recut(self, path: Path) -> None:
         """DeepSpeed restores an optimizer's parts to as many processes as saved them, cut in the same way."""
-        assert isinstance(self.config, dict)
-        asked = f"ZeRO stage {self.config['zero_optimization']['stage']} on {self.world_size} processes"
+        asked = f"ZeRO stage {self._zero_options['stage']} on {self.world_size} processes"
         found = "no ZeRO, in one file"
         if path.is_dir():
             saved = state_of(path)["ds_config"]["zero_optimization"]["stage"]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 Logps = NDArray[np.float32]  # one for each response token
@@ -61,7 +62,8 @@ class LogpStore:
         try:
             if self._connection is None:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-                self._connection = _connected(self.path)
+                with FileLock(f"{self.path}.lock"):  # ranks that make the file at once: SQLite waits for all but this
+                    self._connection = _connected(self.path)
             yield self._connection
         except sqlite3.OperationalError:  # locked, read-only or full: its message says so
             raise

@@ -25,7 +25,8 @@ class Desk:
         # small updates, validated twice an epoch, whatever the scale file finds right for its own world
         sizes = ["--data.batch_size=16", "--trainer.accumulate_grad_batches=1", "--trainer.val_check_interval=0.5"]
         self.micro = ["--data.world=null", f"--data.root={world}", *sizes]
-        (folder / "experiments").symlink_to(REPOSITORY / "experiments")
+        if not (folder / "experiments").exists():
+            (folder / "experiments").symlink_to(REPOSITORY / "experiments")
 
     def exp(self, name: str, *options: str, record: bool = False) -> Path:
         """Run `exp` in this process on the micro world; the run's folder."""

@@ -1,0 +1,119 @@
+"""Weights go where they belong or nowhere; a sharded checkpoint is one when a whole part of it has a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lit_prm.models import weights_hash
+from lit_prm.sharded import as_many_on_every_rank, consolidated, put_weights, standing, state_of, whole_in_turn
+from lit_prm.zero import _free_part, _let_stand
+
+
+def tied() -> nn.Module:
+    model = nn.ModuleDict({"embed": nn.Embedding(5, 3), "norm": nn.BatchNorm1d(3), "head": nn.Linear(3, 5, bias=False)})
+    model["head"].weight = model["embed"].weight
+    return model
+
+
+def test_weights_that_are_put_are_those_that_were_taken() -> None:
+    a, b = tied(), tied()
+    put_weights(b, a.state_dict())
+    assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+    assert b["head"].weight is b["embed"].weight  # type: ignore[index]
+
+
+def test_what_may_be_missing_stays() -> None:
+    a, b = tied(), tied()
+    before = b["embed"].weight.clone()  # type: ignore[index]
+    names = ("embed.weight", "head.weight")
+    put_weights(b, {k: v for k, v in a.state_dict().items() if k not in names}, may_miss=names)
+    assert torch.equal(b["embed"].weight, before)  # type: ignore[index]
+
+
+def test_frozen_weights_that_are_missing_stay_and_no_others() -> None:
+    a, b = tied(), tied()
+    b["norm"].requires_grad_(False)  # type: ignore[index]
+    weights = {k: v for k, v in a.state_dict().items() if k not in ("norm.weight", "norm.bias")}
+    put_weights(b, weights)
+    with pytest.raises(ValueError, match=r"no norm\.weight; no norm\.bias"):
+        put_weights(tied(), weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("norm.weight"), "no norm.weight"),
+        (lambda w: w.update(other=torch.zeros(1)), "other, which it does not have"),
+        (lambda w: w.update({"norm.weight": torch.zeros(4)}), r"norm.weight of \(4,\), not \(3,\)"),
+    ],
+)
+def test_weights_of_another_model_are_refused_and_nothing_is_put(change: object, message: str) -> None:
+    model = tied()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    weights = tied().state_dict()
+    change(weights)  # type: ignore[operator]
+    with pytest.raises(ValueError, match=f"the weights are not those of this ModuleDict: they have .*{message}"):
+        put_weights(model, weights)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_model_that_is_not_cut_is_left_alone() -> None:
+    layer = nn.Linear(2, 2)
+    with whole_in_turn(layer):
+        assert layer(torch.ones(1, 2)).shape == (1, 2)
+        assert not layer._forward_pre_hooks
+    assert as_many_on_every_rank(3, layer) == 3
+
+
+# --- folders -----------------------------------------------------------------------------------------
+
+
+def save(target: Path, content: str, *, killed: bool = False) -> None:
+    """As the strategy does, with one file for all that DeepSpeed writes."""
+    folder, part = _free_part(target)
+    (folder / part).mkdir(parents=True)
+    (folder / part / "mp_rank_00_model_states.pt").write_text(content)
+    if not killed:
+        _let_stand(folder, part, target)
+
+
+def read(target: Path) -> str:
+    return (standing(target) / "mp_rank_00_model_states.pt").read_text()
+
+
+def test_a_save_that_is_killed_leaves_the_checkpoint_that_stood(tmp_path: Path) -> None:
+    last = tmp_path / "last.ckpt"
+    save(last, "first", killed=True)
+    assert not last.exists()  # so nobody takes it for one
+    for content in ("second", "third", "fourth"):
+        save(last, "half", killed=True)
+        save(last, content)
+        assert read(last) == content
+        save(last, "half", killed=True)
+        assert read(last) == content
+
+
+def test_a_folder_holds_one_state_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+    for content in ("first", "second", "third"):
+        save(tmp_path / "last.ckpt", content)
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+    assert len(list((tmp_path / "last.ckpt").iterdir())) == 2  # its part, and the name of that
+
+
+def test_the_hash_of_a_folder_is_that_of_its_state(tmp_path: Path) -> None:
+    save(tmp_path / "a", "one")
+    save(tmp_path / "b", "other")
+    save(tmp_path / "b", "one")
+    assert weights_hash(str(tmp_path / "a")) == weights_hash(str(tmp_path / "b"))
+    save(tmp_path / "b", "other")
+    assert weights_hash(str(tmp_path / "a")) != weights_hash(str(tmp_path / "b"))
+
+
+def test_a_folder_without_a_whole_part_is_refused(tmp_path: Path) -> None:
+    for read_it in (consolidated, state_of):
+        with pytest.raises(ValueError, match="is no checkpoint: a file 'latest' in it would name its part"):
+            read_it(tmp_path)
