@@ -37,6 +37,7 @@ class FakeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.troubles = tuple(troubles)
         self.refusal, self.words, self.most, self.pause, self.models = refusal, words, most, pause, models
+        self.elsewhere = "http://elsewhere.invalid/"
         self.tries: Counter[str] = Counter()
         self.answered: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
@@ -93,9 +94,12 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None: ...
 
     def do_GET(self) -> None:
+        self.server.keys.add(self.headers.get("Authorization"))
         listed = self.server.models
         if listed is None or self.server.refusal:
-            self._send(self.server.refusal or 404, {"error": {"message": "not here"}})
+            self._send(
+                self.server.refusal or 404, {"error": {"message": "not here"}}, {"Location": self.server.elsewhere}
+            )
         else:
             self._send(200, {"data": [{"id": name} for name in listed]})
 
@@ -114,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.keys.add(self.headers.get("Authorization"))
         if server.refusal:
-            self._send(server.refusal, {"error": {"message": server.words}}, {"Location": "http://elsewhere.invalid/"})
+            self._send(server.refusal, {"error": {"message": server.words}}, {"Location": server.elsewhere})
             return
         time.sleep(server.pause)
         trouble = server.trouble_of(text)

@@ -89,6 +89,12 @@ def test_several_samples_of_a_request_all_arrive_from_any_server(most: int) -> N
     assert max(asked) == 4
 
 
+def test_samples_of_a_request_are_in_the_order_of_their_index() -> None:
+    texts, server = sampled(PROMPTS[:1], 4, per_request=4)
+    choices = answer(server.answered[0], 4)["choices"]
+    assert texts[0] == [choice["message"]["content"] for choice in sorted(choices, key=lambda c: c["index"])]
+
+
 # --- what the server may say ------------------------------------------------------------------------
 
 
@@ -165,6 +171,16 @@ def test_the_key_goes_to_the_server_and_into_no_message(monkeypatch: pytest.Monk
     with pytest.raises(ValueError, match="holds a character that no header may have") as caught:
         Endpoint("http://localhost")
     assert "sec" not in str(caught.value).removeprefix("LIT")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_the_key_follows_no_redirection(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_PRM_API_KEY", "sk-secret")
+    with FakeServer() as thief, FakeServer(refusal=status) as server:
+        server.elsewhere = f"{thief.url}/v1/models"
+        with pytest.raises(ValueError, match=f"answered {status}: .*moved to {thief.url}"):
+            sampler(server).sample(PROMPTS, 1)
+        assert thief.keys == set()
 
 
 @pytest.mark.parametrize(
