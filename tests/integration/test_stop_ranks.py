@@ -1,0 +1,78 @@
+"""Two processes stop together, whichever of them is told to or meets what is no number."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.integration.conftest import REPOSITORY, Desk, callbacks, same_weights, summary
+
+pytestmark = pytest.mark.slow
+
+# What rank 1 alone does at its fifth update.
+ACTS = {
+    "nothing": "return loss",
+    "signal": "os.kill(os.getpid(), signal.SIGUSR1); return loss",
+    "nan": "return loss * float('nan')",
+}
+SCRIPT = """
+import os, signal, sys
+from lit_prm.cli import main
+from lit_prm.module import LitPRM
+step = LitPRM.training_step
+def acting(self, batch, batch_idx):
+    loss = step(self, batch, batch_idx)
+    if self.trainer.global_rank == 1 and self.trainer.global_step == 4:
+        {act}
+    return loss
+LitPRM.training_step = acting
+main(sys.argv[1:])
+"""
+
+
+def train(desk: Desk, act: str) -> subprocess.CompletedProcess[str]:
+    """Twelve updates in two epochs on two processes, which save at the end and when stopped."""
+    script = desk.folder / f"act_{act}.py"
+    script.write_text(SCRIPT.format(act=ACTS[act]))
+    config = callbacks("${run_dir}", 50)
+    config["trainer"] |= {"max_epochs": 2, "devices": 2, "strategy": "ddp", "accelerator": "cpu"}
+    sizes = ["--data.batch_size=32", "--data.eval_tokens=256"]  # every rank has something to judge
+    options = desk.options(desk.config("ranks", config), *sizes)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(script), "exp", "ce-8resp", *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def run_of(desk: Desk) -> Path:
+    return desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0"
+
+
+def test_one_rank_is_signalled_and_both_stop_at_the_same_update_and_go_on(desk: Desk) -> None:
+    done = train(desk, "nothing")
+    assert done.returncode == 0, done.stderr
+    unbroken = run_of(desk).rename(desk.folder / "unbroken")
+    stopped = train(desk, "signal")
+    assert stopped.returncode == 138, stopped.stderr
+    assert "stopped; the same command goes on" in stopped.stderr
+    assert summary(run_of(desk))["status"] == "KILLED"
+    assert torch.load(run_of(desk) / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 5
+    done = train(desk, "nothing")
+    assert done.returncode == 0, done.stderr
+    assert f"continuing {run_of(desk).relative_to(desk.folder)}" in done.stdout
+    assert same_weights(run_of(desk), unbroken)
+
+
+def test_one_rank_meets_nan_and_both_stop_before_the_update(desk: Desk) -> None:
+    failed = train(desk, "nan")
+    assert failed.returncode == 2, failed.stderr
+    assert failed.stderr.count("error: the training loss is") == 2, failed.stderr
+    assert summary(run_of(desk))["status"] == "FAILED"
+    kept = [torch.load(run_of(desk) / f"bad-batch{rank}.pt", weights_only=True) for rank in ("", "-rank1")]
+    assert [batch["update"] for batch in kept] == [5, 5]
+    rows = [set(batch["batches"][0]["row"].tolist()) for batch in kept]
+    assert rows[0].isdisjoint(rows[1])
