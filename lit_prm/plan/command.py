@@ -109,7 +109,7 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         "device": device,
         "devices": setup.ranks,
         "nodes": setup.nodes,
-        "strategy": setup.sharding.name,
+        "strategy": setup.strategy,
         "precision": setup.precision,
         "parameters": counted.all,
         "trained_parameters": counted.trained,
@@ -127,17 +127,28 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         "memory": {name: _bytes(m) for name, m in alternatives.items()},
         "available": available,
         "fits": needs.peak <= available,
+        "training_fits": needs.total <= available,
     }
-    verdict = [f"fits: {needs.peak / 1e9:.1f} of {available / 1e9:.0f} GB"]
-    if needs.peak > available:
-        found = remedies(setup, available, lambda of: needed(of).peak)
-        numbers["remedies"] = found
-        told = " ".join(found) if found else "nothing known here: take a smaller model, or devices with more memory"
-        verdict = [f"does not fit: {needs.peak / 1e9:.1f} of {available / 1e9:.0f} GB; with this it does: {told}"]
-        if needs.filling > available >= needs.total:
-            verdict.append("training itself fits; what does not is the reference beside it while its store is filled")
+    if not numbers["fits"]:
+        numbers["remedies"] = remedies(setup, available, lambda of: needed(of).peak)
     title = f"{asked.name} at {asked.scale}"
-    return Plan(title, _facts(numbers), numbers, alternatives, needs, available, verdict)
+    return Plan(title, _facts(numbers), numbers, alternatives, needs, available, _verdict(numbers, needs))
+
+
+def _verdict(n: dict[str, Any], needs: Memory) -> list[str]:
+    available = n["available"]
+    of = f"of {available / 1e9:.0f} GB"
+    if n["fits"]:
+        return [f"fits: {needs.peak / 1e9:.1f} {of}"]
+    found = n["remedies"]
+    told = f"with this it does:\n  {' '.join(found)}" if found else "take a smaller model or more memory"
+    lines = [f"does not fit: {needs.peak / 1e9:.1f} {of}; {told}"]
+    if needs.total <= available:
+        lines.append(
+            f"training fits, {needs.total / 1e9:.1f} {of}; what does not is a whole reference on a device while its "
+            "store is filled: fill the store where that fits, or do without (--model.reference Uniform)"
+        )
+    return lines
 
 
 def _bytes(memory: Memory) -> dict[str, int]:
@@ -151,7 +162,7 @@ def _alternatives(setup: Setup) -> dict[str, Setup]:
     given = setup.sharding
     zero = replace(given, offload=False) if isinstance(given, Zero) else Zero(3)
     every = [Whole(), *(replace(zero, stage=stage) for stage in (1, 2, 3) if setup.ranks > 1)]
-    return {s.name: replace(setup, sharding=s) for s in (given, *every)}
+    return {of.strategy: of for of in (replace(setup, sharding=s) for s in (given, *every))}
 
 
 def _assumed(asked: argparse.Namespace) -> Assumed | None:

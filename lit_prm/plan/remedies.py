@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import torch
+
 from lit_prm.plan.setup import Setup
 from lit_prm.plan.sharding import Zero
 
@@ -40,6 +42,8 @@ def _changes(setup: Setup) -> Iterator[tuple[str, Setup]]:
     sharding = setup.sharding
     if setup.reference == "live":
         yield "--model.reference Stored", replace(setup, reference="stored")
+    if setup.reference != "none" and setup.reference_dtype == torch.float32:
+        yield "--model.reference.init_args.dtype bfloat16", replace(setup, reference_dtype=torch.bfloat16)
     problems = setup.batch_size // setup.responses
     if (most := problems // setup.ranks) > setup.accumulate:
         yield f"--trainer.accumulate_grad_batches {most}", replace(setup, accumulate=most)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from inspect import signature
+from typing import Any, cast
 
 import torch
 
@@ -55,6 +56,11 @@ class Setup:
         return self.weights_in != self.computes_in
 
     @property
+    def strategy(self) -> str:
+        """What a table calls it."""
+        return self.sharding.name if self.ranks > 1 or self.sharding.has_masters else "one device"
+
+    @property
     def cuts(self) -> int:
         """Micro-batches of an update, over all devices."""
         return self.accumulate * self.ranks
@@ -70,6 +76,7 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
     ranks = nodes * _number("trainer.devices", trainer["devices"])
     reference, reference_dtype = _reference(model, options)
     optimizer = model.get("optimizer") or _ADAMW
+    optimizer_class = _optimizer(str(optimizer["class_path"]))
     return Setup(
         policy=str(options["policy"]),
         sharding=_sharding(trainer.get("strategy") or "auto", ranks),
@@ -87,8 +94,8 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
         mismatched=bool(_class(model["loss"]["class_path"]).mismatched),
         reference=reference,
         reference_dtype=_dtype(reference_dtype),
-        optimizer=_class(optimizer["class_path"]),
-        optimizer_options=_frozen(optimizer.get("init_args") or {}),
+        optimizer=optimizer_class,
+        optimizer_options=_frozen(optimizer.get("init_args") or {}, optimizer_class),
         on_gpu=on_gpu,
     )
 
@@ -127,6 +134,18 @@ def _reference(model: dict[str, Any], reward: dict[str, Any]) -> tuple[str, str]
     return known[kind], (given.get("init_args") or {}).get("dtype", "float32")
 
 
+def _optimizer(path: str) -> type[torch.optim.Optimizer]:
+    """One that runs on tensors without data, which compiled ones of DeepSpeed do not: they keep what AdamW keeps."""
+    if path.startswith("deepspeed.ops.adam."):
+        return torch.optim.AdamW
+    if path.startswith("torch.optim."):
+        return cast(type[torch.optim.Optimizer], _class(path))
+    raise ValueError(
+        f"what optimizer {path} keeps is not known; plan with one of torch.optim or deepspeed.ops.adam, e.g. "
+        "--model.optimizer torch.optim.AdamW"
+    )
+
+
 def _number(option: str, value: Any) -> int:
     try:
         return int(value)
@@ -146,5 +165,6 @@ def _class(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _frozen(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in options.items())
+def _frozen(options: dict[str, Any], kind: type[torch.optim.Optimizer]) -> tuple[tuple[str, Any], ...]:
+    taken = {key: value for key, value in options.items() if key in signature(kind).parameters}
+    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in taken.items())

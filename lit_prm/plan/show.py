@@ -38,12 +38,13 @@ def _parts(plan: Plan) -> Table:
     every = list(plan.alternatives.values())
     for part in ("weights", "gradients", "optimizer", "reference", "communication", "activations"):
         table.add_row(part, *(gb(m.parts[part]) for m in every))
-    table.add_row("busiest moment", *(f"{m.busiest} {gb(m.working)}" for m in every))
+    table.add_row("busiest moment", *(gb(m.working) for m in every))
+    table.add_row("  which is", *(m.busiest for m in every))
     table.add_row("framework", *(gb(m.framework) for m in every))
     table.add_section()
     table.add_row("training", *(gb(m.total) for m in every))
     if any(m.filling for m in every):
-        table.add_row("filling the store", *(gb(m.filling) for m in every))
+        table.add_row("filling store", *(gb(m.filling) for m in every))
     if any(m.on_host for m in every):
         table.add_row("host, per device", *(gb(m.on_host) for m in every))
     table.add_row("fits", *("yes" if m.peak <= plan.available else "no" for m in every))
