@@ -114,7 +114,7 @@ def _sharding(strategy: Any, ranks: int) -> Sharding:
             return Zero.of(known)
     raise ValueError(
         f"trainer.strategy {name} is not one whose memory is known: auto, ddp, deepspeed_stage_1, _2, _3 and "
-        "DeepSpeedStrategy with its options; plan with one of these"
+        "lit_prm.zero.ZeRO with its options; plan with one of these"
     )
 
 
