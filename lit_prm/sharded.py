@@ -134,8 +134,8 @@ def consolidated(folder: str | Path) -> dict[str, Tensor]:
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # counts and bars; what fails is raised
-        found: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(folder), exclude_frozen_parameters=True)
-    return found
+        found = get_fp32_state_dict_from_zero_checkpoint(str(folder), exclude_frozen_parameters=True)
+    return {name: value.detach() for name, value in found.items()}  # below stage 3 they are parameters
 
 
 def state_of(folder: str | Path, rank: int = 0) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 import lit_prm
 from lit_prm.cli import main
@@ -44,6 +45,8 @@ def common(desk: Desk) -> list[str]:
 class Ranks:
     """Runs commands in several processes, each named run in a folder of its own, where a second command goes on."""
 
+    accelerator = "cpu"
+
     def __init__(self, place: Path, world: Path) -> None:
         self.place = place
         self.world = world
@@ -55,8 +58,8 @@ class Ranks:
         (self.place / name).mkdir(exist_ok=True)
         return Desk(self.place / name, self.world)
 
-    def exp(self, name: str, strategy: str, *options: str, dies_at: int = 0) -> Path:
-        done = self.command(name, ["exp", "ce-8resp"], strategy, *options, dies_at=dies_at)
+    def exp(self, name: str, strategy: str, *options: str, processes: int = 2, dies_at: int = 0) -> Path:
+        done = self.command(name, ["exp", "ce-8resp"], strategy, *options, processes=processes, dies_at=dies_at)
         assert done.returncode == (-signal.SIGKILL if dies_at else 0), done.stderr
         assert "Warning" not in done.stderr  # nothing floods the terminal
         return self.place / name
@@ -65,12 +68,10 @@ class Ranks:
         self, name: str, first: list[str], strategy: str, *options: str, processes: int = 2, dies_at: int = 0
     ) -> subprocess.CompletedProcess[str]:
         desk = self.desk(name)
-        where = [f"--trainer.devices={processes}", "--trainer.accelerator=cpu", *STRATEGIES[strategy]]
+        where = [f"--trainer.devices={processes}", f"--trainer.accelerator={self.accelerator}", *STRATEGIES[strategy]]
         given = desk.options(*common(desk), *where, *options, record=True)
-        environment = {
-            **os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-            "DIES_AT": str(dies_at),
-        }  # fmt: skip
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "DIES_AT": str(dies_at)}
+        environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""} if self.accelerator == "cpu" else {}
         return subprocess.run(
             [sys.executable, "-m", "lit_prm", *first, *given],
             cwd=desk.folder, env=environment, capture_output=True, text=True, timeout=300,
@@ -220,3 +221,32 @@ def test_a_second_stage_starts_from_the_folder(ranks: Ranks) -> None:
     first = column(desk.folder, "train/loss")
     assert first[0] < 0.6
     assert column(both, "train/loss") == pytest.approx(first, rel=1e-5)
+
+
+# --- the same on CUDA ---------------------------------------------------------------------------------
+
+
+class OnCuda(Ranks):
+    accelerator = "gpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("stage", [2, 3])
+def test_on_cuda_in_bfloat16(stage: int, tmp_path: Path, micro_world: Path) -> None:
+    """Killed, gone on, cut, consolidated and scored, on as many of two devices as there are."""
+    ranks, strategy = OnCuda(tmp_path, micro_world), f"zero-{stage}"
+    options = [*TRAIN_ONLY, "--trainer.precision=bf16-mixed"]
+    count = min(torch.cuda.device_count(), 2)
+    ranks.exp("cuda", strategy, *options, processes=count, dies_at=10)
+    run = ranks.exp("cuda", strategy, *options, processes=count) / RUN
+    losses = column(run, "train/loss")
+    assert len(losses) == 12
+    assert losses[0] == pytest.approx(0.6931, abs=1e-3)  # policy and reference round alike
+    assert losses[11] < 0.5
+    for rank in range(count):
+        part = json.loads((run / f"parts-{rank}.json").read_text())
+        assert part["moments"] <= part["all"] // count + part["pieces"]
+    found = rewards(run, micro_world)
+    main(["export", str(run), str(tmp_path / "prm")])
+    assert rewards(tmp_path / "prm", micro_world) == pytest.approx(found, abs=1e-4)
