@@ -108,11 +108,11 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.under_way += 1
             server.widest = max(server.widest, server.under_way)
-        try:
-            self._answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        finally:
-            with server.lock:
-                server.under_way -= 1
+        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        time.sleep(server.pause)
+        with server.lock:  # before the answer, behind which the client may ask again at once
+            server.under_way -= 1
+        self._answer(text)
 
     def _answer(self, text: str) -> None:
         server = self.server
@@ -120,7 +120,6 @@ class Handler(BaseHTTPRequestHandler):
         if server.refusal:
             self._send(server.refusal, {"error": {"message": server.words}}, {"Location": server.elsewhere})
             return
-        time.sleep(server.pause)
         trouble = server.trouble_of(text)
         if trouble:
             server.met[trouble] += 1

@@ -203,7 +203,7 @@ def _fresh(rng: random.Random, seen: set[str]) -> TinyProblem:
 
 # Modules whose code decides what is in the files, besides this package.
 _DECISIVE = (
-    "answers", "batch", "encoding", "equivalence", "formats", "labeling/grading", "models", "records", "sampling",
+    "answers", "batch", "encoding", "equivalence", "formats", "grading", "models", "packing", "records", "sampling",
     "schedule", "steps", "verdicts",
 )  # fmt: skip
 
