@@ -15,14 +15,18 @@ from lit_prm.whole import written_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """A checkpoint file is complete whenever it exists, also after a power cut."""
+    """A checkpoint file is complete whenever it exists, also after a power cut; one that cannot be written raises.
+
+    Lightning's own writer holds the whole file in memory first and passes over a folder it may not write in.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)
-        with written_whole(target) as partial:
-            super().save_checkpoint(checkpoint, partial, storage_options)
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(target) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 class LastCheckpoint(Checkpoint):

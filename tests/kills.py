@@ -10,7 +10,6 @@ JSON line; ends with status 1 if anything differs.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -26,6 +25,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -46,13 +46,14 @@ class Job:
     name: str
     command: Callable[[Desk], list[str]]
     left: Callable[[Path], bytes]
+    saved: str  # files that a killed one leaves for its restart, if it had come so far
     needs: tuple[str, ...] = ()  # what it finds there, copied from the workshop
 
 
 def training(desk: Desk) -> list[str]:
-    """12 updates in two epochs, validated four times, saved at every third; then the test sets."""
+    """48 updates in eight epochs, validated 16 times, saved at every third; then the test sets."""
     config = callbacks("${run_dir}", 3)
-    config["trainer"]["max_epochs"] = 2
+    config["trainer"]["max_epochs"] = 8
     return ["exp", "ce-8resp", *desk.options(desk.config("rhythm", config), "--data.batch_size=32")]
 
 
@@ -85,11 +86,25 @@ def store_left(folder: Path) -> bytes:
     return b"".join(address + logps for address, logps in rows)
 
 
+def scored_left(folder: Path) -> bytes:
+    return (folder / "scored.jsonl").read_bytes()
+
+
 JOBS = [  # another job is one more entry
-    Job("training", training, run_left),
-    Job("reference pass", reference_pass, run_left),
-    Job("scoring", scoring, lambda folder: (folder / "scored.jsonl").read_bytes(), needs=("runs", ".cache")),
+    Job("training", training, run_left, f"{RUN}/*/seed-0/checkpoints/last.ckpt"),
+    Job("reference pass", reference_pass, run_left, str(STORE)),
+    Job("scoring", scoring, scored_left, "scored.jsonl.parts/*.jsonl", needs=("runs", ".cache")),
 ]
+
+
+class Killed(NamedTuple):
+    """One kill and its restart."""
+
+    signal: signal.Signals
+    moment: float  # share of the job's time
+    status: int  # of the killed process
+    went_on: bool  # the restart found what was saved
+    same: bool  # it left what the unbroken job left
 
 
 class Workshop:
@@ -124,8 +139,8 @@ class Workshop:
             shutil.copytree(self.folder / needed, folder / needed)
         return Desk(folder, self.world)
 
-    def kill(self, job: Job, draw: random.Random, name: str) -> tuple[signal.Signals, float, int, bool]:
-        """How and when (share of its time) a job was killed, its exit status, whether its restart left the same."""
+    def kill(self, job: Job, draw: random.Random, name: str) -> Killed:
+        """Kill the job, start it again, compare; what differs stays in the folder ``name``."""
         status = 0
         while status == 0:
             number, moment = draw.choice([signal.SIGKILL, signal.SIGTERM]), draw.random()
@@ -140,10 +155,11 @@ class Workshop:
             else:
                 self.seconds[job.name] = time.monotonic() - began  # neighbours have left the machine
             status = os.waitstatus_to_exitcode(done[1])
+        went_on = any(desk.folder.glob(job.saved))
         same = ended(start(job, desk)) == 0 and job.left(desk.folder) == self.wanted[job.name]
         if same:
             shutil.rmtree(desk.folder)
-        return number, moment, status, same
+        return Killed(number, moment, status, went_on, same)
 
 
 def start(job: Job, desk: Desk) -> int:
@@ -183,19 +199,19 @@ def kills(args: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(args)
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     workshop, different = Workshop(folder), 0
-    met: Counter[tuple[str, str, int]] = Counter()
+    met: Counter[tuple[str, str, int, bool]] = Counter()
     for n in range(asked.kills):
         job = JOBS[n % len(JOBS)]
-        number, moment, status, same = workshop.kill(job, random.Random(f"{asked.seed} {n}"), f"kill-{n}")
-        met[job.name, number.name, status] += 1
-        different += not same
-        verdict = "same bytes" if same else f"DIFFERENT: {folder}/kill-{n}"
-        print(f"{n:3} {job.name:15} {number.name} at {moment:4.0%}: status {status:4}, then {verdict}", flush=True)
-    print(f"\n{'job':15} {'signal':8} {'status':>6} {'kills':>5}")
-    for (name, sent, status), count in sorted(met.items()):
-        print(f"{name:15} {sent:8} {status:6} {count:5}")
-    found = {"kills": asked.kills, "seed": asked.seed, "different": different, "torch": torch.__version__}
-    print(json.dumps(found | {"hash": hashlib.sha256(b"".join(workshop.wanted.values())).hexdigest()[:16]}))
+        killed = workshop.kill(job, random.Random(f"{asked.seed} {n}"), f"kill-{n}")
+        met[job.name, killed.signal.name, killed.status, killed.went_on] += 1
+        different += not killed.same
+        verdict = "same bytes" if killed.same else f"DIFFERENT: {folder}/kill-{n}"
+        told = f"{job.name:15} {killed.signal.name} at {killed.moment:4.0%}: status {killed.status:4}"
+        print(f"{n:3} {told}, {'goes on' if killed.went_on else 'anew':7}, {verdict}", flush=True)
+    print(f"\n{'job':15} {'signal':8} {'status':>6} {'restart':8} {'kills':>5}")
+    for (name, sent, status, went_on), count in sorted(met.items()):
+        print(f"{name:15} {sent:8} {status:6} {'goes on' if went_on else 'anew':8} {count:5}")
+    print(json.dumps({"kills": asked.kills, "seed": asked.seed, "different": different, "torch": torch.__version__}))
     if not different:
         shutil.rmtree(folder)
     return different

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
 from lightning import LightningModule, Trainer
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -152,11 +151,18 @@ def test_a_save_that_breaks_leaves_the_earlier_file(tmp_path: Path, monkeypatch:
     io, target = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     io.save_checkpoint({"update": 1}, target)
 
-    def breaks(self: object, checkpoint: object, path: Path, *_: object) -> None:
-        path.write_bytes(b"half")
+    def breaks(checkpoint: object, file: IO[bytes]) -> None:
+        file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", breaks)
+    monkeypatch.setattr(torch, "save", breaks)
     with pytest.raises(OSError, match="disk full"):
         io.save_checkpoint({"update": 2}, target)
     assert torch.load(target, weights_only=True) == {"update": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        AtomicCheckpointIO().save_checkpoint({"update": 1}, tmp_path / "file" / "last.ckpt")

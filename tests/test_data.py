@@ -137,6 +137,16 @@ def test_a_resumed_epoch_goes_on_behind_the_batches_that_are_done(micro_world: P
 # --- stages ---------------------------------------------------------------------------------------
 
 
+def test_no_loader_draws_from_the_generator_of_dropout(root: Path, policy_folder: Path) -> None:
+    """A resumed run makes other loaders than one never stopped."""
+    data = small(root, policy_folder)
+    data.setup("fit")
+    before = torch.get_rng_state()
+    for loader in (data.train_dataloader(), *data.val_dataloader()):
+        assert list(loader)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_world_is_built_where_the_files_are_looked_for(tmp_path: Path) -> None:
     class World:
         def build(self, root: Path) -> None:
