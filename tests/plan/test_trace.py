@@ -13,7 +13,7 @@ from lit_prm.models import position_logps
 from lit_prm.plan.network import config_of, from_fields, known_shapes, weights, with_layers
 from lit_prm.plan.trace import Live, Pass, optimizer_memory, step_memory
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 6,
     "num_key_value_heads": 2, "vocab_size": 64, "tie_word_embeddings": False,
 }  # fmt: skip
