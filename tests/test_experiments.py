@@ -46,6 +46,17 @@ def test_a_scale_file_names_itself(scale: str) -> None:
     assert yaml.safe_load((EXPERIMENTS / "scale" / f"{scale}.yaml").read_text())["scale"] == scale
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", stems(EXPERIMENTS / "scale"))
+def test_every_experiment_is_one_at_every_scale(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser takes them, and what a scale says of the reward model holds for each kind of it."""
+    monkeypatch.chdir(REPOSITORY)
+    says = yaml.safe_load((EXPERIMENTS / "scale" / f"{scale}.yaml").read_text()).get("model", {})
+    for name in stems(EXPERIMENTS):
+        found = flatten(yaml.safe_load(resolved_config(experiment.options(name, scale, 0, [])))["model"])
+        assert {key: found.get(key) for key in flatten(says)} == flatten(says), name
+
+
 def test_files_are_base_then_scale_then_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     files = [str(f) for f in experiment.config_files("ce-1resp", "tiny")]
