@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from argparse import Namespace
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -21,7 +23,7 @@ from lit_prm.plan.memory import memory
 from lit_prm.plan.network import config_of, weights
 from lit_prm.plan.remedies import remedies
 from lit_prm.plan.setup import Setup, setup_of
-from lit_prm.reference import Stored
+from lit_prm.reference.store import LogpStore
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -122,13 +124,11 @@ def test_lengths_are_those_of_the_data_at_hand(micro_world: Path) -> None:
 
 def test_a_store_takes_what_one_takes(tmp_path: Path) -> None:
     lengths = [20, 300, 900, 5000] * 100
-    store = Stored("", str(tmp_path / "store.sqlite"))
-    with store._open() as database:
-        rows = [(i.to_bytes(4) * 8, bytes(4 * n)) for i, n in enumerate(lengths)]
-        database.executemany("INSERT INTO logps VALUES (?, ?)", rows)
-    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store = LogpStore(str(tmp_path / "store.sqlite"))
+    store.write((i.to_bytes(4) * 8, np.zeros(n, np.float32)) for i, n in enumerate(lengths))
+    with sqlite3.connect(store.path) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     taken = (tmp_path / "store.sqlite").stat().st_size
-    database.close()
     assert store_size(lengths, 400) == pytest.approx(taken, rel=0.15)
     assert store_size(lengths, 40_000) == pytest.approx(100 * taken, rel=0.15)
 
