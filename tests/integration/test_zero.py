@@ -235,9 +235,11 @@ def test_weights_are_judged_in_any_number_of_processes_at_any_stage(ranks: Ranks
 
 @pytest.mark.slow
 def test_a_second_stage_starts_from_the_folder(ranks: Ranks) -> None:
-    """Its first loss is that of one process that starts from the same weights."""
-    start = str(ranks.resumed("zero-2") / LAST)
-    options = [*TRAIN_ONLY, f"--model.start={start}", "--trainer.limit_val_batches=0", "--trainer.max_steps=1"]
+    """Its first loss is that of one process that starts from the same weights; here beside a live reference."""
+    start, base = ranks.resumed("zero-2") / LAST, ranks.world / "models" / "base"
+    live = {"class_path": "lit_prm.reference.Frozen", "init_args": {"model": str(base)}}
+    options = [*TRAIN_ONLY, f"--model.start={start}", f"--model.reference={json.dumps(live)}"]
+    options += ["--trainer.limit_val_batches=0", "--trainer.max_steps=1"]
     both = ranks.exp("second", "zero-3", *options)
     desk = ranks.desk("second-alone")
     with pytest.MonkeyPatch.context() as patch:
@@ -246,6 +248,7 @@ def test_a_second_stage_starts_from_the_folder(ranks: Ranks) -> None:
     first = column(desk.folder, "train/loss")
     assert first[0] < 0.6
     assert column(both, "train/loss") == pytest.approx(first, rel=1e-5)
+    assert [part["of_references"] for part in held(both)] == [0, 0]  # no engine cuts it
 
 
 # --- the same on CUDA ---------------------------------------------------------------------------------
