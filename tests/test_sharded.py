@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lit_prm.models import weights_hash
+from lit_prm.batch import Encoded, collate
+from lit_prm.models import load_model, token_logps, weights_hash
 from lit_prm.sharded import as_many_on_every_rank, consolidated, put_weights, standing, state_of, whole_in_turn
 from lit_prm.zero import _free_part, _let_stand
 
@@ -67,6 +69,37 @@ def test_a_model_that_is_not_cut_is_left_alone() -> None:
         assert layer(torch.ones(1, 2)).shape == (1, 2)
         assert not layer._forward_pre_hooks
     assert as_many_on_every_rank(3, layer) == 3
+
+
+def test_ranks_agree_on_the_largest_number_of_calls_of_a_layer_that_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Linear(2, 2)
+    layer.weight.ds_id = 0  # type: ignore[attr-defined]  # as DeepSpeed marks it
+
+    def other_rank_has_five(count: torch.Tensor, op: object) -> None:
+        assert op == torch.distributed.ReduceOp.MAX
+        count.clamp_(min=5)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", other_rank_has_five)
+    assert as_many_on_every_rank(3, layer) == 5
+    assert as_many_on_every_rank(7, layer) == 7
+
+
+def test_calls_of_the_head_for_other_ranks_change_no_log_prob_and_no_gradient(
+    policy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    step = np.zeros(9, dtype=np.int32)
+    rows = [Encoded(rng.integers(300, size=12).astype(np.int32), 3, step, 1.0, 0, row) for row in range(2)]
+
+    def asked() -> tuple[torch.Tensor, torch.Tensor]:
+        policy = load_model(str(policy_folder))
+        logps = token_logps(policy, collate(rows), chunk=8)
+        logps.sum().backward()
+        return logps.detach(), policy.get_input_embeddings().weight.grad  # type: ignore[return-value]
+
+    expected = asked()
+    monkeypatch.setattr("lit_prm.models.as_many_on_every_rank", lambda count, head: count + 4)
+    assert all(torch.equal(a, b) for a, b in zip(asked(), expected, strict=True))
 
 
 # --- folders -----------------------------------------------------------------------------------------

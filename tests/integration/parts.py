@@ -26,11 +26,13 @@ class Parts(Callback):
         trained = [p for p in pl_module.parameters() if p.requires_grad]
         optimizer = trainer.optimizers[0]
         moments = getattr(optimizer, "optimizer", optimizer).state.values()  # DeepSpeed's is around the one of torch
+        networks = [reference.network(pl_module.device) for reference in pl_module.references()]  # type: ignore[operator]
         held = {
             "all": sum(getattr(p, "ds_numel", p.numel()) for p in trained),
             "parameters": sum(getattr(p, "ds_tensor", p).numel() for p in trained),
             "whole": sum(p.numel() for p in trained if not hasattr(p, "ds_id")),
             "moments": sum(state["exp_avg"].numel() for state in moments),
             "pieces": len(trained),
+            "of_references": sum(hasattr(p, "ds_id") for n in networks if n is not None for p in n.parameters()),
         }
         (self.folder / f"parts-{trainer.global_rank}.json").write_text(json.dumps(held))

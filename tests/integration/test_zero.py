@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lit_prm
 from lit_prm.cli import main
 from lit_prm.formats import read_groups
 from lit_prm.models import weights_of
 from lit_prm.recording import read_rows
+from lit_prm.sharded import left_out
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, summary
 
 RUN = Path("runs/tiny/ce-8resp/seed-0")
@@ -58,8 +60,10 @@ class Ranks:
         (self.place / name).mkdir(exist_ok=True)
         return Desk(self.place / name, self.world)
 
-    def exp(self, name: str, strategy: str, *options: str, processes: int = 2, dies_at: int = 0) -> Path:
-        done = self.command(name, ["exp", "ce-8resp"], strategy, *options, processes=processes, dies_at=dies_at)
+    def exp(
+        self, name: str, strategy: str, *options: str, of: str = "ce-8resp", processes: int = 2, dies_at: int = 0
+    ) -> Path:
+        done = self.command(name, ["exp", of], strategy, *options, processes=processes, dies_at=dies_at)
         assert done.returncode == (-signal.SIGKILL if dies_at else 0), done.stderr
         assert "Warning" not in done.stderr  # nothing floods the terminal
         return self.place / name
@@ -187,6 +191,27 @@ def test_scores_and_exports_come_straight_from_the_folder(ranks: Ranks, tmp_path
 
 
 @pytest.mark.slow
+def test_frozen_weights_are_in_no_checkpoint_and_in_every_score(ranks: Ranks) -> None:
+    """A value head needs no head of words, which is frozen where it is not tied."""
+    untied = ranks.place / "untied"
+    base = AutoModelForCausalLM.from_pretrained(ranks.world / "models" / "base", tie_word_embeddings=False)
+    base.save_pretrained(untied)
+    AutoTokenizer.from_pretrained(ranks.world / "models" / "base").save_pretrained(untied)
+    options = [*TRAIN_ONLY, f"--base_model={untied}", "--run_dir=run", "--trainer.limit_val_batches=0"]
+    both = ranks.exp("frozen", "zero-3", *options, of="orm-8resp") / "run"
+    desk = ranks.desk("frozen-alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk.folder)
+        desk.exp("orm-8resp", *common(desk), *options, record=True)
+    words = "reward_model.policy.lm_head.weight"
+    assert left_out(both / "checkpoints" / "last.ckpt") == {words}
+    assert words not in weights_of(str(both / "checkpoints" / "last.ckpt"))
+    expected = rewards(desk.folder / "run", ranks.world)
+    assert len({round(r, 3) for r in expected}) > 3
+    assert rewards(both, ranks.world) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
 def test_the_optimizer_goes_on_in_as_many_processes_only(ranks: Ranks) -> None:
     ranks.resumed("zero-2")
     options = [*TRAIN_ONLY, "--run_dir=other", f"--ckpt_path={LAST}", "--trainer.max_epochs=3"]
@@ -210,9 +235,11 @@ def test_weights_are_judged_in_any_number_of_processes_at_any_stage(ranks: Ranks
 
 @pytest.mark.slow
 def test_a_second_stage_starts_from_the_folder(ranks: Ranks) -> None:
-    """Its first loss is that of one process that starts from the same weights."""
-    start = str(ranks.resumed("zero-2") / LAST)
-    options = [*TRAIN_ONLY, f"--model.start={start}", "--trainer.limit_val_batches=0", "--trainer.max_steps=1"]
+    """Its first loss is that of one process that starts from the same weights; here beside a live reference."""
+    start, base = ranks.resumed("zero-2") / LAST, ranks.world / "models" / "base"
+    live = {"class_path": "lit_prm.reference.Frozen", "init_args": {"model": str(base)}}
+    options = [*TRAIN_ONLY, f"--model.start={start}", f"--model.reference={json.dumps(live)}"]
+    options += ["--trainer.limit_val_batches=0", "--trainer.max_steps=1"]
     both = ranks.exp("second", "zero-3", *options)
     desk = ranks.desk("second-alone")
     with pytest.MonkeyPatch.context() as patch:
@@ -221,6 +248,7 @@ def test_a_second_stage_starts_from_the_folder(ranks: Ranks) -> None:
     first = column(desk.folder, "train/loss")
     assert first[0] < 0.6
     assert column(both, "train/loss") == pytest.approx(first, rel=1e-5)
+    assert [part["of_references"] for part in held(both)] == [0, 0]  # no engine cuts it
 
 
 # --- the same on CUDA ---------------------------------------------------------------------------------
