@@ -20,7 +20,6 @@ from lit_prm.cli import main
 from lit_prm.formats import read_groups
 from lit_prm.models import weights_of
 from lit_prm.recording import read_rows
-from lit_prm.sharded import left_out
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, summary
 
 RUN = Path("runs/tiny/ce-8resp/seed-0")
@@ -204,7 +203,6 @@ def test_frozen_weights_are_in_no_checkpoint_and_in_every_score(ranks: Ranks) ->
         patch.chdir(desk.folder)
         desk.exp("orm-8resp", *common(desk), *options, record=True)
     words = "reward_model.policy.lm_head.weight"
-    assert left_out(both / "checkpoints" / "last.ckpt") == {words}
     assert words not in weights_of(str(both / "checkpoints" / "last.ckpt"))
     expected = rewards(desk.folder / "run", ranks.world)
     assert len({round(r, 3) for r in expected}) > 3
