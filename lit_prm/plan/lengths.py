@@ -135,8 +135,14 @@ def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> Lengths:
 
 
 def _longest_allowed(setup: Setup, prompt: int) -> MicroBatch:
-    problems = max(-(-setup.batch_size // setup.responses) // setup.cuts, 1)
-    rows = problems * setup.responses
+    """Updates are cut by whole problems, as ``lit_prm.batching.Updates`` does and with the same refusal."""
+    of_update = -(-setup.batch_size // setup.responses)
+    if of_update < setup.cuts:
+        raise ValueError(
+            f"an update of {setup.batch_size} responses has {of_update} problems, too few for {setup.accumulate} "
+            f"micro-batches x {setup.ranks} devices; raise data.batch_size or lower trainer.accumulate_grad_batches"
+        )
+    rows = of_update // setup.cuts * setup.responses
     return MicroBatch(rows * setup.max_length, rows * max(setup.max_length - prompt, 1))
 
 
