@@ -77,7 +77,7 @@ def responses(size: int) -> Batch:
     zeros = torch.zeros(size, dtype=torch.long)
     ids = torch.randint(5, VOCABULARY, (size, width))
     full = torch.full((size,), width)
-    return Batch(ids, full, torch.full((size,), PROMPT), step, zeros.float(), zeros, zeros, zeros.float(), zeros)
+    return Batch(ids, full, torch.full((size,), PROMPT), step, zeros.float(), zeros, zeros, zeros, zeros.float(), zeros)
 
 
 def forward(model: LlamaForCausalLM, batch: Batch) -> None:

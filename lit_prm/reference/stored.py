@@ -87,12 +87,13 @@ class Stored(Reference):
         waiting: dict[int, dict[bytes, _Row]] = {}
         there: list[tuple[_Row, Logps]] = []
         for batch in batches:
-            rows = self._rows(batch, device)
-            for row, entry in zip(rows, self.store.read([row.address for row in rows]), strict=True):
+            addresses = self._addresses(batch, device)
+            for i, (address, entry) in enumerate(zip(addresses, self.store.read(addresses), strict=True)):
                 self.asked += 1
                 if entry is not None:
-                    there += [(row, entry)] if len(there) < self.SAMPLE else []
+                    there += [(_row(batch, i, address), entry)] if len(there) < self.SAMPLE else []
                     continue
+                row = _row(batch, i, address)
                 width = self._width(row)
                 part = waiting.setdefault(width, {})
                 part[row.address] = row
@@ -101,10 +102,6 @@ class Stored(Reference):
         for width, part in waiting.items():
             self._compute(list(part.values()), width, device)
         return there
-
-    def _rows(self, batch: Batch, device: torch.device) -> list[_Row]:
-        spans = zip(self._addresses(batch, device), batch.ids, batch.prompt_length, batch.length, strict=True)
-        return [_Row(address, ids[: int(n)].cpu(), int(p)) for address, ids, p, n in spans]
 
     def _verify(self, there: Sequence[tuple[_Row, Logps]], device: torch.device) -> None:
         """Compute a few entries again: whenever the model is in memory, else once for each release and device.
@@ -224,6 +221,10 @@ class _Row(NamedTuple):
     address: bytes
     ids: Tensor  # [n] prompt and response
     prompt: int  # tokens of the prompt
+
+
+def _row(batch: Batch, i: int, address: bytes) -> _Row:
+    return _Row(address, batch.ids[i, : int(batch.length[i])].cpu(), int(batch.prompt_length[i]))
 
 
 def _part(rows: Sequence[_Row], width: int, device: torch.device) -> Batch:
