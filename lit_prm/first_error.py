@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, cast
 
@@ -14,8 +14,6 @@ from lit_prm.records import Group
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Mask = NDArray[np.bool_]
-
-THRESHOLDS = 200  # tried by `quantiles`
 
 
 class Known(NamedTuple):
@@ -114,13 +112,6 @@ def _harmonic(a: Floats | np.float64, b: Floats | np.float64) -> Floats:
 
 # ---- the threshold -------------------------------------------------------------------------------
 
-Thresholds = Callable[[Floats, Mask], Floats]  # step rewards [R, S] -> thresholds to try [H], ascending
-
-
-def quantiles(steps: Floats, valid: Mask) -> Floats:
-    """Thresholds at ``THRESHOLDS`` quantiles of the step rewards."""
-    return np.quantile(steps[valid], np.linspace(0, 1, THRESHOLDS)) if valid.any() else np.zeros(1)
-
 
 def every_cut(steps: Floats, valid: Mask) -> Floats:
     """One threshold for each way to cut the U distinct step rewards in two: below all, halfway, above all; [U + 1]."""
@@ -132,9 +123,9 @@ def every_cut(steps: Floats, valid: Mask) -> Floats:
     return np.concatenate([found[:1], halfway, [max(found[-1] + 1, np.nextafter(found[-1], np.inf))]])
 
 
-def best_threshold(steps: Floats, valid: Mask, first_error: Ints, tried: Thresholds = quantiles) -> float:
-    """The threshold with the highest F1 on these responses; the lowest of equals. nan when F1 is undefined."""
-    thresholds = tried(steps, valid)
+def best_threshold(steps: Floats, valid: Mask, first_error: Ints) -> float:
+    """The threshold of ``every_cut`` with the highest F1 here; the lowest of equals. nan when F1 is undefined."""
+    thresholds = every_cut(steps, valid)
     found = f1_at(thresholds, steps, valid, first_error)
     return float("nan") if np.isnan(found).all() else float(thresholds[int(np.nanargmax(found))])
 
@@ -168,9 +159,7 @@ def _below(values: Floats, thresholds: Floats) -> Floats:
     return np.searchsorted(np.sort(values), thresholds, "left").astype(float)
 
 
-def cross_fitted(
-    steps: Floats, valid: Mask, first_error: Ints, problem: Ints, tried: Thresholds = quantiles
-) -> Ints | None:
+def cross_fitted(steps: Floats, valid: Mask, first_error: Ints, problem: Ints) -> Ints | None:
     """First errors where each half of the problems, even and odd, is judged by the best threshold of the other half.
 
     None when a half has no best threshold.
@@ -178,18 +167,16 @@ def cross_fitted(
     predicted = np.full(len(first_error), -1)
     for half in (0, 1):
         mine = problem % 2 == half
-        threshold = best_threshold(steps[~mine], valid[~mine], first_error[~mine], tried)
+        threshold = best_threshold(steps[~mine], valid[~mine], first_error[~mine])
         if np.isnan(threshold):
             return None
         predicted[mine] = first_below(steps[mine], valid[mine], threshold)
     return predicted
 
 
-def cross_fitted_f1(
-    steps: Floats, valid: Mask, first_error: Ints, problem: Ints, tried: Thresholds = quantiles
-) -> float:
+def cross_fitted_f1(steps: Floats, valid: Mask, first_error: Ints, problem: Ints) -> float:
     """F1 of ``cross_fitted``; nan where that is none."""
-    predicted = cross_fitted(steps, valid, first_error, problem, tried)
+    predicted = cross_fitted(steps, valid, first_error, problem)
     return float("nan") if predicted is None else f1(predicted, first_error)
 
 

@@ -120,7 +120,7 @@ def test_the_sweep_finds_what_deciding_response_by_response_finds(seed: int) -> 
 @given(st.integers(0, 10**6), st.floats(-4, 4))
 def test_no_threshold_beats_the_best_cut(seed: int, other: float) -> None:
     steps, valid, truth = cases(seed)
-    best = best_threshold(steps, valid, truth, every_cut)
+    best = best_threshold(steps, valid, truth)
     if np.isnan(best):
         assert (truth >= 0).all() or not (truth >= 0).any()
     else:

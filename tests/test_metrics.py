@@ -125,9 +125,7 @@ def expected(batch: Columns) -> dict[str, float]:
         "auc-within": float(np.mean(within)),
         "step-auc": auc(np.array([r for r, wrong in judged if not wrong]), np.array([r for r, w in judged if w])),
         "f1": first_error.f1(first_error.first_below(steps, valid, -1.0), b["first_error"]),
-        "f1-crossed": first_error.cross_fitted_f1(
-            steps, valid, b["first_error"], b["problem"], first_error.every_cut
-        ),
+        "f1-crossed": first_error.cross_fitted_f1(steps, valid, b["first_error"], b["problem"]),
         "ece": slow_calibration_error(b["scores"].tolist(), b["correct"].tolist(), 5),
         "brier": float(np.mean([(1 / (1 + math.exp(-s)) - c) ** 2 for s, c in zip(least, b["correct"], strict=True)])),
     }  # fmt: skip

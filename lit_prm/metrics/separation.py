@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lit_prm.diagnosis import auc
-from lit_prm.first_error import cross_fitted_f1, every_cut, f1, first_below, judged_steps
+from lit_prm.first_error import cross_fitted_f1, f1, first_below, judged_steps
 from lit_prm.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
 
 
@@ -60,5 +60,5 @@ class FirstErrorF1(ResponseMetric):
     def value(self, responses: Responses) -> float:
         steps, valid, truth = responses.steps, responses.valid, responses["first_error"]
         if self.threshold is None:
-            return cross_fitted_f1(steps, valid, truth, responses["problem"], tried=every_cut)
+            return cross_fitted_f1(steps, valid, truth, responses["problem"])
         return f1(first_below(steps, valid, self.threshold), truth)

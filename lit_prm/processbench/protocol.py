@@ -13,7 +13,6 @@ from lit_prm.first_error import (
     Hits,
     best_threshold,
     cross_fitted,
-    every_cut,
     first_below,
     interval,
     judged_steps,
@@ -77,7 +76,7 @@ def choose_threshold(scores: StepScores, labels: Labels) -> float:
 
     Of all thresholds that differ there it is the lowest of the best.
     """
-    return best_threshold(scores.values, scores.valid, labels.first_error, every_cut)
+    return best_threshold(scores.values, scores.valid, labels.first_error)
 
 
 def judge_subset(
@@ -98,7 +97,7 @@ def judge_subset(
 
 def cross_fitted_found(scores: StepScores, labels: Labels, seed: int = 0) -> Found | None:
     """Each half of a subset's problems by the best threshold of the other half; None where a half has none."""
-    predicted = cross_fitted(scores.values, scores.valid, *labels, tried=every_cut)
+    predicted = cross_fitted(scores.values, scores.valid, *labels)
     return None if predicted is None else Found.of(np.asarray(predicted == labels.first_error, float), labels, seed)
 
 
