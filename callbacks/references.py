@@ -27,7 +27,7 @@ class FillReference(Callback):
             batches = chain.from_iterable(loaders)
             shown = track(batches, "reference log-probs", total, transient=True, disable=not trainer.is_global_zero)
             with trainer.precision_plugin.forward_context():  # as a live reference would compute in a step
-                told = reference.prepare(shown, pl_module.device)
+                told = reference.prepare(shown, pl_module.device, pl_module.untrained_policy())  # type: ignore[operator]
             if told and trainer.is_global_zero:
                 Console().print(Text(told), soft_wrap=True)
         trainer.strategy.barrier()  # each rank fills its share of the store

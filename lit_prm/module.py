@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics.functional.classification import binary_auroc
+from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
 from lit_prm.losses import Loss
@@ -86,6 +88,12 @@ class LitPRM(LightningModule):
     def policy(self) -> nn.Module | None:
         """The trainable language model, if the reward model is an implicit one and is configured."""
         return getattr(self.reward_model, "policy", None)
+
+    def untrained_policy(self) -> PreTrainedModel | None:
+        """The policy before the first update of a run that starts from its base model's weights, else None."""
+        trainer = self.trainer
+        trained = trainer.state.fn != TrainerFn.FITTING or trainer.global_step or trainer.ckpt_path or self.start
+        return None if trained else cast(PreTrainedModel | None, self.policy)
 
     def references(self) -> list[Reference]:
         """Every distinct source of reference log-probs that training or scoring asks."""

@@ -6,10 +6,12 @@ import io
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Item = TypeVar("Item")
 
 LATEST = "latest"  # names the part of a checkpoint's folder that is whole; DeepSpeed's own name
 
@@ -86,6 +88,15 @@ def as_many_on_every_rank(count: int, layer: nn.Module) -> int:
     most = torch.tensor(count, device=cut[0].device)
     torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
     return int(most)
+
+
+def in_step(items: Iterable[Item], layer: nn.Module) -> Iterator[Item | None]:
+    """The items; None for as long as other ranks have more of them, where the layer is cut and all must call it."""
+    mine = iter(items)
+    item = next(mine, None)
+    while as_many_on_every_rank(int(item is not None), layer):
+        yield item
+        item = next(mine, None)
 
 
 def frozen_names(module: nn.Module) -> set[str]:

@@ -9,8 +9,11 @@ from transformers import PreTrainedTokenizerFast
 
 from lit_prm.batch import Batch, collate
 from lit_prm.encoding import Encoder
+from lit_prm.models import load_model
+from lit_prm.packing import real
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Frozen, Stored, Uniform
+from lit_prm.reference.rows import Row, part_of
 from lit_prm.steps import BlankLine
 
 CPU = torch.device("cpu")
@@ -72,6 +75,68 @@ def test_a_store_keeps_references_apart(
     path = str(tmp_path / "r.sqlite")
     a, b = (Stored(str(folder), path).logps(batch) for folder in (reference_folder, policy_folder))
     assert not torch.allclose(a, b)
+
+
+def filled_by_policy(folder: Path, batches: list[Batch], path: Path, attention: str | None = "auto") -> Stored:
+    stored = Stored(str(folder), str(path), from_policy=True)
+    stored.prepare(batches, CPU, load_model(str(folder), attention=attention))
+    return stored
+
+
+def test_a_policy_before_its_first_update_fills_the_store_and_no_second_model_is_loaded(
+    reference_folder: Path, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = Frozen(str(reference_folder)).logps(batch)
+    monkeypatch.setattr("lit_prm.reference.base.load_model", lambda *_: pytest.fail("loaded the reference"))
+    packed = filled_by_policy(reference_folder, [batch], tmp_path / "packed.sqlite")
+    assert torch.allclose(packed.logps(batch), live, atol=1e-5)
+    padded = filled_by_policy(reference_folder, [batch], tmp_path / "padded.sqlite", attention=None)
+    usual = Stored(str(reference_folder), str(tmp_path / "padded.sqlite"))
+    usual.prepare([batch], CPU)  # one address, whoever computed
+    assert (padded.misses, usual.misses) == (4, 0)
+
+
+def test_a_policys_entries_do_not_depend_on_the_batches_that_asked(
+    reference_folder: Path, batch: Batch, tmp_path: Path
+) -> None:
+    whole = filled_by_policy(reference_folder, [batch], tmp_path / "whole.sqlite")
+    single = filled_by_policy(reference_folder, [batch.keep([i]) for i in (3, 1, 2, 0)], tmp_path / "single.sqlite")
+    assert torch.equal(whole.logps(batch), single.logps(batch))
+
+
+def test_a_part_runs_as_many_tokens_whatever_its_responses() -> None:
+    rows = [Row(b"", torch.ones(n, dtype=torch.long), 1) for n in (3, 9)]
+    assert real(part_of(rows, 16, CPU)).all()
+    assert part_of(rows, 16, CPU).in_response.sum(1).tolist() == [2, 8]
+
+
+def test_a_policy_that_trains_again_computes_no_reference(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
+    policy = load_model(str(reference_folder)).train()
+    stored = Stored(str(reference_folder), str(tmp_path / "r.sqlite"), from_policy=True)
+    stored.prepare([batch.keep([0, 1])], CPU, policy)
+    assert policy.training
+    assert stored.logps(batch.keep([0, 1])).any()
+    for ask in (lambda: stored.logps(batch), lambda: stored.prepare([batch], CPU, None)):
+        with pytest.raises(ValueError, match="before its first update; set from_policy to false"):
+            ask()
+
+
+@pytest.mark.parametrize("other", ["model", "dtype"])
+def test_a_policy_that_is_no_reference_is_refused(
+    other: str, reference_folder: Path, policy_folder: Path, batch: Batch, tmp_path: Path
+) -> None:
+    policy = load_model(str(policy_folder if other == "model" else reference_folder), dtype="bfloat16")
+    dtype = "float32" if other == "dtype" else "bfloat16"
+    stored = Stored(str(reference_folder), str(tmp_path / "r.sqlite"), dtype, from_policy=True)
+    with pytest.raises(ValueError, match="give both the same model and dtype"):
+        stored.prepare([batch], CPU, policy)
+
+
+def test_a_policy_checks_what_is_stored(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
+    filled_by_policy(reference_folder, [batch], tmp_path / "r.sqlite")
+    spoil(tmp_path / "r.sqlite", HALF)
+    with pytest.raises(ValueError, match="does not give"):
+        filled_by_policy(reference_folder, [batch], tmp_path / "r.sqlite")
 
 
 def test_only_missing_responses_are_computed(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:

@@ -17,8 +17,13 @@ from lit_prm.models import Dtype, load_model, token_logps, weights_hash
 class Reference(ABC):
     """A source of per-token reference log-probs. Never trained, never part of the training engine."""
 
-    def prepare(self, batches: Iterable[Batch], device: torch.device) -> str | None:
-        """See every batch once before training starts; a line on what was done, None from sources that keep nothing."""
+    def prepare(
+        self, batches: Iterable[Batch], device: torch.device, untrained: PreTrainedModel | None = None
+    ) -> str | None:
+        """See every batch once before training starts; a line on what was done, None from sources that keep nothing.
+
+        ``untrained`` is the policy while its weights are its base model's, None from the first update on.
+        """
         return None
 
     @abstractmethod

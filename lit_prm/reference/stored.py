@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype
+from lit_prm.models import Dtype, token_logps
 from lit_prm.reference.base import Frozen, Reference
+from lit_prm.reference.rows import ANY, Row, part_of, placed, row_of
 from lit_prm.reference.store import Logps, LogpStore
+from lit_prm.sharded import Item, in_step
 
 
 class Stored(Reference):
@@ -26,7 +29,8 @@ class Stored(Reference):
 
     The address of an entry is its content: the reference's weights, the precision they compute in and the
     token ids. So losses, epochs, seeds and validation share entries, a killed pass goes on where it was, and
-    a store can hold several references. The model is loaded only while something is missing.
+    a store can hold several references. The model is loaded only while something is missing; with ``from_policy``
+    never: the policy itself computes what is missing before its first update, cut over all ranks if it is.
 
     Entries are computed in parts whose shape depends on the response's own length alone, never on the batch
     that asked: a matrix product of another shape rounds differently, and a run's numbers would depend on
@@ -37,17 +41,42 @@ class Stored(Reference):
     WIDTHS = 16  # a part is a multiple of this wide
     SAMPLE = 4  # entries that are computed again before a store is believed
 
-    def __init__(self, model: str, path: str, dtype: Dtype = "float32") -> None:
+    def __init__(self, model: str, path: str, dtype: Dtype = "float32", from_policy: bool = False) -> None:
         self.source = Frozen(model, dtype)
         self.store = LogpStore(path)
+        self.from_policy = from_policy
+        self._policy: PreTrainedModel | None = None  # while it is what it was loaded as
         self.asked = 0
         self.misses = 0
         self._salt = b""
 
-    def prepare(self, batches: Iterable[Batch], device: torch.device) -> str:
-        self._verify(self._fill(batches, device), device)
+    def prepare(self, batches: Iterable[Batch], device: torch.device, untrained: PreTrainedModel | None = None) -> str:
+        with self._asking(untrained if self.from_policy else None):
+            self._verify(self._fill(batches, device), device)
         self.source.release()
         return self.told()
+
+    @contextmanager
+    def _asking(self, policy: PreTrainedModel | None) -> Iterator[None]:
+        """Inside, this policy computes."""
+        if policy is None:
+            yield
+            return
+        self._refuse_other(policy)
+        training, self._policy = policy.training, policy.eval()
+        try:
+            yield
+        finally:
+            self._policy = None
+            policy.train(training)
+
+    def _refuse_other(self, policy: PreTrainedModel) -> None:
+        mine, theirs = (self.source.name, self.source.dtype), (policy.name_or_path, str(policy.dtype)[len("torch.") :])
+        if theirs != mine:
+            raise ValueError(
+                f"model.reference has from_policy, but it is {mine[0]} in {mine[1]} and the policy {theirs[0]} in "
+                f"{theirs[1]}; give both the same model and dtype, or set from_policy to false"
+            )
 
     def told(self) -> str:
         """How much of what was asked for was there, and how large the store is."""
@@ -64,7 +93,7 @@ class Stored(Reference):
         if any(row is None for row in rows):
             self._fill([batch], batch.ids.device)
             rows = self.store.read(addresses)
-        return _placed(batch, rows, self.store.path)
+        return placed(batch, rows, self.store.path)
 
     def identity(self) -> dict[str, Any]:
         return self.source.identity()
@@ -79,41 +108,54 @@ class Stored(Reference):
         """The entry of every response, None where there is none."""
         return self.store.read(self._addresses(batch))
 
-    def _fill(self, batches: Iterable[Batch], device: torch.device) -> list[tuple[_Row, Logps]]:
+    def _fill(self, batches: Iterable[Batch], device: torch.device) -> list[tuple[Row, Logps]]:
         """Compute what is missing, and return a few of the entries that were there.
 
         Parts are full but for the last of each width.
         """
-        waiting: dict[int, dict[bytes, _Row]] = {}
-        there: list[tuple[_Row, Logps]] = []
+        there: list[tuple[Row, Logps]] = []
+        for rows in self._in_step(self._missing(batches, device, there)):
+            if rows is None:
+                self._logps_of([ANY], device)
+            else:
+                self._compute(rows, device)
+        return there
+
+    def _missing(
+        self, batches: Iterable[Batch], device: torch.device, there: list[tuple[Row, Logps]]
+    ) -> Iterator[list[Row]]:
+        """Parts of rows of one width that the store lacks; a few that it has are put ``there``."""
+        waiting: dict[int, dict[bytes, Row]] = {}
         for batch in batches:
             addresses = self._addresses(batch, device)
             for i, (address, entry) in enumerate(zip(addresses, self.store.read(addresses), strict=True)):
                 self.asked += 1
                 if entry is not None:
-                    there += [(_row(batch, i, address), entry)] if len(there) < self.SAMPLE else []
+                    there += [(row_of(batch, i, address), entry)] if len(there) < self.SAMPLE else []
                     continue
-                row = _row(batch, i, address)
+                row = row_of(batch, i, address)
                 width = self._width(row)
                 part = waiting.setdefault(width, {})
                 part[row.address] = row
                 if len(part) == self._height(width):
-                    self._compute(list(waiting.pop(width).values()), width, device)
-        for width, part in waiting.items():
-            self._compute(list(part.values()), width, device)
-        return there
+                    yield list(waiting.pop(width).values())
+        yield from (list(part.values()) for part in waiting.values())
 
-    def _verify(self, there: Sequence[tuple[_Row, Logps]], device: torch.device) -> None:
+    def _verify(self, there: Sequence[tuple[Row, Logps]], device: torch.device) -> None:
         """Compute a few entries again: whenever the model is in memory, else once for each release and device.
 
         Addresses name weights by file times, not by a hash of gigabytes at every start.
         """
         circumstances = hashlib.sha256(self._salt + repr(_circumstances(device)).encode()).digest()
-        if self.store.was_checked(circumstances) and not self.source.loaded:
+        in_memory = self._policy is not None or self.source.loaded
+        if not in_memory and (self.from_policy or self.store.was_checked(circumstances)):
             return
         most = 1e-3 if self.source.dtype == "float32" and not _autocast(device) else 0.3
-        for row, entry in there:
-            (again,) = self._logps_of([row], self._width(row), device)
+        for found in self._in_step(there):
+            row, entry = found or (ANY, None)
+            (again,) = self._logps_of([row], device)
+            if entry is None:
+                continue
             far = float(np.abs(again - entry).max(initial=0)) if again.shape == entry.shape else math.inf
             if not far <= most:
                 raise ValueError(
@@ -123,21 +165,38 @@ class Stored(Reference):
                 )
         self.store.note_checked(circumstances)
 
-    def _width(self, row: _Row) -> int:
+    def _width(self, row: Row) -> int:
         return -(-len(row.ids) // self.WIDTHS) * self.WIDTHS
 
     def _height(self, width: int) -> int:
         return max(self.PART // width, 1)
 
-    def _compute(self, rows: Sequence[_Row], width: int, device: torch.device) -> None:
+    def _compute(self, rows: Sequence[Row], device: torch.device) -> None:
         """Log-probs of rows of one width, committed in one transaction."""
+        logps = self._logps_of(rows, device)
         self.misses += len(rows)
-        self.store.write(zip((row.address for row in rows), self._logps_of(rows, width, device), strict=True))
+        self.store.write(zip((row.address for row in rows), logps, strict=True))
 
-    def _logps_of(self, rows: Sequence[_Row], width: int, device: torch.device) -> list[Logps]:
+    def _logps_of(self, rows: Sequence[Row], device: torch.device) -> list[Logps]:
+        width = self._width(rows[0])
         repeated = [*rows, *[rows[0]] * (self._height(width) - len(rows))]
-        logps = self.source.logps(_part(repeated, width, device)).cpu().numpy()
+        logps = self._ask(part_of(repeated, width, device)).cpu().numpy()
         return [out[row.prompt : len(row.ids)] for row, out in zip(rows, logps, strict=False)]
+
+    @torch.no_grad()
+    def _ask(self, part: Batch) -> Tensor:
+        if not self.from_policy:
+            return self.source.logps(part)
+        if self._policy is None:
+            raise ValueError(
+                f"{self.store.path} lacks log-probs of responses, and model.reference has from_policy: only a run that "
+                "starts from its base model can compute them, before its first update; set from_policy to false"
+            )
+        return token_logps(self._policy, part)
+
+    def _in_step(self, items: Iterable[Item]) -> Iterator[Item | None]:
+        """The items, and None while the policy must be called because other ranks have more of them."""
+        return iter(items) if self._policy is None else in_step(items, self._policy)
 
     def _addresses(self, batch: Batch, device: torch.device | None = None) -> list[bytes]:
         self._salt = self._salt or weights_id(self.source.name, self.source.dtype).encode()
@@ -156,11 +215,11 @@ class _Looked(Reference):
         rows = self.store.known(batch)
         missing = [i for i, row in enumerate(rows) if row is None]
         if not missing:
-            return _placed(batch, rows, self.store.store.path)
+            return placed(batch, rows, self.store.store.path)
         if len(missing) == len(rows):
             return self.store.source.logps(batch)
         computed = self.store.source.logps(batch.keep(missing))
-        out = _placed(batch, rows, self.store.store.path, some=True)
+        out = placed(batch, rows, self.store.store.path, some=True)
         out[torch.tensor(missing, device=out.device)] = computed
         return out
 
@@ -172,22 +231,6 @@ class _Looked(Reference):
 
     def network(self, device: torch.device) -> PreTrainedModel:
         return self.store.source.network(device)
-
-
-def _placed(batch: Batch, rows: Sequence[Logps | None], path: str, *, some: bool = False) -> Tensor:
-    """Log-probs of responses at their tokens' places, 0 for ``some`` that have none; [B, T]."""
-    out = torch.zeros(batch.ids.shape, dtype=torch.float32)
-    for i, row in enumerate(rows):
-        start, end = int(batch.prompt_length[i]), int(batch.length[i])
-        if row is None and some:
-            continue
-        if row is None or len(row) != end - start:
-            raise ValueError(
-                f"{path} holds {'no log-probs' if row is None else f'{len(row)} log-probs'} of a response of "
-                f"{end - start} tokens that it has just been asked for; it is damaged: remove it, it is filled again"
-            )
-        out[i, start:end] = torch.from_numpy(row.copy())
-    return out.to(batch.ids.device)
 
 
 def weights_id(name: str, dtype: Dtype) -> str:
@@ -213,37 +256,3 @@ def _circumstances(device: torch.device) -> tuple[str, ...]:
     """What may change a model's log-probs beside its weights."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return (torch.__version__, transformers.__version__, device.type, name, _autocast(device))
-
-
-class _Row(NamedTuple):
-    """A response to compute."""
-
-    address: bytes
-    ids: Tensor  # [n] prompt and response
-    prompt: int  # tokens of the prompt
-
-
-def _row(batch: Batch, i: int, address: bytes) -> _Row:
-    return _Row(address, batch.ids[i, : int(batch.length[i])].cpu(), int(batch.prompt_length[i]))
-
-
-def _part(rows: Sequence[_Row], width: int, device: torch.device) -> Batch:
-    """The rows as a batch of exactly ``width`` columns; only ids and the place of the response are told."""
-    ids, step = torch.zeros((len(rows), width), dtype=torch.long), torch.full((len(rows), width), -1)
-    for i, row in enumerate(rows):
-        ids[i, : len(row.ids)] = row.ids
-        step[i, row.prompt : len(row.ids)] = 0
-    length, prompt = (torch.tensor([n(row) for row in rows]) for n in (lambda r: len(r.ids), lambda r: r.prompt))
-    none = torch.zeros(len(rows), dtype=torch.long)
-    return Batch(
-        ids=ids.to(device),
-        length=length,
-        prompt_length=prompt,
-        step=step.to(device),
-        labels=none.float(),
-        step_labels=none.float().unsqueeze(1),
-        group=none,
-        row=none,
-        global_labels=none.float(),
-        global_group=none,
-    )

@@ -6,11 +6,13 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -20,6 +22,7 @@ from lit_prm.cli import main
 from lit_prm.formats import read_groups
 from lit_prm.models import weights_of
 from lit_prm.recording import read_rows
+from lit_prm.reference.store import Logps
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, summary
 
 RUN = Path("runs/tiny/ce-8resp/seed-0")
@@ -163,6 +166,33 @@ def test_zero_1_cuts_the_optimizer_alone_and_finds_the_same(ranks: Ranks) -> Non
 
 
 # --- judging, in two processes and in one -----------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_cut_policy_fills_the_store_before_its_first_update(ranks: Ranks) -> None:
+    """Each rank has other responses, and other numbers of them, and must call the layers as often as the other."""
+
+    def options(from_policy: bool) -> list[str]:
+        places = {"model": str(ranks.world / "models" / "base"), "path": "store.sqlite", "from_policy": from_policy}
+        reference = {"class_path": "lit_prm.reference.Stored", "init_args": places}
+        return [*TRAIN_ONLY, f"--model.reference={json.dumps(reference)}", "--trainer.max_steps=1"]
+
+    both = ranks.exp("filling", "zero-3", *options(True))
+    assert [part["of_references"] for part in held(both)] == [0, 0]
+    desk = ranks.desk("filling-alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk.folder)
+        desk.exp("ce-8resp", *common(desk), *options(False), record=True)
+    found, expected = (entries(folder / "store.sqlite") for folder in (both, desk.folder))
+    assert found.keys() == expected.keys()
+    assert all(np.allclose(found[a], expected[a], atol=1e-4) for a in expected)
+    assert column(both, "train/loss") == pytest.approx(column(desk.folder, "train/loss"), rel=1e-5)
+
+
+def entries(store: Path) -> dict[bytes, Logps]:
+    with sqlite3.connect(store) as database:
+        rows = database.execute("SELECT address, logps FROM logps").fetchall()
+    return {address: np.frombuffer(logps, np.float32) for address, logps in rows}
 
 
 @pytest.mark.slow

@@ -1,0 +1,67 @@
+"""A response as a reference store computes and keeps it: alone, in parts of one width, and back in its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_prm.batch import Batch
+from lit_prm.reference.store import Logps
+
+
+class Row(NamedTuple):
+    """A response of n tokens with its prompt."""
+
+    address: bytes
+    ids: Tensor  # [n] prompt and response
+    prompt: int  # tokens of the prompt
+
+
+ANY = Row(b"", torch.zeros(2, dtype=torch.long), 1)  # for a call that must be made, whose answer nobody reads
+
+
+def row_of(batch: Batch, i: int, address: bytes) -> Row:
+    return Row(address, batch.ids[i, : int(batch.length[i])].cpu(), int(batch.prompt_length[i]))
+
+
+def part_of(rows: Sequence[Row], width: int, device: torch.device) -> Batch:
+    """The rows as a batch of exactly ``width`` columns; only ids and the place of the response are told.
+
+    What follows a response counts as its tokens: a model that runs no padding would round by its neighbours' lengths.
+    """
+    ids, step = torch.zeros((len(rows), width), dtype=torch.long), torch.full((len(rows), width), -1)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = row.ids
+        step[i, row.prompt : len(row.ids)] = 0
+    none = torch.zeros(len(rows), dtype=torch.long)
+    return Batch(
+        ids=ids.to(device),
+        length=torch.full((len(rows),), width),
+        prompt_length=torch.tensor([row.prompt for row in rows]),
+        step=step.to(device),
+        labels=none.float(),
+        step_labels=none.float().unsqueeze(1),
+        group=none,
+        row=none,
+        global_labels=none.float(),
+        global_group=none,
+    )
+
+
+def placed(batch: Batch, rows: Sequence[Logps | None], path: str, *, some: bool = False) -> Tensor:
+    """Log-probs of responses at their tokens' places, 0 for ``some`` that have none; [B, T]."""
+    out = torch.zeros(batch.ids.shape, dtype=torch.float32)
+    for i, row in enumerate(rows):
+        start, end = int(batch.prompt_length[i]), int(batch.length[i])
+        if row is None and some:
+            continue
+        if row is None or len(row) != end - start:
+            raise ValueError(
+                f"{path} holds {'no log-probs' if row is None else f'{len(row)} log-probs'} of a response of "
+                f"{end - start} tokens that it has just been asked for; it is damaged: remove it, it is filled again"
+            )
+        out[i, start:end] = torch.from_numpy(row.copy())
+    return out.to(batch.ids.device)
