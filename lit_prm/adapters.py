@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, in_eval_mode, load_model, token_logps, weights_hash
+from lit_prm.models import Attention, Dtype, in_eval_mode, load_model, token_logps, weights_hash
 from lit_prm.reference import Reference
 from lit_prm.reward_model import ImplicitReward
 from lit_prm.sharded import made_whole
@@ -61,19 +62,16 @@ class AdaptedReward(ImplicitReward):
         self.base = base
         self._adapted: list[Any] = []
 
-    def configure_model(self) -> None:
-        adapted = self._loaded()
+    def _load(self) -> PreTrainedModel:
+        adapted = self._load_adapted()
         for reference in self.references():
             if isinstance(reference, AdapterOff):
                 reference.take(adapted, self.base_name)
         self._adapted = [adapted]  # in a list, or its weights would be this module's twice
-        self.policy = adapted.get_base_model()
-        if self.gradient_checkpointing:
-            cast(Any, self.policy).activation_checkpointing_enable({"use_reentrant": False})
-        self.policy.train()
+        return cast(PreTrainedModel, adapted.get_base_model())
 
-    def _loaded(self) -> Any:
-        return load_adapted(self.policy_name, self.dtype, self.base_name)
+    def _load_adapted(self) -> Any:
+        return load_adapted(self.policy_name, self.dtype, self.base_name, self.attention)
 
     @property
     def base_name(self) -> str:
@@ -111,7 +109,7 @@ class LoRAReward(AdaptedReward):
             raise ValueError(f"rank {rank} is not at least 1; it is the number of columns of B (16 is common)")
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
 
-    def _loaded(self) -> Any:
+    def _load_adapted(self) -> Any:
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(
@@ -139,7 +137,9 @@ def base_of(name: str) -> str:
     return str(beside) if beside.is_dir() else str(base)
 
 
-def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -> Any:
+def load_adapted(
+    name: str, dtype: Dtype = "float32", base: str | None = None, attention: Attention | None = None
+) -> Any:
     """A ``peft.PeftModel`` in eval mode, its adapter on; adapters that are no change of weights are refused."""
     from peft import PeftConfig, PeftModel
 
@@ -149,7 +149,7 @@ def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -
             f"{name} is a {config.peft_type.value} adapter, which adds tokens to the prompt and changes no "
             "weights; only LoRA and its kin can be switched off for the reference"
         )
-    network = load_model(base or base_of(name), dtype)
+    network = load_model(base or base_of(name), dtype, attention)
     try:
         with made_whole(network), _without_deprecations():
             adapted = PeftModel.from_pretrained(network, name, is_trainable=False, autocast_adapter_dtype=False)
