@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -84,7 +83,7 @@ def test_ligers_kernels_compute_the_same_on_cuda(folder: str) -> None:
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match="no backend inducter; give one of .*inductor"):
+    with pytest.raises(ValueError, match=r"no backend inducter; give one of .*inductor"):
         Compiled("inducter")
 
 
