@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -237,7 +239,7 @@ def test_a_response_that_occurs_again_was_not_stored(reference_folder: Path, bat
 
 
 def journal(path: Path) -> str:
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database:
         return str(database.execute("PRAGMA journal_mode").fetchone()[0])
 
 
@@ -245,9 +247,11 @@ def test_a_store_over_hosts_needs_no_shared_memory_and_stays_so(tmp_path: Path) 
     path = tmp_path / "r.sqlite"
     LogpStore(str(path)).write([(b"a", np.ones(3, np.float32))])
     assert journal(path) == "wal"
-    shared, later = LogpStore(str(path)), LogpStore(str(path))
+    gc.collect()  # a connection is in a cycle with its own cache of statements
+    shared = LogpStore(str(path))
     shared.over_hosts = True
     shared.write([(b"b", np.ones(2, np.float32))])
+    later = LogpStore(str(path))
     later.write([(b"c", np.ones(1, np.float32))])
     assert journal(path) == "delete"
     assert [len(row) for row in shared.read([b"a", b"b", b"c"]) if row is not None] == [3, 2, 1]
