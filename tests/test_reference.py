@@ -222,7 +222,7 @@ def test_a_file_that_is_no_store_is_refused(reference_folder: Path, batch: Batch
 def test_another_programs_file_is_refused_by_name(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "r.sqlite") as database:
         database.execute("CREATE TABLE logps (something)")
-    with pytest.raises(ValueError, match=r"r.sqlite: no such column: address; name a file"):
+    with pytest.raises(ValueError, match=r"r.sqlite: no such column: address; with model.reference"):
         filled(reference_folder, batch, tmp_path / "r.sqlite")
 
 

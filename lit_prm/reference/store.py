@@ -69,8 +69,8 @@ class LogpStore:
             yield self._connection
         except sqlite3.OperationalError as error:
             raise ValueError(
-                f"{self.path}: {error}; name a file that may be written, in a folder with space, that no other program and "
-                "no run of another host has open, with model.reference's path"
+                f"{self.path}: {error}; with model.reference's path name a file that may be written, in a folder with "
+                "space, that no other program and no run of another host has open"
             ) from error
         except sqlite3.DatabaseError as error:
             raise ValueError(
