@@ -205,10 +205,8 @@ def _let_stand(folder: Path, part: str, target: Path) -> None:
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
     before = _standing(folder)
-    with written_whole(folder / LATEST) as partial, partial.open("w") as opened:
-        opened.write(part)
-        opened.flush()
-        os.fsync(opened.fileno())
+    with written_whole(folder / LATEST) as partial:
+        partial.write_text(part)
     if folder != target:
         os.replace(folder, target)
     elif before is not None:
