@@ -337,13 +337,18 @@ def _is_progress(part: Any) -> bool:
 
 @contextmanager
 def told_when_stopped(trainer: Trainer) -> Iterator[None]:
-    """A signal that stopped the trainer inside ends the process with its exit status and a word on how to go on."""
+    """A signal that stopped the trainer inside ends the process with its exit status and a word on how to go on.
+
+    Rank zero leaves the status in the file LIT_PRM_STOPPED, if that is set: a launcher of many processes tells but one.
+    """
     safe = next((c for c in trainer.checkpoint_callbacks if isinstance(c, SafeStop)), SafeStop())
     try:
         with safe.listening(trainer):
             yield
     except Stopped as ended:
         _say("stopped; the same command goes on", file=sys.stderr)
+        if (mark := os.environ.get("LIT_PRM_STOPPED")) and trainer.is_global_zero:
+            Path(mark).write_text(f"{ended.code}\n")
         raise SystemExit(ended.code) from None
 
 
