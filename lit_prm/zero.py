@@ -17,7 +17,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -189,6 +189,16 @@ class ZeRO(DeepSpeedStrategy):
                 f"{path} was saved with {found}, this is {asked}, and DeepSpeed cuts no optimizer's state anew; "
                 f"go on as it was saved, or start another run from its weights: --model.start {path} --run_dir ..."
             )
+
+
+def refuse_stock_deepspeed(strategy: Strategy) -> None:
+    """Raise for a strategy of Lightning's DeepSpeed that is not ``ZeRO``."""
+    if isinstance(strategy, DeepSpeedStrategy) and not isinstance(strategy, ZeRO):
+        raise ValueError(
+            f"trainer.strategy is {type(strategy).__name__}, Lightning's own: it divides accumulated gradients twice, "
+            "and its checkpoints hold other things than ours; take --trainer.strategy lit_prm.zero.ZeRO "
+            "--trainer.strategy.init_args.stage N, with N 1, 2 or 3"
+        )
 
 
 def _free_part(target: Path) -> tuple[Path, str]:
