@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
@@ -117,8 +117,15 @@ class LoRAReward(AdaptedReward):
             target_modules=self.targets or "all-linear",
         )  # fmt: skip
         network = load_model(self.policy_name, self.dtype, self.attention)
-        with made_whole(network), _without_deprecations():
-            return get_peft_model(network, config)
+        try:
+            with made_whole(network), _without_deprecations():
+                return get_peft_model(network, config)
+        except ValueError as error:
+            linear = {name.rpartition(".")[2] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+            raise ValueError(
+                f"targets {self.targets} cannot be adapted: {error}; the linear layers of {self.policy_name} are "
+                f"{', '.join(sorted(linear))}"
+            ) from error
 
 
 def is_adapter(name: str) -> bool:
