@@ -234,6 +234,7 @@ class RolloutDataModule(LightningDataModule):
             shared=both,
             unlabelled=sum(r.correct is None for g in self._readings["train"].groups for r in g.rollouts),
             steps=Counter(encoder.steps_from(r) for g in chosen for r in g.rollouts),
+            steps_per_response=[len(set(e.step.tolist())) for e in encoded],
         )
         self._show(self.report)
 

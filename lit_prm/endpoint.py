@@ -16,6 +16,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 KEY = "LIT_PRM_API_KEY"  # the environment variable; a key of its own, so that nobody else's goes to a server of ours
+KEYS = {
+    401: f"put the server's key into the environment variable {KEY}",
+    403: f"put a key that may use this model into the environment variable {KEY}",
+}
 PASSING = frozenset({408, 425, 429, *range(500, 600)})  # statuses that may be others next time
 LONGEST = 60.0  # seconds between two tries, unless the server asks for more
 PATIENCE = 600.0  # seconds a server may ask for
@@ -32,6 +36,14 @@ class Passing(ValueError):
         self.after = after
 
 
+class Refused(ValueError):
+    """What the server will not answer, now or later; ``status`` is its own."""
+
+    def __init__(self, why: str, status: int) -> None:
+        super().__init__(why)
+        self.status = status
+
+
 class _Absent(Passing):
     """Nothing was reached."""
 
@@ -41,11 +53,12 @@ class Endpoint:
 
     ``url`` without a path means the usual ``/v1``. A try that can get better (nothing listens, a connection breaks, no
     answer within ``timeout`` seconds, status 408, 425, 429 or 5xx, an answer cut short) is repeated up to ``tries``
-    times after a growing, randomised pause, or the one the server asks for. Anything else is an error at once. The
-    key of the environment variable ``LIT_PRM_API_KEY`` goes to this server alone and into no message.
+    times after a growing, randomised pause, or the one the server asks for: ten to twenty minutes in all, in which a
+    large model is loaded again. Anything else is an error at once. The key of the environment variable
+    ``LIT_PRM_API_KEY`` goes to this server alone and into no message.
     """
 
-    def __init__(self, url: str, *, timeout: float = 600.0, tries: int = 10, pause: float = 0.5) -> None:
+    def __init__(self, url: str, *, timeout: float = 600.0, tries: int = 27, pause: float = 0.5) -> None:
         self.url = _address(url)
         self.timeout = timeout
         self.tries = tries
@@ -55,13 +68,17 @@ class Endpoint:
         self._open = urllib.request.build_opener(_NoRedirects).open
 
     def models(self) -> list[str] | None:
-        """What the server serves; None when it does not say. A server that is not there is an error at once."""
+        """What the server serves; None when it does not say. One that is not there, or wants a key, is an error."""
         try:
             found = self._once("/models", None)
         except _Absent as error:
             raise ValueError(f"no server at {self.url} ({error}); start it, or correct --server") from None
-        except (Passing, ValueError):
+        except Passing:
             return None  # the first question meets it again, and waits
+        except Refused as error:
+            if error.status in KEYS:
+                raise
+            return None  # not every server lists its models
         listed = found.get("data")
         return [str(m.get("id")) for m in listed if isinstance(m, dict)] if isinstance(listed, list) else None
 
@@ -104,12 +121,9 @@ class Endpoint:
         said = self._said(error)
         if error.code in PASSING:
             return Passing(f"status {error.code}: {said}", _after(error.headers.get("Retry-After")))
-        remedy = {
-            401: f"put the server's key into the environment variable {KEY}",
-            403: f"put a key that may use this model into the environment variable {KEY}",
-            404: "correct --server or the model's name",
-        }.get(error.code, "correct what it names: no repetition would help")
-        return ValueError(f"{error.url} answered {error.code}: {said}; {remedy}")
+        remedies = {404: "correct --server or the model's name", **KEYS}
+        remedy = remedies.get(error.code, "correct what it names: no repetition would help")
+        return Refused(f"{error.url} answered {error.code}: {said}; {remedy}", error.code)
 
     def _said(self, error: urllib.error.HTTPError) -> str:
         """The server's words, which may repeat the key they refuse."""

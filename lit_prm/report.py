@@ -17,6 +17,7 @@ from lit_prm.formats import Reading
 from lit_prm.records import Group
 
 REASONS = 5  # refused rows named one by one
+WHOLE = 0.95  # share of responses of a single step from which the rule of steps is suspect
 _BETWEEN = re.compile(r"[\s$.,;:!?'\"]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
@@ -40,6 +41,8 @@ class DataReport:
     truncated: int
     unlabelled: int
     steps: dict[str, int]
+    steps_per_response: dict[str, int]
+    one_step: int
     prompt_tokens: dict[str, int]
     response_tokens: dict[str, int]
     shared: dict[str, int]
@@ -56,11 +59,12 @@ class DataReport:
         shared: Mapping[str, Sequence[str]] | None = None,
         unlabelled: int = 0,
         steps: Mapping[str, int] | None = None,
+        steps_per_response: Sequence[int] = (),
     ) -> DataReport:
         """Count the chosen ``groups`` of a ``reading``; the token counts are of their responses, one each.
 
         ``unlabelled`` responses were left out before the choice; ``steps`` says of how many of the chosen the
-        file or which rule gave the steps.
+        file or which rule gave the steps, ``steps_per_response`` how many each has.
         """
         labels = [r.correct for g in groups for r in g.rollouts if r.correct is not None]
         return cls(
@@ -79,6 +83,8 @@ class DataReport:
             truncated=truncated,
             unlabelled=unlabelled,
             steps=dict(steps or {}),
+            steps_per_response=length_quantiles(steps_per_response),
+            one_step=sum(n <= 1 for n in steps_per_response),
             prompt_tokens=length_quantiles(prompt_tokens),
             response_tokens=length_quantiles(response_tokens),
             shared={name: len(ids) for name, ids in (shared or {}).items()},
@@ -104,12 +110,20 @@ class DataReport:
             ("responses", f"{self.responses}, {self.right:.1%} right, {self.truncated} truncated"),
             *([("unlabelled", f"{self.unlabelled} responses, left out")] if self.unlabelled else ()),
             *([("steps", _sources(self.steps))] if self.steps else ()),
+            *([("steps per response", _quantiles(self.steps_per_response))] if self.steps_per_response else ()),
+            *([("warning", self._one_step())] if self.responses and self.one_step >= WHOLE * self.responses else ()),
             ("duplicates", f"{self.duplicate_responses} responses, {self.duplicate_problems} problems"),
             ("prompt tokens", _quantiles(self.prompt_tokens)),
             ("response tokens", _quantiles(self.response_tokens)),
         ]
         both = ", ".join(f"{n} with {name}" for name, n in self.shared.items())
         return [*lines, ("shared problems", both)] if both else lines
+
+    def _one_step(self) -> str:
+        return (
+            f"{self.one_step} of {self.responses} responses are a single step, so there are no rewards of steps; if "
+            "they have steps, name the rule: --data.steps Marked, BlankLine, Newline, Sentence"
+        )
 
 
 def _repeats(texts: Any) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+LOCK = "lock"  # in the folder of `alone`
+
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
@@ -45,9 +47,13 @@ def _reach_the_disk(file: Path) -> None:
 
 @contextmanager
 def alone(parts: Path) -> Iterator[None]:
-    """One process works on a file at a time: ``parts`` is the folder ``FILE.parts`` of what is done so far."""
+    """One process works on a file at a time: ``parts`` is the folder ``FILE.parts`` of what is done so far.
+
+    A block that leaves the folder empty leaves none. The lock goes last, when it is closed: NFS keeps what is removed
+    while it is open, and so the folder.
+    """
     parts.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(parts / "lock")
+    lock = FileLock(parts / LOCK)
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -56,3 +62,13 @@ def alone(parts: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if [path.name for path in parts.iterdir()] == [LOCK]:
+            (parts / LOCK).unlink()
+            parts.rmdir()
+
+
+def clear(parts: Path) -> None:
+    """Remove what is in the folder of ``alone``, once it is closed and the whole is there."""
+    for path in parts.iterdir():
+        if path.name != LOCK:
+            path.unlink()

@@ -24,7 +24,8 @@ class FakeServer(ThreadingHTTPServer):
     """Answers `a + b` right or wrong, by a hash of prompt and seed; the first tries of every request may fail.
 
     How often, and in which ways, is drawn from a hash too. ``refusal`` is a status that everything gets, with
-    ``words``; ``most`` bounds the choices of an answer; ``pause`` are seconds that every answer takes.
+    ``words``; longer requests than ``longest`` characters get status 400; ``most`` bounds the choices of an answer;
+    ``pause`` are seconds that every answer takes.
     """
 
     daemon_threads = True
@@ -32,11 +33,12 @@ class FakeServer(ThreadingHTTPServer):
 
     def __init__(
         self, port: int = 0, *, troubles: Sequence[str] = (), refusal: int = 0, words: str = "no", most: int = 99,
-        pause: float = 0.0, models: Sequence[str] | None = ("fake",),
+        pause: float = 0.0, models: Sequence[str] | None = ("fake",), longest: int = 10**6,
     ) -> None:  # fmt: skip
         super().__init__(("127.0.0.1", port), Handler)
         self.troubles = tuple(troubles)
         self.refusal, self.words, self.most, self.pause, self.models = refusal, words, most, pause, models
+        self.longest = longest
         self.elsewhere = "http://elsewhere.invalid/"
         self.tries: Counter[str] = Counter()
         self.answered: list[dict[str, Any]] = []
@@ -96,10 +98,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.keys.add(self.headers.get("Authorization"))
         listed = self.server.models
-        if listed is None or self.server.refusal:
-            self._send(
-                self.server.refusal or 404, {"error": {"message": "not here"}}, {"Location": self.server.elsewhere}
-            )
+        if self.server.refusal:
+            self._refuse(self.server.refusal)
+        elif listed is None:
+            self._refuse(404)
         else:
             self._send(200, {"data": [{"id": name} for name in listed]})
 
@@ -118,7 +120,10 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.keys.add(self.headers.get("Authorization"))
         if server.refusal:
-            self._send(server.refusal, {"error": {"message": server.words}}, {"Location": server.elsewhere})
+            self._refuse(server.refusal)
+            return
+        if server.longest < len(text):
+            self._refuse(400)
             return
         trouble = server.trouble_of(text)
         if trouble:
@@ -129,6 +134,10 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.answered.append({"path": self.path, **body})
         self._send(200, answer(body, server.most))
+
+    def _refuse(self, status: int) -> None:
+        words = {"error": {"message": self.server.words}}
+        self._send(status, words, {"Location": self.server.elsewhere})
 
     def _misbehave(self, trouble: str, text: str) -> None:
         if trouble == "timeout":
@@ -162,5 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-if __name__ == "__main__":  # python -m tests.fake_server PORT TROUBLE ...
-    FakeServer(int(sys.argv[1]), troubles=sys.argv[2:]).serve_forever()
+if __name__ == "__main__":  # python -m tests.fake_server PAUSE TROUBLE ...
+    fake = FakeServer(troubles=sys.argv[2:], pause=float(sys.argv[1]))
+    print(fake.url, flush=True)
+    fake.serve_forever()

@@ -1,21 +1,23 @@
-"""Kills jobs at random moments and starts them again: `python -m tests.kills [--kills 50] [--seed 0]`.
+"""Kills jobs at random moments and starts them again: `python -m tests.kills [--kills 50] [--jobs NAME ...]`.
 
 Every job runs in a fork of this process, which has imported what it needs, so that kills meet work and not
 imports. A moment is drawn uniformly from the job's duration, the signal is SIGKILL or SIGTERM; a job that was
 faster is started anew, to be killed at another moment. What a restart leaves must be equal byte for byte to
-what the unbroken job left: weights, metrics and scores, reference store, scored file. Prints a table and a
+what the unbroken job left: weights, metrics and scores, reference store, scored and sampled files. Prints a table and a
 JSON line; ends with status 1 if anything differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import random
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,10 +36,11 @@ from lit_prm.cli import main
 from lit_prm.scoring import files
 from lit_prm.tinymath import TinyMath
 from tests.conftest import MICRO, make_half_right
-from tests.integration.conftest import Desk, callbacks
+from tests.integration.conftest import REPOSITORY, Desk, callbacks
 
 RUN = Path("runs/tiny")
 STORE = Path(".cache/reference/tiny.sqlite")
+SAMPLED = "rollouts.jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,22 @@ def scoring(desk: Desk) -> list[str]:
     return ["score", str(RUN / "ce-8resp/seed-0"), str(desk.root / "rollouts/train.jsonl"), "--out", "scored.jsonl"]
 
 
+def rollouts(desk: Desk) -> list[str]:
+    """Samples of the training problems, several to a request, from a server that answers alike each time."""
+    options = ["--n", "6", "--per-request", "4", "--concurrency", "4", "--out", SAMPLED]
+    return ["sample", "fake", str(desk.root / "rollouts/train.jsonl"), "--server", server(), *options]
+
+
+@cache
+def server() -> str:
+    """Where it listens, in a process of its own that ends with this one."""
+    command = [sys.executable, "-m", "tests.fake_server", "0.1"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.terminate)
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
 def run_left(folder: Path) -> bytes:
     """Status, weights, metrics and judged scores of the one run in ``folder``, and the reference store."""
     (run,) = (folder / RUN).glob("*/seed-0")
@@ -90,10 +110,15 @@ def scored_left(folder: Path) -> bytes:
     return (folder / "scored.jsonl").read_bytes()
 
 
+def sampled_left(folder: Path) -> bytes:
+    return (folder / SAMPLED).read_bytes()
+
+
 JOBS = [  # another job is one more entry
     Job("training", training, run_left, f"{RUN}/*/seed-0/checkpoints/last.ckpt"),
     Job("reference pass", reference_pass, run_left, str(STORE)),
     Job("scoring", scoring, scored_left, "scored.jsonl.parts/*.jsonl", needs=("runs", ".cache")),
+    Job("rollouts", rollouts, sampled_left, f"{SAMPLED}.parts/*.jsonl"),
 ]
 
 
@@ -108,20 +133,21 @@ class Killed(NamedTuple):
 
 
 class Workshop:
-    """The micro world, a finished run, and every job done once without a kill."""
+    """The micro world, a finished run where one is needed, and every job done without a kill."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, jobs: Sequence[Job]) -> None:
         self.folder, self.world = folder, folder / "world"
         TinyMath(**MICRO).build(self.world)
         make_half_right(self.world)
         self.wanted: dict[str, bytes] = {}
         self.seconds: dict[str, float] = {}
-        for job in JOBS:
-            desk = self.desk(job, "unbroken")
-            ended(start(job, desk))  # a first time: caches of the file system
-            if not (folder / "runs").exists():
-                shutil.copytree(desk.folder / "runs", folder / "runs")
-                shutil.copytree(desk.folder / ".cache", folder / ".cache")
+        if needed := {name for job in jobs for name in job.needs}:
+            desk = self.desk(JOBS[0], "unbroken")
+            ended(start(JOBS[0], desk))
+            for name in needed:
+                shutil.copytree(desk.folder / name, folder / name)
+        for job in jobs:
+            ended(start(job, self.desk(job, "unbroken")))  # a first time: caches of the file system
             desk, began = self.desk(job, "unbroken"), time.monotonic()
             status = ended(start(job, desk))
             if status != 0:
@@ -196,12 +222,14 @@ def kills(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__, allow_abbrev=False)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", nargs="+", choices=[job.name for job in JOBS], help="only these")
     asked = parser.parse_args(args)
+    jobs = [job for job in JOBS if job.name in (asked.jobs or [job.name])]
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
-    workshop, different = Workshop(folder), 0
+    workshop, different = Workshop(folder, jobs), 0
     met: Counter[tuple[str, str, int, bool]] = Counter()
     for n in range(asked.kills):
-        job = JOBS[n % len(JOBS)]
+        job = jobs[n % len(jobs)]
         killed = workshop.kill(job, random.Random(f"{asked.seed} {n}"), f"kill-{n}")
         met[job.name, killed.signal.name, killed.status, killed.went_on] += 1
         different += not killed.same

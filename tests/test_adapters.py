@@ -67,7 +67,7 @@ def loaded(reward: ImplicitReward, *, training: bool = False) -> ImplicitReward:
 
 def test_off_equals_the_base_and_on_the_merged_model(policy_folder: Path, lora: Path, batch: Batch) -> None:
     reward = loaded(AdaptedReward(str(lora)))
-    base = load_model(str(policy_folder))
+    base = load_model(str(policy_folder), attention="auto")
     whole = load_adapted(str(lora)).merge_and_unload()
     assert isinstance(reward.reference, AdapterOff)
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_rewards_equal_those_of_two_networks(policy_folder: Path, lora: Path, ba
     given = loaded(AdaptedReward(str(lora), reference=Frozen(str(policy_folder)), beta=0.1))
     with torch.no_grad():
         assert_close(one(batch), two(batch), rtol=1e-4, atol=1e-4)
-        assert_close(given(batch), one(batch), rtol=0, atol=0)
+        assert_close(given(batch), one(batch), rtol=1e-5, atol=1e-5)  # padded and packed
 
 
 def test_there_is_one_set_of_weights(lora: Path, policy_folder: Path) -> None:
@@ -186,7 +186,7 @@ def test_an_adapted_head_is_read_with_its_adapter(
     with torch.no_grad():
         on = token_logps(load_adapted(str(folder)).merge_and_unload(), batch)
         assert_close(token_logps(reward.policy, batch), on, rtol=1e-4, atol=1e-4)
-        off = token_logps(load_model(str(tmp_path / "base")), batch)
+        off = token_logps(load_model(str(tmp_path / "base"), attention="auto"), batch)
         assert_close(reward.references()[0].logps(batch), off, rtol=0, atol=0)
 
 

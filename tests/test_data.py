@@ -215,6 +215,7 @@ def test_the_report_is_shown_before_training(
     said = capsys.readouterr().out
     assert "3: 1 all right, 1 all wrong, 1 mixed" in said
     assert "BlankLine" in said
+    assert "6 of 6 responses are a single step" in " ".join(said.split())
 
 
 def test_every_candidate_set_is_told_in_a_line(

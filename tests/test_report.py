@@ -39,6 +39,7 @@ def report(groups: list[Group] = GROUPS) -> DataReport:
         prompt_tokens=[3, 3, 4, 4, 5, 5, 5, 5],
         response_tokens=list(range(8)),
         truncated=1,
+        steps_per_response=[1, 1, 1, 1, 1, 1, 1, 3],
         shared={"math500": ["again"], "gsm8k": []},
     )
 
@@ -62,6 +63,8 @@ def test_every_count_is_what_a_person_would_count() -> None:
         "truncated": 1,
         "unlabelled": 0,
         "steps": {},
+        "steps_per_response": {"min": 1, "5%": 1, "50%": 1, "95%": 2, "99%": 2, "max": 3},
+        "one_step": 7,
         "prompt_tokens": {"min": 3, "5%": 3, "50%": 4, "95%": 5, "99%": 5, "max": 5},
         "shared": {"math500": 1, "gsm8k": 0},
     }
@@ -124,6 +127,21 @@ def test_the_report_says_who_cut_the_steps_and_what_was_left_out() -> None:
     assert "steps │ of the file (5), BlankLine (3) │" in said(steps={"of the file": 5, "BlankLine": 3})
     assert "unlabelled │ 2 responses, left out │" in said(unlabelled=2)
     assert "unlabelled" not in said()
+
+
+def test_the_report_warns_where_the_rule_of_steps_finds_none() -> None:
+    def said(single: int) -> str:
+        out, groups = io.StringIO(), [group(str(i), "+") for i in range(100)]
+        DataReport.of(
+            groups, reading=READING, prompt_tokens=[3], response_tokens=[4], truncated=0,
+            steps_per_response=[1] * single + [5] * (100 - single),
+        ).show(Console(file=out, width=250))  # fmt: skip
+        return " ".join(out.getvalue().split())
+
+    assert "warning │ 95 of 100 responses are a single step" in said(95)
+    assert "name the rule: --data.steps Marked, BlankLine, Newline, Sentence" in said(100)
+    assert "warning" not in said(94)
+    assert "steps per response │ min 1, 5% 1, 50% 5, 95% 5, 99% 5, max 5" in said(20)
 
 
 def test_a_chat_prompt_is_compared_by_what_the_user_asks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import signal
 import subprocess
@@ -135,6 +136,86 @@ def test_problems_without_answers_are_sampled_and_stay_unlabelled(
     assert "no answers to grade against" in capsys.readouterr().out.replace("\n", " ")
 
 
+def long_and_short(path: Path) -> Path:
+    """Every third problem is longer than what the server reads."""
+    return written(
+        path, [{**r, "problem": f"{'Well, ' * 99}{r['problem']}"} if i % 3 == 0 else r for i, r in enumerate(ROWS)]
+    )
+
+
+SHORT: dict[str, Any] = {"longest": 400, "words": "maximum context length"}
+
+
+def test_a_problem_that_the_server_refuses_ends_the_job_and_says_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = long_and_short(tmp_path / "p.jsonl")
+    with FakeServer(**SHORT) as server:
+        told = refused(capsys, ["fake", str(file), "--server", server.url, "--out", str(tmp_path / "r.jsonl")])
+    assert "answered 400: maximum context length" in told
+    assert "--skip-refused leaves out such problems" in told
+
+
+def test_refused_problems_can_be_left_out_and_asked_of_another_server(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = long_and_short(tmp_path / "p.jsonl"), tmp_path / "r.jsonl.gz"
+    whole = sample(server, file, tmp_path / "whole.jsonl")
+    with FakeServer(**SHORT) as short:
+        rows = sample(short, file, out, "--skip-refused")
+        told = capsys.readouterr().out.replace("\n", "")
+        again = sample(short, file, out, "--skip-refused")
+        assert short.answered == []
+    assert rows == again == [row for i, row in enumerate(whole) if i % 3]
+    left = rows_of(tmp_path / "r.refused.jsonl")
+    assert [row["unique_id"] for row in left] == [row["unique_id"] for row in whole[::3]]
+    assert all("maximum context length" in row["refused"] for row in left)
+    assert "4 problems were refused and are not in it, but in" in told
+    assert f": {', '.join(row['unique_id'] for row in left)}; the first: " in told
+    assert sample(server, tmp_path / "r.refused.jsonl", tmp_path / "rest.jsonl") == whole[::3]
+    assert sample(server, file, out, "--skip-refused") == whole
+    assert not (tmp_path / "r.refused.jsonl").exists()
+
+
+def test_skipping_does_not_hide_a_wrong_setting_nor_lose_samples(
+    server: FakeServer, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = long_and_short(tmp_path / "p.jsonl"), tmp_path / "r.jsonl"
+    with FakeServer(longest=9) as deaf:
+        args = [str(file), "--out", str(out), "--skip-refused", "--server"]
+        assert "every problem is refused" in refused(capsys, ["fake", *args, deaf.url])
+    sample(server, file, out)
+    with FakeServer(**SHORT) as short:
+        assert "it answered this one before" in refused(capsys, ["fake", *args, short.url, "--n", "4"])
+    assert len(rows_of(out)) == 10
+
+
+def test_empty_responses_are_counted_aloud(
+    problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = {"message": {"content": ""}, "finish_reason": "stop"}
+    monkeypatch.setattr("tests.fake_server.answer", lambda *_: {"choices": [empty]})
+    with FakeServer() as server:
+        sample(server, problems, tmp_path / "r.jsonl")
+    assert "warning: 30 responses are empty" in capsys.readouterr().out
+
+
+def test_a_system_prompt_and_more_fields_are_sent_recorded_and_part_of_the_address(
+    server: FakeServer, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = sample(server, problems, tmp_path / "bare.jsonl")
+    more = ["--system", "Be brief.", "--extra", '{"top_k": 20, "chat_template_kwargs": {"enable_thinking": false}}']
+    rows = sample(server, problems, tmp_path / "r.jsonl", *more)
+    for body in server.answered:
+        assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert (body["top_k"], body["chat_template_kwargs"]) == (20, {"enable_thinking": False})
+    told = {"system": "Be brief.", "extra": {"top_k": 20, "chat_template_kwargs": {"enable_thinking": False}}}
+    assert all(row["sampling"] == bare[0]["sampling"] | told for row in rows)
+    assert not {s for row in rows for s in row["seeds"]} & {s for row in bare for s in row["seeds"]}
+    args = ["fake", str(problems), "--server", server.url, "--out", str(tmp_path / "r.jsonl"), "--n", "3"]
+    assert "another extra;" in refused(capsys, [*args, *more[:2], "--extra", '{"top_k": 21}'])
+
+
 # --- what is there already ------------------------------------------------------------------------
 
 
@@ -177,9 +258,9 @@ def test_an_unfinished_job_of_other_settings_and_a_running_one_are_told(
     args = ["fake", str(problems), "--server", server.url, "--out", str(out)]
     with alone(tmp_path / "r.jsonl.parts"):
         assert "another process is writing r.jsonl" in refused(capsys, args)
-    journal = Journal(tmp_path / "r.jsonl.parts" / "0123.jsonl", {})
-    journal.add("0", Sample("", "stop", 0))
-    journal.close()
+        journal = Journal(tmp_path / "r.jsonl.parts" / "0123.jsonl", {})
+        journal.add("0", Sample("", "stop", 0))
+        journal.close()
     assert "0123.jsonl holds samples of an unfinished job with other settings" in refused(capsys, args)
 
 
@@ -204,6 +285,10 @@ def test_a_job_that_failed_before_anything_arrived_can_be_corrected(
         (["--concurrency", "0"], "0 is not at least 1"),
         (["--prompt-template", "Solve"], "has no {prompt} to fill in"),
         (["--dtype", "bfloat16", "--workers", "2"], "--dtype, --workers would be ignored: the server decides"),
+        (["--extra", "top_k=20"], "'top_k=20' is no JSON"),
+        (["--extra", "20"], "is no JSON object"),
+        (["--extra", '{"n": 4, "temperature": 0}'], "--extra holds n, temperature, which `sample` sets itself"),
+        (["--plain", "--system", "Be brief."], "put it into --prompt-template"),
         (["--server", "here"], "--server 'here' is not like http://localhost:8000"),
     ],
 )
@@ -217,6 +302,7 @@ def test_wrong_options_are_told_in_a_line(
 
 def test_options_of_servers_are_refused_without_one(problems: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--top-p, --plain would be ignored" in refused(capsys, ["m", str(problems), "--plain", "--top-p", ".9"])
+    assert "--skip-refused would be ignored" in refused(capsys, ["m", str(problems), "--skip-refused"])
 
 
 def test_asking_a_server_loads_no_model_library() -> None:
@@ -307,6 +393,45 @@ def test_an_interrupted_job_asks_for_what_is_left(
     sample(server, problems, tmp_path / "r.jsonl", "--concurrency", "5")
     assert 30 - 11 <= len(server.answered) <= 30 - 11 + 1  # what was under way may be answered to nobody
     assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("arrived", range(1, 10))
+def test_samples_that_come_together_are_asked_for_together_again(
+    arrived: int, server: FakeServer, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = ["--per-request", "4", "--n", "6", "--limit", "2", "--concurrency", "1"]
+    sample(server, problems, tmp_path / "whole.jsonl", *several)
+    interrupt_after(arrived, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        sample(server, problems, tmp_path / "r.jsonl", *several)
+    monkeypatch.undo()
+    sample(server, problems, tmp_path / "r.jsonl", *several)
+    assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\0\0\0", b'{"a": 1}', b'["0", "text", "stop"]', b'["0", null, "stop", 1]', b"\xff"]
+)
+def test_a_garbage_line_is_named_with_its_remedy(garbage: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'["0", "a", null, 1]\n' + garbage + b"\n")
+    with pytest.raises(ValueError, match=r"j.jsonl, line 2: b.* is no sample; remove the line"):
+        Journal(path, {})
+
+
+def test_the_folder_goes_when_nothing_in_it_is_open(
+    server: FakeServer, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS, which keeps what is removed while it is open."""
+    unlink, kept = Path.unlink, list[Path]()
+
+    def of_nfs(self: Path, missing_ok: bool = False) -> None:
+        kept.extend(self for file in Path("/proc/self/fd").iterdir() if os.path.realpath(file) == str(self))
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", of_nfs)
+    sample(server, problems, tmp_path / "r.jsonl")
+    assert kept == []
 
 
 def test_a_cut_line_is_the_only_loss(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from lit_prm.endpoint import Endpoint, Passing, _after
-from lit_prm.rollouts.samples import address, seed_of
+from lit_prm.rollouts.samples import Arrival, address, seed_of
 from lit_prm.rollouts.server import ServerSampler
 from tests.fake_server import TROUBLES, FakeServer, answer
 
@@ -18,7 +19,7 @@ PROMPTS = [f"What is {i} + {i * i}?" for i in range(12)]
 
 
 def sampler(server: FakeServer, **settings: Any) -> ServerSampler:
-    endpoint = Endpoint(server.url, timeout=settings.pop("timeout", 0.3), pause=0.01)
+    endpoint = Endpoint(server.url, timeout=0.3, tries=9, pause=0.01)
     return ServerSampler(endpoint, "fake", **{"concurrency": 8, **settings})
 
 
@@ -124,6 +125,23 @@ def test_patience_ends_and_says_how_to_go_on() -> None:
             asked.sample(PROMPTS, 1)
 
 
+def test_patience_lasts_while_a_large_model_is_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = list[float]()
+
+    def at_once(_: threading.Event, seconds: float) -> bool:
+        slept.append(seconds)
+        return False
+
+    monkeypatch.setattr(threading.Event, "wait", at_once)
+    endpoint = Endpoint("http://127.0.0.1:9")
+    for uniform, low, high in ((min, 600, 660), (max, 1200, 1320)):
+        slept.clear()
+        monkeypatch.setattr("random.uniform", lambda a, b, pick=uniform: pick(a, b))
+        with pytest.raises(ValueError, match="27 times in a row"):
+            endpoint.post("/completions", {}, lambda found: found, threading.Event())
+        assert low <= sum(slept) <= high
+
+
 def test_the_pause_is_the_one_the_server_asks_for() -> None:
     def later(_: Any) -> None:
         raise Passing("not yet", after=0.3)
@@ -158,6 +176,12 @@ def test_another_model_than_the_served_is_refused() -> None:
 
 def test_a_server_that_lists_no_models_is_asked_all_the_same() -> None:
     assert sampled(server={"models": None})[0] == sampled()[0]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_may_not_even_list_models_is_told_before_anything_is_asked(status: int) -> None:
+    with FakeServer(refusal=status) as server, pytest.raises(ValueError, match=f"/models answered {status}.*API_KEY"):
+        sampler(server).check()
 
 
 def test_the_key_goes_to_the_server_and_into_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +232,7 @@ def test_a_message_list_needs_a_chat() -> None:
     with FakeServer() as server:
         drawn = list(sampler(server).draw([prompt], 1, [[0]]))
         assert server.answered[0]["messages"] == list(prompt)
+        assert isinstance(drawn[0], Arrival)
         assert drawn[0].sample.seed == server.answered[0]["seed"]
         with pytest.raises(ValueError, match="leave --plain out"):
             list(sampler(server, plain=True).draw([prompt], 1, [[0]]))
@@ -221,7 +246,41 @@ def test_responses_in_parts_are_refused(part: str, monkeypatch: pytest.MonkeyPat
         sampler(server).sample(PROMPTS, 1)
 
 
-@pytest.mark.parametrize(("content", "kept"), [(None, ""), (" \n", ""), ("a\ud83d", "a\ufffd"), (" x ", " x ")])
+WHOLE = {"index": 0, "message": {"content": "7"}, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ({"finish_reason": "abort"}, "ended with 'abort'"),
+        ({"finish_reason": "content_filter"}, "ended with 'content_filter'"),
+        ({"finish_reason": ["stop"]}, r"ended with \['stop'\]"),
+        ({"message": {"content": None}}, "no text but None"),
+        ({"message": {"content": [{"type": "text", "text": "7"}]}}, "no text but .*'type'"),
+        ({"message": "7"}, "a message that is no object but '7'"),
+        ({"message": None}, "a message that is no object but None"),
+        ({"index": "first"}, "the index 'first', which is no number"),
+    ],
+)
+def test_what_is_no_whole_response_is_asked_for_again(
+    odd: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([{**WHOLE, **odd}, WHOLE])
+    monkeypatch.setattr("tests.fake_server.answer", lambda *_: {"choices": [next(answers)]})
+    with FakeServer() as server:
+        asked = sampler(server)
+        assert asked.sample(PROMPTS[:1], 1) == [["7"]]
+        assert re.search(told, asked.trouble)
+        assert len(server.answered) == 2
+
+
+def test_plain_completions_without_text_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([{"finish_reason": "stop"}, {"text": "7", "finish_reason": None}])
+    monkeypatch.setattr("tests.fake_server.answer", lambda *_: {"choices": [next(answers)]})
+    assert sampled(PROMPTS[:1], 1, plain=True)[0] == [["7"]]
+
+
+@pytest.mark.parametrize(("content", "kept"), [("", ""), (" \n", ""), ("a\ud83d", "a\ufffd"), (" x ", " x ")])
 def test_responses_are_kept_as_files_take_them(content: str, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = {"message": {"content": content}, "finish_reason": "length"}
     monkeypatch.setattr("tests.fake_server.answer", lambda *_: {"choices": [choice]})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from lit_prm.formats.layouts import PaperRollouts
 from lit_prm.formats.sources import open_source
 from lit_prm.grading import grade
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.rollouts.samples import Journal, Prompt, Sample, Source, address
-from lit_prm.whole import alone
+from lit_prm.rollouts.samples import Journal, Prompt, Refusal, Sample, Source, address
+from lit_prm.whole import alone, clear
 
 GRADERS = 4  # threads that wait for the processes that grade, while samples arrive
 
@@ -37,39 +36,83 @@ class Job:
 
     Law: the file depends on what the source brings, not on the order in which it does, nor on kills. Samples are known
     by their content: those of a killed job, and those of a finished file that now gets more of them or more
-    problems, are not drawn again. Problems of the same words share their samples.
+    problems, are not drawn again. Problems of the same words share their samples. With ``skip_refused`` a problem
+    that the source refuses is left out, and recorded beside the file.
     """
 
     source: Source
     problems: Sequence[Problem]
     n: int
     out: Path
+    skip_refused: bool = False
 
     def run(self) -> Iterator[Done]:
         """Draw what is missing, grade, write; says what is done at first and after every step."""
-        prompts = {json.dumps(problem.prompt): problem.prompt for problem in self.problems}
-        asked = {key: [self._address(prompt, k) for k in range(self.n)] for key, prompt in prompts.items()}
-        with alone(self.parts), closing(Journal(self._journal(), self._held(asked.values()))) as samples:
-            missing = [[k for k, name in enumerate(names) if name not in samples] for names in asked.values()]
-            there = self.samples - sum(map(len, missing))
-            yield Done(there, 0)
-            names = list(asked.values())
-            if any(missing):
-                with closing(self.source.draw(list(prompts.values()), self.n, missing)) as arrivals:
-                    for arrival in arrivals:
-                        there += samples.add(names[arrival.prompt][arrival.number], arrival.sample)
-                        yield Done(there, 0)
-            rows = []
-            for row in self._rows([[samples[name] for name in asked[json.dumps(p.prompt)]] for p in self.problems]):
-                rows.append(row)
-                yield Done(there, len(rows))
+        asked = {key: [self._address(words, k) for k in range(self.n)] for key, words in self._prompts.items()}
+        with alone(self.parts):
+            with closing(Journal(self._journal(), self._held(asked.values()))) as samples:
+                refused = yield from self._drawn(asked, samples)
+                kept = [problem for problem in self.problems if _key(problem) not in refused]
+                rows = []
+                for row in self._rows(kept, [[samples[name] for name in asked[_key(p)]] for p in kept]):
+                    rows.append(row)
+                    yield Done(self.samples, len(rows))
+            self._record(refused)
             write_rows(self.out, rows)
-            shutil.rmtree(self.parts)
+            clear(self.parts)
+
+    def _drawn(self, asked: Mapping[str, Sequence[str]], samples: Journal) -> Generator[Done, None, dict[str, str]]:
+        """Draw what the journal lacks; returns why which prompts are refused."""
+        names, refused = list(asked.values()), dict[str, str]()
+        missing = [[k for k, name in enumerate(of_prompt) if name not in samples] for of_prompt in names]
+        there = self.samples - sum(map(len, missing))
+        yield Done(there, 0)
+        if not any(missing):
+            return refused
+        with closing(self.source.draw(list(self._prompts.values()), self.n, missing)) as arrivals:
+            for arrival in arrivals:
+                if isinstance(arrival, Refusal):
+                    refused[list(asked)[arrival.prompt]] = self._skipped(arrival.why)
+                else:
+                    there += samples.add(names[arrival.prompt][arrival.number], arrival.sample)
+                yield Done(there, 0)
+        for prompt, why in refused.items():
+            if len(refused) == len(asked):
+                raise ValueError(f"every problem is refused, the first: {why}")
+            if any(name in samples for name in asked[prompt]):
+                raise ValueError(f"{why}; it answered this one before: start it with the settings it had then")
+        return refused
+
+    def _skipped(self, why: str) -> str:
+        if not self.skip_refused:
+            raise ValueError(f"{why}; --skip-refused leaves out such problems")
+        return why
+
+    def _record(self, refused: Mapping[str, str]) -> None:
+        """The refused problems in a file of their own, which another server can be asked: none, no file."""
+        rows = [
+            group_row(Group(problem=problem, rollouts=())) | {"refused": refused[_key(problem)]}
+            for problem in self.problems
+            if _key(problem) in refused
+        ]
+        if rows:
+            write_rows(self.refused, rows)
+        else:
+            self.refused.unlink(missing_ok=True)
+
+    @property
+    def refused(self) -> Path:
+        """Where the problems are that the file lacks."""
+        return self.out.with_name(f"{self.out.name.partition('.jsonl')[0]}.refused.jsonl")
+
+    @property
+    def _prompts(self) -> dict[str, Prompt]:
+        return {_key(problem): problem.prompt for problem in self.problems}
 
     @property
     def samples(self) -> int:
         """How many the file takes."""
-        return len({json.dumps(problem.prompt) for problem in self.problems}) * self.n
+        return len(self._prompts) * self.n
 
     @property
     def parts(self) -> Path:
@@ -114,9 +157,9 @@ class Job:
         for k, sample in enumerate(zip(said, *columns, strict=True)):
             yield self._address(prompt, k), Sample(*sample)
 
-    def _rows(self, samples: Sequence[Sequence[Sample]]) -> Iterator[dict[str, Any]]:
+    def _rows(self, problems: Sequence[Problem], samples: Sequence[Sequence[Sample]]) -> Iterator[dict[str, Any]]:
         with ThreadPoolExecutor(GRADERS) as graders:  # they wait for the processes that grade
-            for group, of_group in zip(graders.map(self._graded, self.problems, samples), samples, strict=True):
+            for group, of_group in zip(graders.map(self._graded, problems, samples), samples, strict=True):
                 yield group_row(group) | {
                     "finish_reasons": [s.finish_reason for s in of_group],
                     "seeds": [s.seed for s in of_group],
@@ -127,3 +170,8 @@ class Job:
         model = self.source.settings["model"]
         group = Group(problem=problem, rollouts=tuple(Rollout(response=s.response, generator=model) for s in samples))
         return group if problem.answer is None else grade(group)
+
+
+def _key(problem: Problem) -> str:
+    """What problems of the same words have in common."""
+    return json.dumps(problem.prompt)

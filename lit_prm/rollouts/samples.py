@@ -31,7 +31,14 @@ class Arrival(NamedTuple):
     sample: Sample
 
 
-Arrivals = Generator[Arrival, None, None]  # close it to leave the others undone
+class Refusal(NamedTuple):
+    """The number of a prompt that is not answered, and why."""
+
+    prompt: int
+    why: str
+
+
+Arrivals = Generator[Arrival | Refusal, None, None]  # close it to leave the others undone
 
 
 class Source(Protocol):
@@ -46,7 +53,10 @@ class Source(Protocol):
         ...
 
     def draw(self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]) -> Arrivals:
-        """The ``missing`` ones of ``n`` samples of each prompt, in any order; it may bring others of them too."""
+        """The ``missing`` ones of ``n`` samples of each prompt, in any order; it may bring others of them too.
+
+        A prompt that cannot be answered is refused, once or for each of its samples.
+        """
         ...
 
 
@@ -72,9 +82,9 @@ class Journal:
         if path.exists():
             data = path.read_bytes()
             whole = data.rfind(b"\n") + 1
-            for line in data[:whole].splitlines():
-                name, *fields = json.loads(line)
-                self._samples[name] = Sample(*fields)
+            for number, line in enumerate(data[:whole].splitlines(), 1):
+                name, sample = _read(line, f"{path}, line {number}")
+                self._samples[name] = sample
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.ftruncate(self._file, whole)
 
@@ -96,6 +106,17 @@ class Journal:
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def _read(line: bytes, place: str) -> tuple[str, Sample]:
+    """The address and the sample of a line."""
+    try:
+        match json.loads(line):
+            case [str(name), str(response), str() | None as reason, int(seed)]:
+                return name, Sample(response, reason, seed)
+    except ValueError:
+        pass  # what a power cut or an editor left
+    raise ValueError(f"{place}: {line[:60]!r} is no sample; remove the line, and its sample is drawn again")
 
 
 _HALF = re.compile("[\ud800-\udfff]")  # of a character that a limit on tokens cut

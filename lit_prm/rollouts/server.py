@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from lit_prm.endpoint import Answer, Endpoint, Passing
+from lit_prm.endpoint import Endpoint, Refused
 from lit_prm.records import Message
-from lit_prm.rollouts.samples import Arrival, Arrivals, Prompt, Sample, address, seed_of, writable
+from lit_prm.rollouts.choices import choices
+from lit_prm.rollouts.samples import Arrival, Arrivals, Prompt, Refusal, Sample, address, seed_of, writable
+
+OF_A_PROMPT = (400, 413, 422)  # statuses that may be the fault of one prompt, as "maximum context length" is
+
+OURS = {"model", "messages", "prompt", "n", "seed", "stream", "temperature", "top_p", "max_tokens", "stop"}
 
 
 class Asked(NamedTuple):
@@ -17,16 +22,17 @@ class Asked(NamedTuple):
 
     prompt: int
     words: Prompt
-    numbers: list[int]
+    numbers: Sequence[int]
 
 
 class ServerSampler:
     """Asks a server for responses, ``concurrency`` requests at a time; batching and GPUs are the server's.
 
-    A request is a chat of one user turn, which the server's chat template renders; ``plain`` ones are text to go on
-    with. Each carries a seed made of the settings, the prompt and the sample's number. ``per_request`` samples are
-    asked for together (``n`` of the API) and share the seed of the first; from a server that brings fewer, the
-    others are asked for again. ``template`` wraps prompts that are plain text.
+    A request is a chat of one user turn behind the ``system`` prompt, which the server's chat template renders;
+    ``plain`` ones are text to go on with. ``template`` wraps prompts that are plain text; ``extra`` are fields of the
+    request beside ours. Each carries a seed made of the settings, the prompt and the sample's number. ``per_request``
+    samples are asked for together (``n`` of the API) and share the seed of the first; from a server that brings fewer,
+    the others are asked for again. A prompt that the server finds wrong or too long is brought as a ``Refusal``.
     """
 
     def __init__(
@@ -41,9 +47,12 @@ class ServerSampler:
         seed: int = 0,
         plain: bool = False,
         template: str = "{prompt}",
+        system: str = "",
+        extra: Mapping[str, Any] | None = None,
         concurrency: int = 64,
         per_request: int = 1,
     ) -> None:
+        _refuse_unfit(plain, system, extra or {})
         self.endpoint = endpoint
         self.concurrency = concurrency
         self.per_request = per_request
@@ -52,6 +61,8 @@ class ServerSampler:
             "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": list(stop) or None,
             "seed": seed, "per_request": per_request,
         }  # fmt: skip
+        given = {"system": system, "extra": dict(extra or {})}
+        self.settings |= {name: value for name, value in given.items() if value}  # samples without keep their address
 
     @property
     def chats(self) -> bool:
@@ -74,6 +85,8 @@ class ServerSampler:
         """``n`` responses to each prompt, in order."""
         out = [[""] * n for _ in prompts]
         for arrival in self.draw(prompts, n, [range(n)] * len(prompts)):
+            if isinstance(arrival, Refusal):
+                raise ValueError(arrival.why)
             out[arrival.prompt][arrival.number] = arrival.sample.response
         return out
 
@@ -81,7 +94,7 @@ class ServerSampler:
         """The missing samples as they come; the first error that no repetition helps ends it."""
         self.check()
         todo = self._requests(prompts, n, missing)
-        lock, stop, arrived = threading.Lock(), threading.Event(), SimpleQueue[Arrival | Exception | None]()
+        lock, stop, arrived = threading.Lock(), threading.Event(), SimpleQueue[Arrival | Refusal | Exception | None]()
 
         def work() -> None:
             try:
@@ -113,17 +126,24 @@ class ServerSampler:
             stop.set()
 
     def _requests(self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]) -> Iterator[Asked]:
-        """What is missing, cut where an unbroken run cuts."""
+        """The requests of an unbroken run that bring a missing sample: a part of one would bring other samples."""
         for i, (words, lacking) in enumerate(zip(prompts, map(set, missing), strict=True)):
             for start in range(0, n, self.per_request):
-                numbers = [k for k in range(start, min(start + self.per_request, n)) if k in lacking]
-                if numbers:
+                numbers = range(start, min(start + self.per_request, n))
+                if not lacking.isdisjoint(numbers):
                     yield Asked(i, words, numbers)
 
-    def _answered(self, asked: Asked, stop: threading.Event) -> Iterator[Arrival]:
+    def _answered(self, asked: Asked, stop: threading.Event) -> Iterator[Arrival | Refusal]:
         numbers = asked.numbers
         while numbers and not stop.is_set():
-            samples = self._ask(asked.words, numbers, stop)
+            try:
+                samples = self._ask(asked.words, numbers, stop)
+            except ValueError as error:
+                why = f"{error} (asked: {str(asked.words)[:60]!r}, --per-request {len(numbers)})"
+                if not isinstance(error, Refused) or error.status not in OF_A_PROMPT:
+                    raise ValueError(why) from None
+                yield Refusal(asked.prompt, why)
+                break
             for number, sample in zip(numbers, samples, strict=False):
                 yield Arrival(asked.prompt, number, sample)
             numbers = numbers[len(samples) :]
@@ -132,20 +152,22 @@ class ServerSampler:
         """At least one sample, at most one for each number."""
         seed = seed_of(address(self.settings, words, numbers[0]))
         body = {name: self.settings[name] for name in ("model", "temperature", "top_p", "max_tokens")} | {"seed": seed}
+        body |= self.settings.get("extra", {})
         if self.settings["stop"]:
             body["stop"] = self.settings["stop"]
         if len(numbers) > 1:
             body["n"] = len(numbers)
-        try:
-            path = f"/{'chat/' if self.chats else ''}completions"
-            asked = {"messages": self._turns(words)} if self.chats else {"prompt": self._text(words)}
-            choices = self.endpoint.post(path, body | asked, _choices, stop)
-        except ValueError as error:
-            raise ValueError(f"{error} (asked: {str(words)[:60]!r}, --per-request {len(numbers)})") from None
-        return [Sample(writable(text), reason, seed) for text, reason in choices[: len(numbers)]]
+        path = f"/{'chat/' if self.chats else ''}completions"
+        asked = {"messages": self._turns(words)} if self.chats else {"prompt": self._text(words)}
+        found = self.endpoint.post(path, body | asked, choices, stop)
+        return [Sample(writable(text), reason, seed) for text, reason in found[: len(numbers)]]
 
     def _turns(self, words: Prompt) -> list[Message]:
-        return [{"role": "user", "content": self._text(words)}] if isinstance(words, str) else list(words)
+        turns = [{"role": "user", "content": self._text(words)}] if isinstance(words, str) else list(words)
+        system = self.settings.get("system")
+        if system and turns[0]["role"] == "system":
+            raise ValueError("the prompt brings a system message of its own; leave --system out")
+        return [{"role": "system", "content": system}, *turns] if system else turns
 
     def _text(self, words: Prompt) -> str:
         if not isinstance(words, str):
@@ -154,22 +176,8 @@ class ServerSampler:
         return filled
 
 
-def _choices(answer: Answer) -> list[tuple[str, str | None]]:
-    """Text and finish reason of every choice, in the order of their index; only whole responses are taken."""
-    found = answer.get("choices")
-    if not isinstance(found, list) or not found or not all(isinstance(choice, dict) for choice in found):
-        raise Passing(f"the answer has no choices but {sorted(answer)}: {str(answer.get('error', ''))[:200]}")
-    return [
-        (_text_of(choice), choice.get("finish_reason")) for choice in sorted(found, key=lambda c: c.get("index") or 0)
-    ]
-
-
-def _text_of(choice: Answer) -> str:
-    said = choice.get("message") or {"content": choice.get("text")}
-    apart = [name for name in ("reasoning_content", "reasoning", "tool_calls") if said.get(name)]
-    if apart:
-        raise ValueError(
-            f"the server takes a part of the response out of its text ({', '.join(apart)}), and a reward is of the "
-            "whole; start it without reasoning and tool parsers (llama-server: --reasoning-format none)"
-        )
-    return said.get("content") or ""
+def _refuse_unfit(plain: bool, system: str, extra: Mapping[str, Any]) -> None:
+    if plain and system:
+        raise ValueError("--system is a turn of a chat, and --plain asks for none; put it into --prompt-template")
+    if taken := sorted(OURS & extra.keys()):
+        raise ValueError(f"--extra holds {', '.join(taken)}, which `sample` sets itself; leave it to the options")

@@ -16,7 +16,7 @@ from lit_prm.formats.layouts import PaperRollouts
 from lit_prm.formats.scored import ScoredGroups, read_scored, scored_row
 from lit_prm.records import Group
 from lit_prm.scoring.base import Scorer
-from lit_prm.whole import alone, written_whole
+from lit_prm.whole import alone, clear, written_whole
 
 CHUNK = 120_000  # characters of problems and responses scored between two saves
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -79,7 +79,7 @@ class Job:
                 made.append(part)
                 yield groups
             _put_together(made, self.out)
-            shutil.rmtree(self.parts)
+            clear(self.parts)
 
     def _save(self, part: Path, groups: Sequence[Group]) -> None:
         scores = self.scorer.score(groups)
