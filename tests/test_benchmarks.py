@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import update_floor, updates, updates_work
+from benchmarks.acceptance import judged
+from benchmarks.updates_jobs import JOBS, flat, prepare
+
+SIDE = {"cpu": 10.0, "first_cpu": 1.0, "updates_cpu": 8.0, "peak_gb": 4.0, "of_floor": 0.6}
+
+
+def table(job: str, dtype: str = "float32", shape: str = "smollm2", **sides: dict[str, float]) -> dict[str, Any]:
+    named = {name.replace("_", " "): {**SIDE, **row} for name, row in sides.items()}
+    return {"job": job, "dtype": dtype, "shape": shape, "sides": named}
+
+
+def trained(folder: Path, side: str) -> dict[str, Any]:
+    """What a process of ``side`` would print and leave, as far as equality looks."""
+    run = {"ours warm": updates_work.by_trainer, "ours bare": updates_work.by_bare_loop}[side]
+    policy, seen, _ = run(JOBS["tiny"][0], folder, "float32", "cpu")
+    np.save(folder / f"{side}.npy", flat(policy))
+    return {"losses": seen.losses, "ids": seen.ids}
+
+
+def test_updates_compares_trainer_and_bare_loop_and_sees_a_side_that_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(JOBS, "tiny", (JOBS["tiny"][0]._replace(problems=2, times=2),))
+    prepare("tiny", tmp_path, "tiny", 1)
+    first = {side: trained(tmp_path, side) for side in updates.ALONE}
+    assert len(first["ours warm"]["losses"]) == 2
+    assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [True]
+
+    moved = np.load(tmp_path / "ours bare.npy")
+    np.save(tmp_path / "ours bare.npy", moved + 1e-3 * (moved - np.load(tmp_path / "start.npy")))
+    assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [False]
+    np.save(tmp_path / "ours bare.npy", moved)
+    first["ours bare"]["losses"][1] += 1e-3
+    assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [False]
+
+
+@pytest.mark.parametrize(
+    ("found", "lines"),
+    [
+        (
+            table("dpo", trl_online={"cpu": 50.0}, trl_precompute={"cpu": 39.0}, ours_warm={}),
+            ["(a) DPO on all pairs, store warm, float32: not met: 3.90x, at least 4x"],
+        ),
+        (
+            table("dpo", "bfloat16", trl_online={"cpu": 60.0}, ours_warm={}),
+            ["(a) DPO on all pairs, store warm, bfloat16: met: 6.00x, at least 6x"],
+        ),
+        (
+            table("ce", trl_online={"cpu": 19.0}, ours_cold={}),
+            ["(b) CE against bco_pair, store cold, float32: met: 1.90x, at least 1.3x"],
+        ),
+        (
+            table("kto", trl_online={"cpu": 12.0}, ours_cold={}),
+            ["(b) unpaired against apo_zero_unpaired, store cold, float32: not met: 1.20x, at least 1.3x"],
+        ),
+        (
+            table("sweep", trl_online={"cpu": 40.0, "first_cpu": 7.0}, ours_warm={}),
+            ["(c) sweep of two epochs, store warm, float32: met: 4.00x, at least 4x",
+             "(c) sweep, to its first update, store warm, float32: not met: 7.00x, at least 8x"],
+        ),
+        (
+            table("tiny", shape="tiny", ours_warm={"updates_cpu": 9.6}, ours_bare={}),
+            ["(f) trainer over a bare loop, scale tiny, float32: not met: 20.00%, at most 15%"],
+        ),
+        (
+            table("dpo", ours_warm={"updates_cpu": 8.2}, ours_bare={"of_floor": 0.59}),
+            ["(f) trainer over a bare loop, SmolLM2's shape, float32: met: 2.50%, at most 5%",
+             "(g) share of the matrix product rate, float32: not met: 59.00%, at least 60%"],
+        ),
+        (table("dpo", shape="toy", ours_warm={}, ours_bare={}), []),  # limits are those of SmolLM2's shape
+        ({"job": "dpo", "dtype": "float32", "shape": "smollm2"}, []),  # results differed: nothing was timed
+    ],
+)  # fmt: skip
+def test_each_acceptance_number_is_met_or_not_at_its_limit(found: dict[str, Any], lines: list[str]) -> None:
+    assert [line for line in judged([found]) if not line.startswith("(e)")] == lines
+
+
+def test_memory_is_compared_with_the_smaller_of_trls() -> None:
+    found = table("dpo", trl_online={"peak_gb": 9.0}, trl_precompute={"peak_gb": 8.0}, ours_warm={"peak_gb": 3.8})
+    assert "(e) peak memory beside TRL's, store warm, float32: not met: 47.50%, at most 45%" in judged([found])
+
+
+def test_the_floor_benchmark_measures_and_writes_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "floor.json"
+    monkeypatch.setattr("sys.argv", ["update_floor", "--repeats", "1", "--json", str(out)])
+    update_floor.main()
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["responses"], row["what"]) for row in rows] == [
+        (size, what) for size in (16, 64) for what in ("forward", "forward + backward")
+    ]
+    assert all(row["of_floor"] > 0 for row in rows)
+    assert "of the floor" in capsys.readouterr().out
