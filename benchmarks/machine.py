@@ -5,8 +5,12 @@ from __future__ import annotations
 import resource
 import statistics
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import torch
+
+from lit_prm.costs import Work, backward, forward, shape_of
 
 
 def clocks(device: str = "cpu") -> tuple[float, float]:
@@ -36,3 +40,10 @@ def product_rate(dtype: torch.dtype, width: int, height: int, device: str = "cpu
             torch.nn.functional.linear(left, right)
         took.append(clocks(device)[1] - start)
     return times * 2 * tokens * width * height / statistics.median(took)
+
+
+def update_flops(config: Any, sequences: Iterable[tuple[int, int]]) -> int:
+    """Of the products of updates on sequences of (prompt, prompt and response) tokens, the head on responses only."""
+    sizes = list(sequences)
+    shape, work = shape_of(config), Work.read([n for _, n in sizes], sum(n - prompt for prompt, n in sizes))
+    return forward(shape, work) + backward(shape, work)

@@ -87,7 +87,7 @@ class Seen(NamedTuple):
     losses: list[float]  # ours
     ids: list[str]  # digest of the distinct sequences
     ended: list[tuple[float, float]]  # clocks at its end
-    sequences: list[list[int]]  # tokens of prompt and response of every sequence, of ours
+    sequences: list[tuple[int, int]]  # of every update: tokens of the prompt, and with the response; of ours
 
 
 def prepare(job: str, folder: Path, shape: str, updates: int) -> None:

@@ -16,7 +16,7 @@ from lightning import Trainer
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 
-from benchmarks.machine import clocks, peak_bytes, product_rate
+from benchmarks.machine import clocks, peak_bytes, product_rate, update_flops
 from benchmarks.updates_jobs import JOBS, Job, Seen, digest, flat, module_and_data
 from benchmarks.updates_trl import by_trl
 from callbacks.references import FillReference
@@ -42,9 +42,7 @@ def note(seen: Seen, loss: float, batch: Batch) -> None:
     seen.losses.append(loss)
     seen.ids.append(digest(rows))
     seen.ended.append(clocks(batch.ids.device.type))
-    seen.sequences.append(
-        [x for pair in zip(batch.prompt_length.tolist(), batch.length.tolist(), strict=True) for x in pair]
-    )
+    seen.sequences.extend(zip(batch.prompt_length.tolist(), batch.length.tolist(), strict=True))
 
 
 def by_trainer(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, Seen, tuple[float, float]]:
@@ -80,22 +78,6 @@ def by_bare_loop(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, 
     return module.policy, seen, began
 
 
-def counted(seen: Seen, model: Any) -> float:
-    """FLOPs of the matrix products of all updates: 6 for a weight and token, the head on responses only.
-
-    Attention has 12 for half of the pairs of tokens, in each layer and dimension.
-    """
-    c = model.config
-    layers = sum(p.numel() for p in model.model.layers.parameters() if p.dim() == 2)
-    head = c.hidden_size * c.vocab_size
-    total = 0.0
-    for sizes in seen.sequences:
-        for prompt, length in zip(sizes[::2], sizes[1::2], strict=True):
-            attention = 12 * c.num_hidden_layers * c.hidden_size * length * length / 2
-            total += 6 * (layers * length + head * (length - prompt)) + attention
-    return total
-
-
 def main(name: str, side: str, folder: Path, dtype: str, threads: int, device: str) -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(threads)
@@ -127,8 +109,8 @@ def main(name: str, side: str, folder: Path, dtype: str, threads: int, device: s
     if seen.sequences:
         config = parts[0][0].config
         found |= {
-            "tokens": sum(sum(sizes[1::2]) for sizes in seen.sequences),
-            "flops": counted(seen, parts[0][0]),
+            "tokens": sum(length for _, length in seen.sequences),
+            "flops": update_flops(config, seen.sequences),
             "rate": product_rate(getattr(torch, dtype), config.hidden_size, config.intermediate_size, device),
         }
     print(json.dumps(found))
