@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import update_floor, updates, updates_work
+from benchmarks import scoring, update_floor, updates, updates_work
 from benchmarks.acceptance import judged
 from benchmarks.updates_jobs import JOBS, flat, prepare
+from lit_prm.records import Group, Problem, Rollout
 
 SIDE = {"cpu": 10.0, "first_cpu": 1.0, "updates_cpu": 8.0, "peak_gb": 4.0, "of_floor": 0.6}
 
@@ -102,3 +104,19 @@ def test_the_floor_benchmark_measures_and_writes_every_row(
     ]
     assert all(row["of_floor"] > 0 for row in rows)
     assert "of the floor" in capsys.readouterr().out
+
+
+def test_scoring_is_timed_only_where_the_plain_loop_gives_the_same_rewards(
+    policy_folder: Path, reference_folder: Path
+) -> None:
+    asked = argparse.Namespace(
+        model=reference_folder, dtype="float32", device="cpu", max_length=256, eval_tokens=None, rounds=1, batch_size=3
+    )
+    answers = [Rollout(response=f"Add {i}.\n\nThe answer is {'so ' * i}{i}.", correct=i == 2) for i in range(4)]
+    groups = [Group(problem=Problem(id=str(p), prompt=f"What is {p}?"), rollouts=tuple(answers)) for p in range(2)]
+    found = scoring.compare(str(policy_folder), groups, asked)
+    assert found["responses"] == 8
+    assert found["largest_difference"] < 1e-4
+    assert found["ours"]["of_floor"] > 0
+    with pytest.raises(SystemExit, match="do not score alike"):
+        scoring.refuse_other_scores([(1.0, -10.0)], [1.001], "float32")
