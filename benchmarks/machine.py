@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,10 +22,14 @@ def clocks(device: str = "cpu") -> tuple[float, float]:
 
 
 def peak_bytes(device: str = "cpu") -> int:
-    """Of this process so far: resident, on a GPU what torch allocated."""
-    if device == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return torch.cuda.max_memory_allocated()
+    """Of this process so far: resident, on a GPU what torch allocated.
+
+    Not ``ru_maxrss``, which begins at the peak of the process that started this one.
+    """
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated()
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def product_rate(dtype: torch.dtype, width: int, height: int, device: str = "cpu") -> float:

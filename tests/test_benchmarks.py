@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import scoring, update_floor, updates, updates_work
+from benchmarks import plan_check, scoring, update_floor, updates, updates_work
 from benchmarks.acceptance import judged
-from benchmarks.updates_jobs import JOBS, flat, prepare
+from benchmarks.updates_jobs import JOBS, prepare
 from lit_prm.records import Group, Problem, Rollout
 
+Run = Callable[..., dict[str, Any]]
 SIDE = {"cpu": 10.0, "first_cpu": 1.0, "updates_cpu": 8.0, "peak_gb": 4.0, "of_floor": 0.6}
 
 
@@ -21,20 +24,22 @@ def table(job: str, dtype: str = "float32", shape: str = "smollm2", **sides: dic
     return {"job": job, "dtype": dtype, "shape": shape, "sides": named}
 
 
-def trained(folder: Path, side: str) -> dict[str, Any]:
-    """What a process of ``side`` would print and leave, as far as equality looks."""
-    run = {"ours warm": updates_work.by_trainer, "ours bare": updates_work.by_bare_loop}[side]
-    policy, seen, _ = run(JOBS["tiny"][0], folder, "float32", "cpu")
-    np.save(folder / f"{side}.npy", flat(policy))
-    return {"losses": seen.losses, "ids": seen.ids}
-
-
-def test_updates_compares_trainer_and_bare_loop_and_sees_a_side_that_differs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Measures one side of job `tiny`, cut short, in this process."""
     monkeypatch.setitem(JOBS, "tiny", (JOBS["tiny"][0]._replace(problems=2, times=2),))
+
+    def run(job: str, side: str, folder: Path, dtype: str, _: object) -> dict[str, Any]:
+        updates_work.main(job, side, folder, dtype, 1, "cpu")
+        found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return found
+
+    return run
+
+
+def test_updates_compares_trainer_and_bare_loop_and_sees_a_side_that_differs(run: Run, tmp_path: Path) -> None:
     prepare("tiny", tmp_path, "tiny", 1)
-    first = {side: trained(tmp_path, side) for side in updates.ALONE}
+    first = {side: run("tiny", side, tmp_path, "float32", None) for side in updates.ALONE}
     assert len(first["ours warm"]["losses"]) == 2
     assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [True]
 
@@ -44,6 +49,27 @@ def test_updates_compares_trainer_and_bare_loop_and_sees_a_side_that_differs(
     np.save(tmp_path / "ours bare.npy", moved)
     first["ours bare"]["losses"][1] += 1e-3
     assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [False]
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-3])
+def test_updates_prints_times_and_acceptance_of_equal_sides_only(
+    run: Run, apart: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(job: str, side: str, *others: Any) -> dict[str, Any]:
+        found = run(job, side, *others)
+        return {**found, "losses": [loss + apart * (side == "ours bare") for loss in found["losses"]]}
+
+    out = tmp_path / "updates.json"
+    monkeypatch.setattr(updates, "run", measured)
+    monkeypatch.setattr("sys.argv", ["updates", "tiny", "--updates", "1", "--rounds", "1", "--json", str(out)])
+    with pytest.raises(SystemExit) if apart else nullcontext():
+        updates.main()
+    (found,) = json.loads(out.read_text())
+    assert ("sides" not in found) == (apart > 0)
+    assert ("(f) trainer over a bare loop, scale tiny" not in capsys.readouterr().out) == (apart > 0)
+    if not apart:
+        assert list(found["sides"]) == list(updates.ALONE)  # none of TRL's, which the job has not
+        assert all(side["of_floor"] > 0 and side["tokens_per_s"] > 0 for side in found["sides"].values())
 
 
 @pytest.mark.parametrize(
@@ -120,3 +146,14 @@ def test_scoring_is_timed_only_where_the_plain_loop_gives_the_same_rewards(
     assert found["ours"]["of_floor"] > 0
     with pytest.raises(SystemExit, match="do not score alike"):
         scoring.refuse_other_scores([(1.0, -10.0)], [1.001], "float32")
+
+
+@pytest.mark.slow
+def test_plan_check_measures_a_row_within_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "plan.json"
+    monkeypatch.setattr("sys.argv", ["plan_check", "--rows", "tiny", "--json", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        plan_check.main()
+    assert not ended.value.code
+    (row,) = json.loads(out.read_text())["rows"]
+    assert abs(row["off"]) <= plan_check.FAR
