@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +22,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+from benchmarks.machine import peak_bytes
 from lit_prm.batch import Batch
 from lit_prm.experiment import options
 from lit_prm.lightning_cli import resolved_config
@@ -107,9 +107,9 @@ def measured(row: str) -> int:
     _step(
         made, _model(_small(config), made, device), batch(2, 8, device), device
     )  # kernels and their libraries are loaded
-    before = _used(device)
+    before = peak_bytes(device)
     _step(made, _model(config, made, device), batch(*size, device), device)
-    return _used(device) - before
+    return peak_bytes(device) - before
 
 
 def _small(config: Any) -> Any:
@@ -150,13 +150,6 @@ def batch(rows: int, tokens: int, device: str) -> Batch:
     ids = torch.randint(5, 60, (rows, tokens))
     prompts = torch.full((rows,), prompt)
     return Batch(ids.to(device), full, prompts, step.to(device), none.float(), none, none, none, none.float(), none)
-
-
-def _used(device: str) -> int:
-    """Bytes at the peak so far."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Responses and tokens per second of our scorer against a plain padded transformers loop, with policy and reference.
 
-python benchmarks/scoring.py [--problems 20] [--dtype float32] [--threads 2] [--rounds 2] [--json FILE]
+python -m benchmarks.scoring [--problems 20] [--dtype float32] [--threads 2] [--rounds 2] [--json FILE]
+python -m benchmarks.scoring --model FOLDER --device cuda --dtype bfloat16          (on a GPU; never run yet)
 
 The plain loop is what scripts do: batches of eight in file order, padded to their longest response, full logits of
 prompt and response, log-softmax, gather, for both models. Same responses, weights, tokens and precision; rewards are
 compared before any time is shown (float32: to 1e-4 of the sums they are differences of). Rounds alternate A B A B,
 medians of wall and CPU seconds; loading is not counted. The floor: matrix products that scoring cannot do without, for
-both models, at the rate this machine multiplies matrices of their shapes.
+both models, at the rate this machine multiplies matrices of their shapes. The model is SmolLM2-135M unless told.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,38 +25,44 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import lit_prm
+from benchmarks.machine import clocks, product_rate
 from lit_prm.batch import Encoded
 from lit_prm.formats import read_groups
 from lit_prm.records import Group
 from lit_prm.scoring.model_scorer import ModelScorer
 from lit_prm.smol import SmolLM2
 
-REFERENCE, BETA = Path(".cache/smollm2"), 0.05
+SMOL, BETA = Path(".cache/smollm2"), 0.05
 
 
 def main() -> None:
     asked = arguments()
     torch.set_num_threads(asked.threads)
-    SmolLM2(str(REFERENCE)).build(Path())
+    if asked.model == SMOL:
+        SmolLM2(str(SMOL)).build(Path())
     groups = read_groups(str(asked.data)).groups[: asked.problems]
     with tempfile.TemporaryDirectory() as folder:
-        policy = perturbed(Path(folder))
-        options = {"reference": str(REFERENCE), "beta": BETA, "dtype": asked.dtype, "max_length": asked.max_length}
-        scorer = lit_prm.load(policy, eval_tokens=asked.eval_tokens, device="cpu", **options)
-        assert isinstance(scorer, ModelScorer)
-        rows = scorer.encoder.encode(groups)
-        models = [plain_model(name, asked.dtype) for name in (policy, str(REFERENCE))]
-        compared = measure(scorer, groups, rows, models, asked)
+        compared = compare(perturbed(asked.model, Path(folder)), groups, asked)
     compared |= {"load": os.getloadavg()[0], "problems": len(groups), "threads": asked.threads, "dtype": asked.dtype}
     show(compared)
     if asked.json:
         asked.json.write_text(json.dumps(compared, indent=1) + "\n")
 
 
+def compare(policy: str, groups: Sequence[Group], asked: argparse.Namespace) -> dict[str, Any]:
+    options = {"reference": str(asked.model), "beta": BETA, "dtype": asked.dtype, "max_length": asked.max_length}
+    scorer = lit_prm.load(policy, eval_tokens=asked.eval_tokens, device=asked.device, **options)
+    assert isinstance(scorer, ModelScorer)
+    models = [plain_model(name, asked.dtype).to(asked.device) for name in (policy, str(asked.model))]
+    return measure(scorer, groups, scorer.encoder.encode(groups), models, asked)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = Path(os.environ.get("LIT_PRM_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=data / "math500_candidates_n10.jsonl.gz")
+    parser.add_argument("--model", type=Path, default=SMOL, help="folder of the reference")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--problems", type=int, default=20)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=2)
@@ -68,15 +74,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def perturbed(folder: Path) -> str:
+def perturbed(reference: Path, folder: Path) -> str:
     """A policy whose rewards are not zero: the reference's weights with a hundredth of noise."""
-    model: Any = AutoModelForCausalLM.from_pretrained(REFERENCE)
+    model: Any = AutoModelForCausalLM.from_pretrained(reference)
     torch.manual_seed(0)
     with torch.no_grad():
         for weights in model.parameters():
             weights.mul_(1 + 0.01 * torch.randn_like(weights))
     model.save_pretrained(folder)
-    for file in (*REFERENCE.glob("token*"), *REFERENCE.glob("*.jinja")):
+    for file in (*reference.glob("token*"), *reference.glob("*.jinja")):
         (folder / file.name).write_bytes(file.read_bytes())
     return str(folder)
 
@@ -96,7 +102,7 @@ def plain(models: Sequence[Any], rows: Sequence[Encoded], batch_size: int) -> li
         for i, row in enumerate(batch):
             ids[i, : len(row)], mask[i, : len(row)] = torch.from_numpy(row.ids), 1
             scored[i, row.prompt_length : len(row)] = True
-        policy, reference = (of_tokens(model, ids, mask) for model in models)
+        policy, reference = (of_tokens(model, ids.to(model.device), mask.to(model.device)).cpu() for model in models)
         sums = [(x * scored[:, 1:]).double().sum(1) for x in (policy - reference, reference)]
         rewards += [(BETA * float(a), float(b)) for a, b in zip(*sums, strict=True)]
     return rewards
@@ -123,17 +129,20 @@ def measure(
     for _ in range(asked.rounds):
         made = {}
         for name, run in ways.items():
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, cpu = clocks(asked.device)
             made[name] = run()
-            took[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+            end = clocks(asked.device)
+            took[name].append((end[0] - wall, end[1] - cpu))
         far = refuse_other_scores(made["plain"], [r.reward for of_group in made["ours"] for r in of_group], asked.dtype)
     tokens = sum(len(row) - row.prompt_length for row in rows)
     found: dict[str, Any] = {"responses": len(rows), "response_tokens": tokens, "largest_difference": far}
     for name, times in took.items():
         wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
         found[name] = {"wall": wall, "cpu": cpu, "responses_per_s": len(rows) / wall, "tokens_per_s": tokens / wall}
-    floor = len(models) * multiplied(models[0], rows) / rate(asked.dtype)
-    found["ours"]["of_floor"] = floor / found["ours"]["wall"]
+    config = models[0].config
+    sizes = config.hidden_size, config.intermediate_size
+    floor = len(models) * multiplied(models[0], rows) / product_rate(getattr(torch, asked.dtype), *sizes, asked.device)
+    found["ours"]["of_floor"] = floor / found["ours"]["cpu"]
     return found | {"faster": found["plain"]["wall"] / found["ours"]["wall"], "faster_cpu": cpu_ratio(found)}
 
 
@@ -158,18 +167,6 @@ def multiplied(model: Any, rows: Sequence[Encoded]) -> float:
     prompts = {row.ids[: row.prompt_length].tobytes(): row.prompt_length for row in distinct}
     responses = sum(len(row) - row.prompt_length for row in distinct)
     return float(2 * ((sum(prompts.values()) + responses) * layers + responses * head))
-
-
-def rate(dtype: str) -> float:
-    """FLOP/s of a product of the model's own shapes."""
-    a, b = (torch.randn(shape).to(getattr(torch, dtype)) for shape in ((2048, 576), (576, 1536)))
-    times = []
-    for _ in range(12):
-        start = time.perf_counter()
-        for _ in range(5):
-            a @ b
-        times.append((time.perf_counter() - start) / 5)
-    return 2 * 2048 * 576 * 1536 / statistics.median(times[2:])
 
 
 def show(found: dict[str, Any]) -> None:

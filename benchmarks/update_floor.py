@@ -42,7 +42,7 @@ def main() -> None:
             ("forward", 2, lambda b=batch: forward(model, b)),
             ("forward + backward", 6, lambda b=batch: update(model, b)),
         ):
-            took = seconds(run, asked.repeats)  # type: ignore[arg-type]
+            took = seconds(run, asked.repeats)
             floor = flops * multiplied(model, size) / rate
             rows.append(
                 {"responses": size, "what": what, "tokens_per_cpu_second": tokens / took, "of_floor": floor / took}
@@ -67,7 +67,7 @@ def llama() -> LlamaForCausalLM:
 def multiplied(model: LlamaForCausalLM, size: int) -> int:
     """Weights times the tokens they are multiplied with: layers see all tokens, the head those of responses."""
     layers = sum(p.numel() for p in model.model.layers.parameters() if p.dim() == 2)
-    return size * ((PROMPT + RESPONSE) * layers + RESPONSE * HIDDEN * VOCABULARY)
+    return int(size * ((PROMPT + RESPONSE) * layers + RESPONSE * HIDDEN * VOCABULARY))
 
 
 def responses(size: int) -> Batch:

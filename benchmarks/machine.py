@@ -1,0 +1,53 @@
+"""What a benchmark reads off the machine it runs on: clocks, peak memory, and how fast it multiplies matrices."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lit_prm.costs import Work, backward, forward, shape_of
+
+
+def clocks(device: str = "cpu") -> tuple[float, float]:
+    """Wall seconds, and seconds the device was at work: CPU seconds of this process, on a GPU the wall again."""
+    if device == "cpu":
+        return time.perf_counter(), time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter(), time.perf_counter()
+
+
+def peak_bytes(device: str = "cpu") -> int:
+    """Of this process so far: resident, on a GPU what torch allocated.
+
+    Not ``ru_maxrss``, which begins at the peak of the process that started this one.
+    """
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated()
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def product_rate(dtype: torch.dtype, width: int, height: int, device: str = "cpu") -> float:
+    """FLOPs a second at work of a matrix product of a model's own shapes, [tokens, width] times [width, height]."""
+    tokens, times = (2048, 4) if device == "cpu" else (16384, 40)
+    left, right = (torch.ones(n, width, dtype=dtype, device=device) for n in (tokens, height))
+    torch.nn.functional.linear(left, right)
+    took = []
+    for _ in range(7):
+        start = clocks(device)[1]
+        for _ in range(times):
+            torch.nn.functional.linear(left, right)
+        took.append(clocks(device)[1] - start)
+    return times * 2 * tokens * width * height / statistics.median(took)
+
+
+def update_flops(config: Any, sequences: Iterable[tuple[int, int]]) -> int:
+    """Of the products of updates on sequences of (prompt, prompt and response) tokens, the head on responses only."""
+    sizes = list(sequences)
+    shape, work = shape_of(config), Work.read([n for _, n in sizes], sum(n - prompt for prompt, n in sizes))
+    return forward(shape, work) + backward(shape, work)

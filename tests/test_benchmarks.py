@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import plan_check, scoring, update_floor, updates, updates_work
+from benchmarks.acceptance import judged
+from benchmarks.updates_jobs import JOBS, prepare
+from lit_prm.records import Group, Problem, Rollout
+
+Run = Callable[..., dict[str, Any]]
+SIDE = {"cpu": 10.0, "first_cpu": 1.0, "updates_cpu": 8.0, "peak_gb": 4.0, "of_floor": 0.6}
+
+
+def table(job: str, dtype: str = "float32", shape: str = "smollm2", **sides: dict[str, float]) -> dict[str, Any]:
+    named = {name.replace("_", " "): {**SIDE, **row} for name, row in sides.items()}
+    return {"job": job, "dtype": dtype, "shape": shape, "sides": named}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Measures one side of job `tiny`, cut short, in this process."""
+    monkeypatch.setitem(JOBS, "tiny", (JOBS["tiny"][0]._replace(problems=2, times=2),))
+
+    def run(job: str, side: str, folder: Path, dtype: str, _: object) -> dict[str, Any]:
+        updates_work.main(job, side, folder, dtype, 1, "cpu")
+        found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return found
+
+    return run
+
+
+def test_updates_compares_trainer_and_bare_loop_and_sees_a_side_that_differs(run: Run, tmp_path: Path) -> None:
+    prepare("tiny", tmp_path, "tiny", 1)
+    first = {side: run("tiny", side, tmp_path, "float32", None) for side in updates.ALONE}
+    assert len(first["ours warm"]["losses"]) == 2
+    assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [True]
+
+    moved = np.load(tmp_path / "ours bare.npy")
+    np.save(tmp_path / "ours bare.npy", moved + 1e-3 * (moved - np.load(tmp_path / "start.npy")))
+    assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [False]
+    np.save(tmp_path / "ours bare.npy", moved)
+    first["ours bare"]["losses"][1] += 1e-3
+    assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [False]
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-3])
+def test_updates_prints_times_and_acceptance_of_equal_sides_only(
+    run: Run, apart: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(job: str, side: str, *others: Any) -> dict[str, Any]:
+        found = run(job, side, *others)
+        return {**found, "losses": [loss + apart * (side == "ours bare") for loss in found["losses"]]}
+
+    out = tmp_path / "updates.json"
+    monkeypatch.setattr(updates, "run", measured)
+    monkeypatch.setattr("sys.argv", ["updates", "tiny", "--updates", "1", "--rounds", "1", "--json", str(out)])
+    with pytest.raises(SystemExit) if apart else nullcontext():
+        updates.main()
+    (found,) = json.loads(out.read_text())
+    assert ("sides" not in found) == (apart > 0)
+    assert ("(f) trainer over a bare loop, scale tiny" not in capsys.readouterr().out) == (apart > 0)
+    if not apart:
+        assert list(found["sides"]) == list(updates.ALONE)  # none of TRL's, which the job has not
+        assert all(side["of_floor"] > 0 and side["tokens_per_s"] > 0 for side in found["sides"].values())
+
+
+@pytest.mark.parametrize(
+    ("found", "lines"),
+    [
+        (
+            table("dpo", trl_online={"cpu": 50.0}, trl_precompute={"cpu": 39.0}, ours_warm={}),
+            ["(a) DPO on all pairs, store warm, float32: not met: 3.90x, at least 4x"],
+        ),
+        (
+            table("dpo", "bfloat16", trl_online={"cpu": 60.0}, ours_warm={}),
+            ["(a) DPO on all pairs, store warm, bfloat16: met: 6.00x, at least 6x"],
+        ),
+        (
+            table("ce", trl_online={"cpu": 19.0}, ours_cold={}),
+            ["(b) CE against bco_pair, store cold, float32: met: 1.90x, at least 1.3x"],
+        ),
+        (
+            table("kto", trl_online={"cpu": 12.0}, ours_cold={}),
+            ["(b) unpaired against apo_zero_unpaired, store cold, float32: not met: 1.20x, at least 1.3x"],
+        ),
+        (
+            table("sweep", trl_online={"cpu": 40.0, "first_cpu": 7.0}, ours_warm={}),
+            ["(c) sweep of two epochs, store warm, float32: met: 4.00x, at least 4x",
+             "(c) sweep, to its first update, store warm, float32: not met: 7.00x, at least 8x"],
+        ),
+        (
+            table("tiny", shape="tiny", ours_warm={"updates_cpu": 9.6}, ours_bare={}),
+            ["(f) trainer over a bare loop, scale tiny, float32: not met: 20.00%, at most 15%"],
+        ),
+        (
+            table("dpo", ours_warm={"updates_cpu": 8.2}, ours_bare={"of_floor": 0.59}),
+            ["(f) trainer over a bare loop, SmolLM2's shape, float32: met: 2.50%, at most 5%",
+             "(g) share of the matrix product rate, float32: not met: 59.00%, at least 60%"],
+        ),
+        (table("dpo", shape="toy", ours_warm={}, ours_bare={}), []),  # limits are those of SmolLM2's shape
+        ({"job": "dpo", "dtype": "float32", "shape": "smollm2"}, []),  # results differed: nothing was timed
+    ],
+)  # fmt: skip
+def test_each_acceptance_number_is_met_or_not_at_its_limit(found: dict[str, Any], lines: list[str]) -> None:
+    assert [line for line in judged([found]) if not line.startswith("(e)")] == lines
+
+
+def test_memory_is_compared_with_the_smaller_of_trls() -> None:
+    found = table("dpo", trl_online={"peak_gb": 9.0}, trl_precompute={"peak_gb": 8.0}, ours_warm={"peak_gb": 3.8})
+    assert "(e) peak memory beside TRL's, store warm, float32: not met: 47.50%, at most 45%" in judged([found])
+
+
+def test_the_floor_benchmark_measures_and_writes_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "floor.json"
+    monkeypatch.setattr("sys.argv", ["update_floor", "--repeats", "1", "--json", str(out)])
+    update_floor.main()
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["responses"], row["what"]) for row in rows] == [
+        (size, what) for size in (16, 64) for what in ("forward", "forward + backward")
+    ]
+    assert all(row["of_floor"] > 0 for row in rows)
+    assert "of the floor" in capsys.readouterr().out
+
+
+def test_scoring_is_timed_only_where_the_plain_loop_gives_the_same_rewards(
+    policy_folder: Path, reference_folder: Path
+) -> None:
+    asked = argparse.Namespace(
+        model=reference_folder, dtype="float32", device="cpu", max_length=256, eval_tokens=None, rounds=1, batch_size=3
+    )
+    answers = [Rollout(response=f"Add {i}.\n\nThe answer is {'so ' * i}{i}.", correct=i == 2) for i in range(4)]
+    groups = [Group(problem=Problem(id=str(p), prompt=f"What is {p}?"), rollouts=tuple(answers)) for p in range(2)]
+    found = scoring.compare(str(policy_folder), groups, asked)
+    assert found["responses"] == 8
+    assert found["largest_difference"] < 1e-4
+    assert found["ours"]["of_floor"] > 0
+    with pytest.raises(SystemExit, match="do not score alike"):
+        scoring.refuse_other_scores([(1.0, -10.0)], [1.001], "float32")
+
+
+@pytest.mark.slow
+def test_plan_check_measures_a_row_within_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "plan.json"
+    monkeypatch.setattr("sys.argv", ["plan_check", "--rows", "tiny", "--json", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        plan_check.main()
+    assert not ended.value.code
+    (row,) = json.loads(out.read_text())["rows"]
+    assert abs(row["off"]) <= plan_check.FAR
