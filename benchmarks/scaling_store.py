@@ -32,6 +32,7 @@ class Layout(NamedTuple):
         """The store finds the table there and keeps it."""
         database = sqlite3.connect(path)
         database.execute(f"PRAGMA page_size={self.page}")
+        database.execute("PRAGMA journal_mode=WAL")  # as the store does with a new file
         kind = "" if self.rowid else " WITHOUT ROWID"
         database.execute(f"CREATE TABLE logps (address BLOB PRIMARY KEY, logps BLOB){kind}")
         database.close()

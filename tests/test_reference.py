@@ -256,3 +256,12 @@ def test_a_store_over_hosts_needs_no_shared_memory_and_stays_so(tmp_path: Path) 
     assert journal(path) == "delete"
     assert [len(row) for row in shared.read([b"a", b"b", b"c"]) if row is not None] == [3, 2, 1]
     assert not list(tmp_path.glob("*-wal"))
+
+
+def test_a_store_is_little_larger_than_its_numbers(tmp_path: Path) -> None:
+    store, rng = LogpStore(str(tmp_path / "r.sqlite")), np.random.default_rng(0)
+    lengths = rng.integers(50, 1000, size=2000)
+    store.write((rng.bytes(32), np.ones(n, np.float32)) for n in lengths)
+    entries, size = store.size()
+    assert entries == 2000
+    assert size < 4.6 * lengths.sum()

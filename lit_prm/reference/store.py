@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 Logps = NDArray[np.float32]  # one for each response token
 
+# Entries of some 2 KB fill pages of 16 KB in a table with rowids: 4.5 bytes a token, 4 of them the number itself, where
+# small pages and tables without rowids take up to 11 and twice the time (benchmarks/scaling.py --rows layouts).
+PAGE = 16384
+
 
 class LogpStore:
     """Entries of many references in one file, which any number of processes may read and write.
@@ -93,9 +97,10 @@ class LogpStore:
 def _opened(path: str, over_hosts: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=60)  # another run may be writing
     new = not connection.execute("SELECT name FROM sqlite_master").fetchall()
+    connection.execute(f"PRAGMA page_size={PAGE}")  # of a new file
     if over_hosts or new:  # one that has been over hosts stays as it is: they may be at it
         connection.execute(f"PRAGMA journal_mode={'DELETE' if over_hosts else 'WAL'}")
     connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost entries, never the file
-    connection.execute("CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID")
+    connection.execute("CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB)")
     connection.execute("CREATE TABLE IF NOT EXISTS checked (circumstances BLOB PRIMARY KEY) WITHOUT ROWID")
     return connection
