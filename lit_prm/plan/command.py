@@ -38,6 +38,20 @@ class Plan:
 
 def main(args: Sequence[str]) -> None:
     """`plan NAME [--scale S] [overrides of any option]`."""
+    known, overrides = arguments().parse_known_args(list(args))
+    config_files(known.name, known.scale)  # a wrong name is told before torch is loaded
+    _refuse_signs(known)
+    made = plan(known, overrides)
+    if known.json:
+        print(json.dumps(made.numbers, indent=1))
+    else:
+        from lit_prm.plan.show import show
+
+        show(made)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What the command takes beside overrides."""
     parser = argparse.ArgumentParser(prog="python -m lit_prm plan", allow_abbrev=False)
     parser.add_argument("name", help="file stem in experiments/")
     parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
@@ -53,16 +67,7 @@ def main(args: Sequence[str]) -> None:
     for name, what in (("problems", "to train on"), ("prompt-tokens", "of each"), ("response-tokens", "of each")):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{what}, in place of what the files say")
     parser.add_argument("--json", action="store_true", help="print the numbers alone")
-    known, overrides = parser.parse_known_args(list(args))
-    config_files(known.name, known.scale)  # a wrong name is told before torch is loaded
-    _refuse_signs(known)
-    made = plan(known, overrides)
-    if known.json:
-        print(json.dumps(made.numbers, indent=1))
-    else:
-        from lit_prm.plan.show import show
-
-        show(made)
+    return parser
 
 
 def _refuse_signs(asked: argparse.Namespace) -> None:

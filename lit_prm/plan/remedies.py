@@ -53,7 +53,8 @@ def _changes(setup: Setup, problems: int) -> Iterator[tuple[Options, Setup]]:
         if setup.max_length > shorter:
             yield {"--data.max_length": str(shorter)}, replace(setup, max_length=shorter)
     if isinstance(sharding, Zero) and not sharding.offload:
-        yield _option("offload_optimizer", "true"), replace(setup, sharding=replace(sharding, offload=True))
+        options = _option("offload_optimizer", "true") | {"--model.optimizer": "deepspeed.ops.adam.DeepSpeedCPUAdam"}
+        yield options, replace(setup, sharding=replace(sharding, offload=True))
     for nodes in (2 * setup.nodes, 4 * setup.nodes):
         ranks = setup.ranks // setup.nodes * nodes
         if problems >= setup.accumulate * ranks:
