@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lit_prm.adapters import with_new_adapter
-from lit_prm.models import position_logps
+from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.models import position_logps, states_at
 from lit_prm.plan.network import Adapter, config_of, from_fields, known_shapes, weights, with_layers
 from lit_prm.plan.trace import Live, Pass, optimizer_memory, step_memory
 
@@ -20,8 +22,11 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def saved(model: Any, ids: torch.Tensor) -> int:
-    """Bytes that autograd keeps of a real forward pass of the body, without weights; counted by another hook."""
+def saved(model: Any, ids: torch.Tensor | Batch) -> int:
+    """Bytes that autograd keeps of a real forward pass of the body, without weights; counted by another hook.
+
+    A batch is run as training runs it.
+    """
     mine = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
     kept: dict[int, torch.Tensor] = {}
 
@@ -31,8 +36,13 @@ def saved(model: Any, ids: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = model.base_model(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).last_hidden_state
-    kept.pop(ids.untyped_storage().data_ptr(), None)
+        out = (
+            states_at(model, ids, ids.in_response)
+            if isinstance(ids, Batch)
+            else model.base_model(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False).last_hidden_state
+        )
+    if isinstance(ids, torch.Tensor):
+        kept.pop(ids.untyped_storage().data_ptr(), None)
     assert out.requires_grad
     return sum(t.untyped_storage().nbytes() for t in kept.values())
 
@@ -170,3 +180,17 @@ def test_the_head_traced_is_the_one_that_trains() -> None:
     head = torch.nn.Linear(4, 7)
     whole = torch.log_softmax(head(states), -1).gather(1, ids.unsqueeze(1)).squeeze(1)
     torch.testing.assert_close(position_logps(head, states, ids, chunk=3), whole)
+
+
+@pytest.mark.parametrize("attention", ["packed", "sdpa"])
+def test_uneven_responses_keep_what_their_tokens_or_their_padded_rows_do(attention: str) -> None:
+    """As training runs them: end to end, or padded to the longest."""
+    lengths = [200, 40, 90]
+    batch = collate(
+        [Encoded(np.zeros(n, np.int32), 10, np.zeros(n - 10, np.int32), 1.0, i, i) for i, n in enumerate(lengths)]
+    )
+    config = from_fields(SMALL)
+    real: Any = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    asked = {"packed": Pass(sum(lengths), 10), "sdpa": Pass(3 * max(lengths), 10, rows=3)}[attention]
+    kept = saved(real.train(), batch)
+    assert step_memory(config, asked).kept == pytest.approx(kept, rel=0.1)
