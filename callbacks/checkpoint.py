@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from lit_prm.whole import written_whole
+from lit_prm.whole import remove_leftovers, written_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -23,10 +22,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target)  # each as large as a checkpoint; the run's lock keeps other writers away
         with written_whole(target) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
 
 
 class LastCheckpoint(Checkpoint):
@@ -54,7 +52,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        update_done = trainer.global_step != self._saved_at and trainer.global_step > 0
+        update_done = trainer.global_step > 0 and not self.has_saved(trainer)
         if update_done and trainer.global_step % self.every_n_updates == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if update_follows(trainer):
                 self.save(trainer)
@@ -74,6 +72,10 @@ class LastCheckpoint(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._generator = state_dict["generator"]
+
+    def has_saved(self, trainer: Trainer) -> bool:
+        """Whether the last save was after the last update."""
+        return self._saved_at == trainer.global_step
 
     def save(self, trainer: Trainer) -> None:
         """Save now, on every rank."""

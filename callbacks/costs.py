@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +15,7 @@ from lit_prm.batch import Batch
 from lit_prm.costs import Cost, Shape, Spent, Work, backward, forward, generated, labelled, of_earlier, shape_of
 from lit_prm.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.reward_model import ImplicitReward, RewardModel
+from lit_prm.run_files import read_record
 
 _COUNTS = ("trained", "mismatched", "distinct")
 
@@ -107,7 +107,7 @@ def _first_stage(checkpoint: str | None) -> Cost:
             f"there is no summary.json beside {checkpoint}, so what its run cost is not known; "
             "keep both together, or take Costs out of trainer.callbacks"
         )
-    return of_earlier(json.loads(file.read_text())["metrics"])
+    return of_earlier(read_record(file)["metrics"])
 
 
 def _read(batch: Batch) -> Work:

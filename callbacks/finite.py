@@ -47,6 +47,8 @@ class RefuseNonfinite(Callback):
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if trainer.strategy.handles_gradient_accumulation and len(self._losses) < trainer.accumulate_grad_batches:
+            return  # DeepSpeed is handed every micro-batch
         loss = torch.stack(self._losses).sum()
         norm = _gradient_norm(trainer, pl_module)
         if norm is not None:

@@ -24,6 +24,8 @@ class FillReference(Callback):
         loaders = trainer.datamodule.every_loader()  # type: ignore[attr-defined]
         total = sum(map(len, loaders))
         for reference in pl_module.references():  # type: ignore[operator]
+            if trainer.num_nodes > 1:
+                reference.over_hosts()
             batches = chain.from_iterable(loaders)
             shown = track(batches, "reference log-probs", total, transient=True, disable=not trainer.is_global_zero)
             with trainer.precision_plugin.forward_context():  # as a live reference would compute in a step

@@ -19,6 +19,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lit_prm.run_files import read_record
 from lit_prm.tracking import MLflow, write_whole
 
 _PACKAGES = ("torch", "lightning", "transformers", "mlflow", "deepspeed", "datasets")
@@ -154,8 +155,7 @@ class RunRecord(SaveConfigCallback):
         return {**named, **self._code}
 
     def _read_summary(self) -> dict[str, Any]:
-        file = self.folder / "summary.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return read_record(self.folder / "summary.json")
 
     def _remember(self, earlier: dict[str, Any]) -> None:
         self._metrics |= earlier.get("metrics", {})
@@ -185,7 +185,7 @@ class _Spent:
 
 def refuse_changed_data(record: Path, digests: Mapping[str, str]) -> None:
     """Raise when a file the run of ``record`` has read holds other data now, naming each by its role."""
-    before = json.loads(record.read_text()).get("digests", {}) if record.exists() else {}
+    before = read_record(record).get("digests", {})
     changed = sorted(role for role in before.keys() & digests.keys() if before[role] != digests[role])
     if changed:
         raise ValueError(

@@ -157,8 +157,8 @@ class SafeStop(Checkpoint):
         return self.asked is not None
 
     def _stop(self, trainer: Trainer) -> NoReturn:
-        """Save and raise, on every rank."""
+        """Save what is not saved yet, and raise, on every rank."""
         for last in trainer.checkpoint_callbacks:
-            if isinstance(last, LastCheckpoint):
+            if isinstance(last, LastCheckpoint) and (self._validation_broken_off or not last.has_saved(trainer)):
                 last.save(trainer)
         raise Stopped(cast(int, self.asked))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, in_eval_mode, load_model, token_logps, weights_hash
+from lit_prm.models import Attention, Dtype, in_eval_mode, load_model, token_logps, weights_hash
 from lit_prm.reference import Reference
 from lit_prm.reward_model import ImplicitReward
 from lit_prm.sharded import made_whole
@@ -61,19 +62,16 @@ class AdaptedReward(ImplicitReward):
         self.base = base
         self._adapted: list[Any] = []
 
-    def configure_model(self) -> None:
-        adapted = self._loaded()
+    def _load(self) -> PreTrainedModel:
+        adapted = self._load_adapted()
         for reference in self.references():
             if isinstance(reference, AdapterOff):
                 reference.take(adapted, self.base_name)
         self._adapted = [adapted]  # in a list, or its weights would be this module's twice
-        self.policy = adapted.get_base_model()
-        if self.gradient_checkpointing:
-            cast(Any, self.policy).activation_checkpointing_enable({"use_reentrant": False})
-        self.policy.train()
+        return cast(PreTrainedModel, adapted.get_base_model())
 
-    def _loaded(self) -> Any:
-        return load_adapted(self.policy_name, self.dtype, self.base_name)
+    def _load_adapted(self) -> Any:
+        return load_adapted(self.policy_name, self.dtype, self.base_name, self.attention)
 
     @property
     def base_name(self) -> str:
@@ -111,7 +109,7 @@ class LoRAReward(AdaptedReward):
             raise ValueError(f"rank {rank} is not at least 1; it is the number of columns of B (16 is common)")
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
 
-    def _loaded(self) -> Any:
+    def _load_adapted(self) -> Any:
         network = load_model(self.policy_name, self.dtype, self.attention)
         with made_whole(network):
             return with_new_adapter(network, self.rank, self.alpha, self.dropout, self.targets)
@@ -125,8 +123,15 @@ def with_new_adapter(network: Any, rank: int, alpha: float, dropout: float, targ
         task_type="CAUSAL_LM", r=rank, lora_alpha=cast(int, alpha), lora_dropout=dropout,
         target_modules=targets or "all-linear",
     )  # fmt: skip
-    with _without_deprecations():
-        return get_peft_model(network, config)
+    try:
+        with _without_deprecations():
+            return get_peft_model(network, config)
+    except ValueError as error:
+        linear = {name.rpartition(".")[2] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+        raise ValueError(
+            f"targets {targets} cannot be adapted: {error}; the linear layers of {network.name_or_path} are "
+            f"{', '.join(sorted(linear))}"
+        ) from error
 
 
 def is_adapter(name: str) -> bool:
@@ -145,7 +150,9 @@ def base_of(name: str) -> str:
     return str(beside) if beside.is_dir() else str(base)
 
 
-def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -> Any:
+def load_adapted(
+    name: str, dtype: Dtype = "float32", base: str | None = None, attention: Attention | None = None
+) -> Any:
     """A ``peft.PeftModel`` in eval mode, its adapter on; adapters that are no change of weights are refused."""
     from peft import PeftConfig, PeftModel
 
@@ -155,7 +162,7 @@ def load_adapted(name: str, dtype: Dtype = "float32", base: str | None = None) -
             f"{name} is a {config.peft_type.value} adapter, which adds tokens to the prompt and changes no "
             "weights; only LoRA and its kin can be switched off for the reference"
         )
-    network = load_model(base or base_of(name), dtype)
+    network = load_model(base or base_of(name), dtype, attention)
     try:
         with made_whole(network), _without_deprecations():
             adapted = PeftModel.from_pretrained(network, name, is_trainable=False, autocast_adapter_dtype=False)

@@ -74,10 +74,15 @@ def _run(command: str, rest: Sequence[str]) -> None:
         raise ValueError(f"unknown command {command!r}\n\n{USAGE}")
 
 
+# modules whose ValueErrors and RuntimeErrors tell of a user's mistake
+_OURS = ("lit_prm.", "callbacks.", "jsonargparse.", "lightning.pytorch.trainer.connectors.accelerator_connector.")
+
+
 def is_mistake(error: Exception) -> bool:
     """Whether a user can correct it: wrong options, files and interpolations, and what our own code refuses.
 
-    A ValueError or RuntimeError from inside a library is not known to be one: its traceback is worth more.
+    A ValueError or RuntimeError from inside a library is not known to be one: its traceback is worth more. Those of
+    the parts that read options are.
     """
     kind = type(error)
     if isinstance(error, ModuleNotFoundError):
@@ -86,20 +91,26 @@ def is_mistake(error: Exception) -> bool:
         return True
     if kind.__module__.startswith("omegaconf"):
         return True
-    return isinstance(error, ValueError | RuntimeError) and _raised_in(error.__traceback__) in ("lit_prm", "callbacks")
+    return isinstance(error, ValueError | RuntimeError) and _raised_in(error.__traceback__).startswith(_OURS)
 
 
 def _raised_in(traceback: TracebackType | None) -> str:
-    """The package whose line raised it."""
+    """The module whose line raised it, with a dot behind it."""
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     name = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
-    return str(name).partition(".")[0]
+    return f"{name}."
 
 
 def _told(error: Exception) -> str:
-    """The message; of an interpolation the option that holds it instead of its inner names."""
+    """The message; of an interpolation the option that holds it instead of its inner names.
+
+    Of an object that refused its options, its words without the ones of the other types it might have been.
+    """
     text = str(error)
+    if union := re.match(r"Does not validate against any .*\nErrors:\n(.*)\nGiven value type:", text, re.DOTALL):
+        own = [told for told in re.split(r"^  - ", union[1], flags=re.MULTILINE) if not told.startswith("Expected a")]
+        return "\n".join(told.strip() for told in own if told) or text
     if isinstance(error, ModuleNotFoundError):
         return f"{text} in this Python ({sys.executable}); use .venv/bin/python, which make env installs"
     found = re.search(r"\n\s*full_key: (?:fit|validate|test|predict)?\.?(\S+)", text)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 import yaml
+
+from lit_prm.run_files import config_of, read_record
 
 EXPERIMENTS = Path("experiments")
 
@@ -70,8 +71,7 @@ def predecessor(file: Path) -> str | None:
 
 def is_finished(folder: Path) -> bool:
     """Whether the run of ``folder`` was trained to its end."""
-    file = folder / "summary.json"
-    return file.exists() and json.loads(file.read_text()).get("status") == "FINISHED"
+    return read_record(folder / "summary.json").get("status") == "FINISHED"
 
 
 def refuse_other_options(runs: Iterable[tuple[Path, str, int]], scale: str) -> None:
@@ -96,7 +96,7 @@ def other_options(folder: Path, name: str, scale: str, seed: int, overrides: Seq
     if not stored.exists():
         return []
     as_seed_0 = re.sub(rf"(\bseed(?:_everything)?: |/seed-){seed}\b", r"\g<1>0", stored.read_text())
-    found = differing(as_seed_0, _resolved(name, scale, tuple(overrides)))
+    found = differing(config_of(stored, as_seed_0), _resolved(name, scale, tuple(overrides)))
     return [line for line in found if not line.startswith("  trainer.callbacks:")]
 
 
@@ -168,5 +168,5 @@ def show(folder: Path, sets: Sequence[str]) -> None:
     """Print what the run found on the candidate sets, and where to look next."""
     from lit_prm.tables import best_of_n_table
 
-    best_of_n_table(json.loads((folder / "summary.json").read_text())["metrics"], sets)
+    best_of_n_table(read_record(folder / "summary.json")["metrics"], sets)
     print(f"files: {folder}   next: make ui | make compare | make list")

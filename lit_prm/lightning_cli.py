@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -40,8 +39,10 @@ from lit_prm.predictions import write_predictions
 from lit_prm.reference import Reference
 from lit_prm.regime import Regime
 from lit_prm.reward_model import RewardModel
+from lit_prm.run_files import config_of, read_record
 from lit_prm.steps import StepRule
 from lit_prm.tables import best_of_n_table
+from lit_prm.zero import refuse_stock_deepspeed
 
 COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -124,6 +125,12 @@ class LitCLI(LightningCLI):
             refuse_other_folders(config)
             refuse_mixing(folder, self._dumped(), judging=not fits)
             self._before_fitting(folder) if fits else self._before_judging(folder)
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        """The trainer, with a strategy whose updates and checkpoints are ours."""
+        trainer = super().instantiate_trainer(**options)
+        refuse_stock_deepspeed(trainer.strategy)
+        return trainer
 
     def _before_fitting(self, folder: Path) -> None:
         config = self.config[self.subcommand]
@@ -233,8 +240,7 @@ def resolved_config(options: Sequence[str]) -> str:
 
 def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
     """Whether the run of ``folder`` was trained to its end and tested on every set."""
-    file = folder / "summary.json"
-    summary = json.loads(file.read_text()) if file.exists() else {}
+    summary = read_record(folder / "summary.json")
     tested = all(f"bon/{name}/acc@1" in summary.get("metrics", {}) for name in test_sets)
     return summary.get("status") == "FINISHED" and tested
 
@@ -258,18 +264,18 @@ def refuse_mixing(folder: Path, config: str, *, judging: bool = False) -> None:
 def differences(folder: Path, config: str) -> list[str]:
     """One line for every option that may not differ between the run of ``folder`` and its continuation, but does."""
     stored = folder / "config.yaml"
-    return differing(stored.read_text(), config) if stored.exists() else []
+    return differing(config_of(stored, stored.read_text()), config) if stored.exists() else []
 
 
-def differing(before: str, now: str) -> list[str]:
+def differing(before: Mapping[str, Any], now: str) -> list[str]:
     """The same of two resolved configurations."""
-    old, new = (_comparable(text) for text in (before, now))
+    old, new = _comparable(before), _comparable(yaml.safe_load(now))
     different = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     return [f"  {k}: {old.get(k)!r} -> {new.get(k)!r}" for k in different]
 
 
-def _comparable(config: str) -> dict[str, Any]:
-    options = flatten(yaml.safe_load(config)).items()
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    options = flatten(config).items()
     flat = {key: value for key, value in options if key not in _FREE and not key.startswith("tuned.")}  # see its users
     kept = [c for c in _listed(flat.pop("trainer.callbacks", None)) if not _is_progress(c)]
     return flat | {"trainer.callbacks": kept}
@@ -322,8 +328,7 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def _status(folder: Path) -> str | None:
-    file = folder / "summary.json"
-    return json.loads(file.read_text()).get("status") if file.exists() else None
+    return read_record(folder / "summary.json").get("status")
 
 
 def _listed(given: Any) -> list[Any]:
@@ -337,13 +342,18 @@ def _is_progress(part: Any) -> bool:
 
 @contextmanager
 def told_when_stopped(trainer: Trainer) -> Iterator[None]:
-    """A signal that stopped the trainer inside ends the process with its exit status and a word on how to go on."""
+    """A signal that stopped the trainer inside ends the process with its exit status and a word on how to go on.
+
+    Rank zero leaves the status in the file LIT_PRM_STOPPED, if that is set: a launcher of many processes tells but one.
+    """
     safe = next((c for c in trainer.checkpoint_callbacks if isinstance(c, SafeStop)), SafeStop())
     try:
         with safe.listening(trainer):
             yield
     except Stopped as ended:
         _say("stopped; the same command goes on", file=sys.stderr)
+        if (mark := os.environ.get("LIT_PRM_STOPPED")) and trainer.is_global_zero:
+            Path(mark).write_text(f"{ended.code}\n")
         raise SystemExit(ended.code) from None
 
 

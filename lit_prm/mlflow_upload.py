@@ -18,14 +18,14 @@ def main(args: Sequence[str]) -> None:
     if not run.exists():
         raise ValueError(f"{run} does not exist, so MLflow knows no run of this folder; give a run's folder")
     if file.exists():
-        entries = _send(file, run.read_text().strip(), asked.tracking_uri)
-        print(f"{entries} entries of {asked.run} sent")
+        sent, refused = _send(file, run.read_text().strip(), asked.tracking_uri)
+        print(f"{sent} entries of {asked.run} sent" + (f", {refused} lines were none" if refused else ""))
     else:
         print(f"the store missed nothing of {asked.run}")
 
 
-def _send(file: Path, run: str, named: str | None) -> int:
-    """The number of entries that the store has now and the file no longer."""
+def _send(file: Path, run: str, named: str | None) -> tuple[int, int]:
+    """How many entries the store has now and the file no longer, and how many lines were set aside."""
     from mlflow import MlflowClient
 
     from lit_prm.lightning_cli import hold
@@ -35,10 +35,11 @@ def _send(file: Path, run: str, named: str | None) -> int:
 
     uri = store_uri(named)
     hold(file.parent)  # a run at work sends by itself
-    entries = len(file.read_text().splitlines())
     with clear_error(uri, f"start it, or name the one that has run {run}: --tracking-uri; {file} is kept"):
         client = MlflowClient(uri)
-        client.get_run(run)
-        if not Outbox(file, partial(send, client, run), is_outage).flush():
+        if client.get_run(run).info.lifecycle_stage != "active":  # it would refuse every line
+            raise ValueError(f"run {run} was deleted in {uri}; restore it there (mlflow runs restore); {file} is kept")
+        box = Outbox(file, partial(send, client, run), is_outage)
+        if not box.flush():
             raise RuntimeError(f"the MLflow store {uri} went away again; {file} is kept, so try later")
-    return entries
+    return box.sent, box.refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,13 +47,29 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
     _refuse_missing_folder(name)
     cast(Any, disable_progress_bar)()  # of shards: half a second each
     given = None if attention == "auto" else attention
-    model = cast(Any, AutoModelForCausalLM.from_pretrained(name, dtype=_torch_dtype(dtype), attn_implementation=given))
+    with _clear_attention_error(given):
+        options = {"dtype": _torch_dtype(dtype), "attn_implementation": given}
+        model = cast(Any, AutoModelForCausalLM.from_pretrained(name, **options))
     model.eval()
     with whole_in_turn(model):
         check_readable(model)
         if attention == "auto":
             pack(model)
     return cast(PreTrainedModel, model)
+
+
+@contextmanager
+def _clear_attention_error(attention: Attention | None) -> Iterator[None]:
+    """What transformers says of an attention that it does not know or that is not installed, as one of ours."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        if attention is None or not re.search("attn|attention", str(error), re.IGNORECASE):
+            raise
+        raise ValueError(
+            f"attention {attention!r} cannot be used: {_first_line(error)} Take auto, packed, sdpa or eager, or "
+            "install what it needs"
+        ) from error
 
 
 def pack(model: PreTrainedModel) -> None:

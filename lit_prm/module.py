@@ -110,7 +110,14 @@ class LitPRM(LightningModule):
             self.reward_model.configure_model()
             if self.start:
                 put_weights(self, weights_of(self.start))
+            if self._shares_prompts():
+                self._refuse_unshared()
             self._configured = True
+
+    def _shares_prompts(self) -> bool:
+        trainer = self._trainer  # None where it is built to score
+        training = trainer is not None and trainer.state.fn == TrainerFn.FITTING
+        return training and getattr(getattr(trainer, "datamodule", None), "share_prompts", False)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Take the weights of a checkpoint, which holds no frozen ones; those of another model are refused."""
@@ -202,11 +209,8 @@ class LitPRM(LightningModule):
             reference_valid=exists,
         )
 
-    def on_fit_start(self) -> None:
-        if getattr(getattr(self.trainer, "datamodule", None), "share_prompts", False):
-            self._refuse_unshared()
-
     def _refuse_unshared(self) -> None:
+        """Before the reference is asked, which takes hours for a large one."""
         policy = getattr(self.reward_model, "policy", None)
         if policy is None:
             return

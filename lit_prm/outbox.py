@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from filelock import FileLock
+
+from lit_prm.whole import written_whole
 
 Entry = Mapping[str, Any]  # JSON
 
@@ -17,15 +24,23 @@ class Outbox:
 
     An entry that meets an outage goes to ``file``, a JSON line each, and so do those after it. Another try is made
     when 30 times as long as the failed one took has passed, and ``SHORTEST`` seconds: an outage costs 3 % of the
-    sender's time. The file is gone when all is sent; one left by a killed process is sent first. Sending an
+    sender's time. When the store is back, what is kept is sent in pieces of ``LONGEST`` seconds, one for each entry
+    that comes; the file is gone when all is sent, and one left by a killed process is sent first. Sending an
     entry twice must be harmless, and what ``send`` raises for other reasons is not ours to catch.
+
+    A kept line that is no entry (a power cut or a full disk leaves half of one), or that the store refuses, goes to
+    ``<file>.damaged`` and holds up no other. Processes that share a file write it and send from it in turn.
     """
 
-    SHORTEST = 20.0
+    SHORTEST, LONGEST = 20.0, 10.0
 
     def __init__(self, file: Path, send: Callable[[Entry], None], is_outage: Callable[[Exception], bool]) -> None:
         self.file, self._send, self._is_outage = file, send, is_outage
+        self.damaged = file.with_name(f"{file.name}.damaged")
+        self.sent, self.refused = 0, 0  # lines that were kept
+        self._lock = FileLock(file.with_name(f".{file.name}.lock"))
         self._next_try = 0.0
+        self._lost = False
 
     def put(self, entry: Entry, *, now: bool = False) -> None:
         """Send or keep; with ``now``, a try is made however lately the last one failed."""
@@ -37,14 +52,16 @@ class Outbox:
         return self.file.exists()
 
     def flush(self) -> bool:
-        """Whether nothing is kept after one more try."""
-        return not self.waits or self._attempt(self._empty)
+        """Whether nothing is kept after one more try, which takes the time it takes."""
+        return not self.waits or self._attempt(lambda: self._send_kept(math.inf))
 
     def _away(self, now: bool) -> bool:
         return not now and time.monotonic() < self._next_try
 
     def _deliver(self, entry: Entry) -> None:
-        if not (self.flush() and self._attempt(lambda: self._send(entry))):
+        if self.waits:
+            self._attempt(lambda: self._send_kept(self.LONGEST))
+        if self.waits or not self._attempt(lambda: self._send(entry)):
             self._keep(entry)
 
     def _attempt(self, action: Callable[[], None]) -> bool:
@@ -62,15 +79,70 @@ class Outbox:
 
     def _tell(self, error: Exception) -> None:
         if not self.waits:  # once an outage
-            reason = str(error).split("\n", 1)[0][:200]
-            print(f"the work goes on; what its record misses is kept in {self.file} ({reason})", file=sys.stderr)
+            _say(f"the work goes on; what its record misses is kept in {self.file}", error)
+
+    # --- the file ---------------------------------------------------------------------------------------
 
     def _keep(self, entry: Entry) -> None:
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        self._append(self.file, json.dumps(entry).encode())
 
-    def _empty(self) -> None:
-        *lines, _torn = self.file.read_text(encoding="utf-8").split("\n")  # nothing, unless power went
-        for line in lines:
+    def _append(self, file: Path, line: bytes) -> None:
+        """Behind what is there, half a line included; a disk that is full ends no work."""
+        try:
+            with self._lock, file.open("a+b") as opened:
+                opened.write(line + b"\n" if _ends_a_line(opened) else b"\n" + line + b"\n")
+        except OSError as error:
+            if not self._lost:  # once
+                _say(f"the work goes on, but its record has a gap: {file} cannot be written", error)
+            self._lost = True
+
+    def _send_kept(self, seconds: float) -> None:
+        """The first of what is kept; what is sent, before an outage too, is kept no longer."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            lines = deque(line for line in self._read().split(b"\n") if line)
+            before = len(lines)
+            try:
+                while lines and time.monotonic() < until:
+                    self._send_line(lines[0])
+                    lines.popleft()
+            finally:
+                if len(lines) < before or not lines:
+                    self._leave(lines)
+
+    def _read(self) -> bytes:
+        return self.file.read_bytes() if self.waits else b""  # another process may have sent it
+
+    def _send_line(self, line: bytes) -> None:
+        try:
             self._send(json.loads(line))
-        self.file.unlink()
+        except Exception as error:
+            if self._is_outage(error):
+                raise
+            self._set_aside(line, error)
+        else:
+            self.sent += 1
+
+    def _set_aside(self, line: bytes, error: Exception) -> None:
+        if not self.refused:  # once
+            _say(f"lines of {self.file} cannot be sent and go to {self.damaged}", error)
+        self.refused += 1
+        self._append(self.damaged, line)
+
+    def _leave(self, lines: Collection[bytes]) -> None:
+        if not lines:
+            self.file.unlink(missing_ok=True)
+            return
+        with suppress(OSError), written_whole(self.file) as partial:  # of a full disk: some are sent once more
+            partial.write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def _ends_a_line(opened: BinaryIO) -> bool:
+    size = opened.seek(0, 2)
+    opened.seek(max(size - 1, 0))
+    return size == 0 or opened.read(1) == b"\n"
+
+
+def _say(what: str, error: Exception) -> None:
+    reason = (str(error) or type(error).__name__).split("\n", 1)[0][:200]
+    print(f"{what} ({reason})", file=sys.stderr)

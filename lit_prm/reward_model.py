@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
+from lit_prm.kernels import Kernels
 from lit_prm.models import Attention, Dtype, load_model, states_at, token_logps, weights_of
 from lit_prm.reference import Reference
 from lit_prm.rewards import last_step, log_ratios, prefix_values, step_rewards, step_values
@@ -49,15 +50,48 @@ class RewardModel(nn.Module, ABC):
         """Ask every reference through what ``change`` makes of it."""
 
 
-class ImplicitReward(RewardModel):
+class OfPolicy(RewardModel):
+    """A reward model on a language model that is trained.
+
+    ``kernels`` exchange how it computes, in their order, once it is loaded.
+    """
+
+    policy: PreTrainedModel
+
+    def __init__(
+        self,
+        policy: str,
+        dtype: Dtype = "float32",
+        gradient_checkpointing: bool = False,
+        attention: Attention = "auto",
+        kernels: Sequence[Kernels] = (),
+    ) -> None:
+        super().__init__()
+        self.policy_name = policy
+        self.dtype = dtype
+        self.gradient_checkpointing = gradient_checkpointing
+        self.attention = attention
+        self.kernels = kernels
+
+    def configure_model(self) -> None:
+        self.policy = self._load()
+        if self.gradient_checkpointing:
+            cast(Any, self.policy).activation_checkpointing_enable({"use_reentrant": False})
+        for exchange in self.kernels:
+            exchange(self.policy)
+        self.policy.train()  # from_pretrained leaves eval mode, where checkpointing is silently off
+
+    def _load(self) -> PreTrainedModel:
+        return load_model(self.policy_name, self.dtype, self.attention)
+
+
+class ImplicitReward(OfPolicy):
     """r(y) = beta * log(pi(y) / pi_ref(y)): the policy is the reward model (Yuan et al. 2025, Prop. 3.1).
 
     The reference is the module's unless one is given here; it is not a submodule: no engine shards it, no
     checkpoint holds it, no optimizer sees it. ``training_reference`` and ``scoring_reference`` take its place
     in train mode and in eval mode, where they differ (section 5.5.2 of the paper).
     """
-
-    policy: PreTrainedModel
 
     def __init__(
         self,
@@ -66,26 +100,17 @@ class ImplicitReward(RewardModel):
         beta: float = 0.05,
         training_reference: Reference | None = None,
         scoring_reference: Reference | None = None,
-        dtype: Dtype = "float32",
-        gradient_checkpointing: bool = False,
-        attention: Attention = "auto",
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(policy, **options)
         if not 0 < beta < math.inf:  # nan is neither
             raise ValueError(
                 f"beta {beta} is not positive and finite; it scales log-ratios to rewards (the paper's is 0.05)"
             )
-        self.policy_name = policy
         self.reference = reference
         self.training_reference = training_reference
         self.scoring_reference = scoring_reference
         self.beta = beta
-        self.dtype = dtype
-        self.gradient_checkpointing = gradient_checkpointing
-        self.attention = attention
-
-    def configure_model(self) -> None:
-        self.policy = _trainable(self.policy_name, self.dtype, self.attention, self.gradient_checkpointing)
 
     def adopt(self, reference: Reference) -> None:
         self.reference = self.reference or reference
@@ -109,30 +134,15 @@ class ImplicitReward(RewardModel):
         return found
 
 
-class ValueHead(RewardModel):
+class ValueHead(OfPolicy):
     """A linear head on the hidden state of every response token: an explicit reward in log-odds of being right.
 
     The value of a prefix is read at its last token, in training as in scoring. The head starts at zero, so
     the first rewards are 0 and the first losses those of an untrained implicit reward.
     """
 
-    policy: PreTrainedModel
-
-    def __init__(
-        self,
-        policy: str,
-        dtype: Dtype = "float32",
-        gradient_checkpointing: bool = False,
-        attention: Attention = "auto",
-    ) -> None:
-        super().__init__()
-        self.policy_name = policy
-        self.dtype = dtype
-        self.gradient_checkpointing = gradient_checkpointing
-        self.attention = attention
-
     def configure_model(self) -> None:
-        self.policy = _trainable(self.policy_name, self.dtype, self.attention, self.gradient_checkpointing)
+        super().configure_model()
         output = cast(Any, self.policy).get_output_embeddings()
         for weights in () if self.policy.config.tie_word_embeddings else output.parameters():
             weights.requires_grad_(False)  # no value hangs on the words' head
@@ -176,11 +186,3 @@ def load_trained(model: RewardModel, checkpoint: str) -> None:
         put_weights(model, own)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from error
-
-
-def _trainable(name: str, dtype: Dtype, attention: Attention, gradient_checkpointing: bool) -> PreTrainedModel:
-    policy = load_model(name, dtype, attention)
-    if gradient_checkpointing:
-        cast(Any, policy).activation_checkpointing_enable({"use_reentrant": False})
-    policy.train()  # from_pretrained leaves eval mode, where checkpointing is silently off
-    return policy

@@ -61,6 +61,8 @@ def whole_in_turn(model: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+        while open_ones:  # of layers that raised, the innermost first
+            open_ones.popitem()[1].__exit__(None, None, None)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +13,34 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """A path to write to; renamed to ``target`` when the block ends well, so no reader and no kill sees half of it.
+    """A path to write to; renamed to ``target`` when the block ends well: no kill or power cut leaves half of it.
 
     The process number keeps two writers of one target apart: the later one wins.
     """
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield partial
+        _reach_the_disk(partial)
         os.replace(partial, target)
+    except (OSError, RuntimeError) as error:
+        full = error if isinstance(error, OSError) else error.__context__  # torch has words of its own for it
+        if not isinstance(full, OSError) or full.errno is None or full.filename is not None:
+            raise
+        raise OSError(full.errno, full.strerror, str(target)) from error  # a full disk names no file
     finally:
         if partial.is_file():
             partial.unlink()
+
+
+def remove_leftovers(target: Path) -> None:
+    """What writers of ``target`` that were killed left beside it; for one who is known to be its only writer."""
+    for partial in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def _reach_the_disk(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
 
 
 @contextmanager

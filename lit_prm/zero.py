@@ -17,7 +17,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -191,6 +191,16 @@ class ZeRO(DeepSpeedStrategy):
             )
 
 
+def refuse_stock_deepspeed(strategy: Strategy) -> None:
+    """Raise for a strategy of Lightning's DeepSpeed that is not ``ZeRO``."""
+    if isinstance(strategy, DeepSpeedStrategy) and not isinstance(strategy, ZeRO):
+        raise ValueError(
+            f"trainer.strategy is {type(strategy).__name__}, Lightning's own: it divides accumulated gradients twice, "
+            "and its checkpoints hold other things than ours; take --trainer.strategy lit_prm.zero.ZeRO "
+            "--trainer.strategy.init_args.stage N, with N 1, 2 or 3"
+        )
+
+
 def _free_part(target: Path) -> tuple[Path, str]:
     """Where to write, emptied: nothing in it is the state that stands."""
     folder = target if target.is_dir() else target.with_name(f".{target.name}.partial")
@@ -205,10 +215,8 @@ def _let_stand(folder: Path, part: str, target: Path) -> None:
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
     before = _standing(folder)
-    with written_whole(folder / LATEST) as partial, partial.open("w") as opened:
-        opened.write(part)
-        opened.flush()
-        os.fsync(opened.fileno())
+    with written_whole(folder / LATEST) as partial:
+        partial.write_text(part)
     if folder != target:
         os.replace(folder, target)
     elif before is not None:

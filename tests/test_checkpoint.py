@@ -162,6 +162,20 @@ def test_a_save_that_breaks_leaves_the_earlier_file(tmp_path: Path, monkeypatch:
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+def test_what_killed_saves_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    for name in (".last.ckpt.4711.partial", ".other.ckpt.4711.partial"):
+        (tmp_path / name).write_bytes(b"half")
+    AtomicCheckpointIO().save_checkpoint({"update": 1}, tmp_path / "last.ckpt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.ckpt.4711.partial", "last.ckpt"]
+
+
+def test_a_full_disk_is_told_with_the_file_that_needed_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *mode: opens(Path("/dev/full"), *mode))
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/last\.ckpt'"):
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(100_000)}, tmp_path / "last.ckpt")
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from callbacks import RefuseNonfinite
-from lit_prm.batch import Encoded
+from lit_prm.batch import Encoded, collate
 from lit_prm.batching import Cut, Responses
 from lit_prm.encoding import Encoder
 from lit_prm.losses import Loss
@@ -108,3 +109,20 @@ def test_a_spoilt_update_is_not_made_and_its_batch_is_kept(
     assert str(tokenizer.decode(ids[start:end])).startswith("it is 2False")
     assert first["rewards"].shape == (2,)
     assert torch.isfinite(first["rewards"]).all()
+
+
+def test_an_engine_that_accumulates_itself_is_looked_at_once_an_update(
+    tmp_path: Path, rows: list[Encoded], policy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under ZeRO: the hook comes with every micro-batch."""
+    looks = list[int]()
+    monkeypatch.setattr("callbacks.finite._gradient_norm", lambda trainer, module: looks.append(trainer.global_step))
+    monkeypatch.setattr(SingleDeviceStrategy, "handles_gradient_accumulation", True)
+    callback, batch = RefuseNonfinite(str(tmp_path)), collate(rows[:2])
+    trainer = Trainer(accelerator="cpu", accumulate_grad_batches=3, logger=False, enable_checkpointing=False)
+    module = LitPRM(ImplicitReward(str(policy_folder), Uniform()), CE())
+    for batch_idx in range(6):
+        callback.on_train_batch_start(trainer, module, batch, batch_idx)
+        callback.on_before_backward(trainer, module, torch.tensor(1.0))
+        callback.on_before_optimizer_step(trainer, module, torch.optim.SGD([torch.zeros(1)]))
+    assert len(looks) == 2

@@ -164,7 +164,7 @@ def test_a_reference_may_differ_between_training_and_scoring(
     batch = collate(rows)
 
     def rewards(training: bool, **own: Reference) -> Tensor:
-        module = LitPRM(ImplicitReward(str(policy_folder), beta=1.0, **own), CE(), frozen)  # type: ignore[arg-type]
+        module = LitPRM(ImplicitReward(str(policy_folder), beta=1.0, **own), CE(), frozen)
         module.configure_model()
         module.reward_model.train(training)
         with torch.no_grad():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -94,3 +96,102 @@ def test_what_is_no_outage_is_raised_and_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         box.put({"n": 0})
     assert not box.waits
+
+
+# --- the file: half a line, other writers, a long backlog -------------------------------------------
+
+
+def test_half_a_line_spoils_neither_the_next_entry_nor_the_next_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, away, store = tmp_path / "missed.jsonl", Store([True] * 9), Store()
+    file.write_bytes(b'{"n": 0}\n{"n": ')
+    outbox(file, away).put({"n": 1})  # keeps it behind the half
+    box = outbox(file, store)
+    box.put({"n": 2})
+    assert numbered(store.got) == [0, 1, 2]
+    assert (box.sent, box.refused, box.waits) == (2, 1, False)
+    assert box.damaged.read_bytes() == b'{"n": \n'
+    assert f"cannot be sent and go to {tmp_path / 'missed.jsonl.damaged'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [b"not json", b"\xff\xfe\x00", b"5", b"\0" * 8, b'{"n": 0} {"n": 1}'])
+def test_a_line_that_is_no_entry_is_set_aside(line: bytes, tmp_path: Path) -> None:
+    file, store = tmp_path / "missed.jsonl", Store()
+    file.write_bytes(b'{"n": 0}\n' + line + b'\n{"n": 1}\n')
+    box = Outbox(file, lambda entry: store.send({"n": entry["n"]}), lambda error: isinstance(error, Away))
+    assert box.flush()
+    assert numbered(store.got) == [0, 1]
+    assert box.damaged.read_bytes() == line + b"\n"
+
+
+def test_a_kept_entry_that_the_store_refuses_is_set_aside_and_others_arrive(tmp_path: Path) -> None:
+    got: list[Entry] = []
+
+    def send(entry: Entry) -> None:
+        got.append({"n": 1 // entry["n"]})
+
+    file = tmp_path / "missed.jsonl"
+    file.write_bytes(b'{"n": 0}\n{"n": 1}\n')
+    Outbox(file, send, lambda error: isinstance(error, Away)).put({"n": 1})
+    assert (len(got), file.exists()) == (2, False)
+
+
+def test_a_file_that_cannot_be_written_ends_no_work_and_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "missed.jsonl"
+    file.symlink_to(tmp_path / "nowhere" / "file")
+    box = outbox(file, Store([True] * 9))
+    for n in range(3):
+        box.put({"n": n})
+    assert capsys.readouterr().err.count(f"its record has a gap: {file} cannot be written (") == 1
+
+
+def test_what_another_process_keeps_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    """It waits for its turn while this one sends."""
+    file, got = tmp_path / "missed.jsonl", list[int]()
+    other = outbox(file, Store([True] * 9))
+
+    def send(entry: Entry) -> None:
+        if not got:
+            other_process.start()
+            time.sleep(0.2)
+        got.append(entry["n"])
+
+    other_process = threading.Thread(target=other.put, args=({"n": 2},))
+    file.write_bytes(b'{"n": 0}\n{"n": 1}\n')
+    box = Outbox(file, send, lambda error: isinstance(error, Away))
+    assert box.flush()
+    other_process.join()
+    assert box.flush()
+    assert got == [0, 1, 2]
+
+
+def test_a_backlog_is_sent_in_pieces_and_no_entry_of_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("lit_prm.outbox.time.monotonic", lambda: clock[0])
+
+    def send(entry: Entry) -> None:
+        clock[0] += 1.0
+        store.send(entry)
+
+    store, file = Store(), tmp_path / "missed.jsonl"
+    file.write_text("".join(json.dumps({"n": n}) + "\n" for n in range(25)))
+    box = Outbox(file, send, lambda error: isinstance(error, Away))
+    waited = []
+    for n in range(25, 29):
+        before = clock[0]
+        box.put({"n": n})
+        waited.append(clock[0] - before)
+    assert waited == [10, 10, 8, 1]
+    assert [entry["n"] for entry in store.got] == list(range(29))
+
+
+def test_what_was_sent_before_an_outage_is_not_sent_again(tmp_path: Path) -> None:
+    store, file = Store([False, False, True]), tmp_path / "missed.jsonl"
+    file.write_text("".join(json.dumps({"n": n}) + "\n" for n in range(4)))
+    box = outbox(file, store)
+    assert not box.flush()
+    assert box.flush()
+    assert [entry["n"] for entry in store.got] == [0, 1, 2, 3]

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import gc
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm.batch import Batch, collate
@@ -14,6 +18,7 @@ from lit_prm.packing import real
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Frozen, Stored, Uniform
 from lit_prm.reference.rows import Row, part_of
+from lit_prm.reference.store import LogpStore
 from lit_prm.steps import BlankLine
 
 CPU = torch.device("cpu")
@@ -212,3 +217,42 @@ def test_a_file_that_is_no_store_is_refused(reference_folder: Path, batch: Batch
     with pytest.raises(ValueError, match=r"r.sqlite is no whole store of log-probs \(file is not a database\)"):
         filled(reference_folder, batch, path)
     assert path.read_bytes().startswith(b"something else")
+
+
+def test_another_programs_file_is_refused_by_name(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "r.sqlite") as database:
+        database.execute("CREATE TABLE logps (something)")
+    with pytest.raises(ValueError, match=r"r.sqlite: no such column: address; with model.reference"):
+        filled(reference_folder, batch, tmp_path / "r.sqlite")
+
+
+def test_a_store_that_is_being_made_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LogpStore, "WAITS", 0.1)
+    with FileLock(tmp_path / "r.sqlite.lock"), pytest.raises(ValueError, match=r"r.sqlite.lock could not be taken"):
+        LogpStore(str(tmp_path / "r.sqlite")).write([])
+
+
+def test_a_response_that_occurs_again_was_not_stored(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
+    stored = Stored(str(reference_folder), str(tmp_path / "r.sqlite"))
+    told = stored.prepare([batch, batch.keep([0, 1, 1])], CPU)
+    assert told.startswith("reference log-probs: 0 of 4 responses were stored, 4 computed")
+
+
+def journal(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        return str(database.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def test_a_store_over_hosts_needs_no_shared_memory_and_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    LogpStore(str(path)).write([(b"a", np.ones(3, np.float32))])
+    assert journal(path) == "wal"
+    gc.collect()  # a connection is in a cycle with its own cache of statements
+    shared = LogpStore(str(path))
+    shared.over_hosts = True
+    shared.write([(b"b", np.ones(2, np.float32))])
+    later = LogpStore(str(path))
+    later.write([(b"c", np.ones(1, np.float32))])
+    assert journal(path) == "delete"
+    assert [len(row) for row in shared.read([b"a", b"b", b"c"]) if row is not None] == [3, 2, 1]
+    assert not list(tmp_path.glob("*-wal"))

@@ -169,6 +169,29 @@ def test_the_exit_status_names_the_signal(number: int, status: int, tmp_path: Pa
     assert [signal.getsignal(n) for n in SIGNALS] == before
 
 
+@pytest.mark.parametrize(
+    ("hook", "call", "saves"),
+    [
+        ("on_train_batch_start", 0, [1]),  # stopped behind update 1, where it was saved at its rhythm
+        ("on_validation_batch_start", 0, [1, 2]),  # in the validation that the save of update 2 waits for
+        ("on_validation_batch_start", 4, [1, 2, 3, 4]),
+    ],
+)
+def test_an_update_is_saved_once(
+    hook: str, call: int, saves: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, save = list[int](), LastCheckpoint.save
+
+    def noted(last: LastCheckpoint, trainer: Trainer) -> None:
+        saved.append(trainer.global_step)
+        save(last, trainer)
+
+    monkeypatch.setattr(LastCheckpoint, "save", noted)
+    with pytest.raises(Stopped):
+        train(tmp_path, Signals(hook, call), saves_every=1)
+    assert saved == saves
+
+
 def test_a_second_interrupt_stops_at_once_and_a_second_sigterm_does_not(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         train(tmp_path, Signals("on_train_batch_start", 2, signal.SIGINT, times=2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,41 @@ def test_a_model_that_is_not_cut_is_left_alone() -> None:
         assert layer(torch.ones(1, 2)).shape == (1, 2)
         assert not layer._forward_pre_hooks
     assert as_many_on_every_rank(3, layer) == 3
+
+
+def test_a_layer_that_raises_is_cut_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so is the model around it, which is then left as well."""
+
+    class Raises(nn.Linear):
+        def forward(self, _: torch.Tensor) -> torch.Tensor:
+            raise ZeroDivisionError
+
+    held = list[int]()
+
+    @contextmanager
+    def gathered(parameters: Iterator[nn.Parameter], *, write: bool = False) -> Iterator[None]:
+        size = sum(p.numel() for p in parameters)
+        held.append(size)
+        yield
+        held.remove(size)
+
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.fine, self.raises = nn.Parameter(torch.ones(5)), nn.Linear(2, 2), Raises(2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            at_work.append(sorted(held))
+            return self.raises(self.fine(x))  # type: ignore[no-any-return]
+
+    at_work = list[list[int]]()
+    model = Around()
+    for parameter in model.parameters():
+        parameter.ds_id = 0  # type: ignore[attr-defined]  # as DeepSpeed marks it
+    monkeypatch.setattr("lit_prm.sharded.whole", gathered)
+    with pytest.raises(ZeroDivisionError), whole_in_turn(model):
+        model(torch.ones(1, 2))
+    assert (at_work, held) == ([[5]], [])
 
 
 def test_ranks_agree_on_the_largest_number_of_calls_of_a_layer_that_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -411,6 +411,32 @@ def test_uploading_to_a_store_without_the_run_is_refused(tmp_path: Path, uri: st
     assert (tmp_path / "run" / "mlflow-missed.jsonl").exists()
 
 
+def test_lines_that_are_no_entries_are_told_and_not_counted_as_sent(
+    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = tracker(tmp_path, uri)
+    _ = logger.run_id
+    missed = tmp_path / "run" / "mlflow-missed.jsonl"
+    missed.write_text('not json\n{"nope": 1}\n{}\n{"params": 5}\n{"tags": {"a": "b"}}\n{"tags": {"c"')
+    command(["mlflow-upload", str(tmp_path / "run"), "--tracking-uri", uri])
+    told = capsys.readouterr()
+    assert "1 entries of" in told.out
+    assert "5 lines were none" in told.out
+    assert "mlflow-missed.jsonl.damaged" in told.err
+    assert stored(logger).data.tags["a"] == "b"
+    assert not missed.exists()
+
+
+def test_entries_of_a_deleted_run_are_kept(tmp_path: Path, uri: str) -> None:
+    logger = tracker(tmp_path, uri)
+    logger.experiment.delete_run(logger.run_id)
+    missed = tmp_path / "run" / "mlflow-missed.jsonl"
+    missed.write_text('{"tags": {"a": "b"}}\n')
+    with pytest.raises(ValueError, match="was deleted in"):
+        mlflow_upload.main([str(tmp_path / "run"), "--tracking-uri", uri])
+    assert missed.read_text() == '{"tags": {"a": "b"}}\n'
+
+
 # --- a real server --------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from lit_prm.run_files import read_record
 from lit_prm.scoring.spec import Named, RewardSpec
 from lit_prm.tables import interval
 
@@ -30,7 +30,7 @@ class Facts:
 
 def facts_of(run: Path, name: str, base_model: str) -> Facts:
     """From ``summary.json`` and ``data.json`` of a run's folder."""
-    summary, data = _read(run / "summary.json"), _read(run / "data.json")
+    summary, data = read_record(run / "summary.json"), read_record(run / "data.json")
     commit = summary.get("commit")
     return Facts(
         name=str(summary.get("name", name)),
@@ -157,10 +157,6 @@ def _data(facts: Facts) -> str:
         return "No record of the files was kept."
     rows = [f"| {role} | `{digest}` |" for role, digest in facts.digests.items()]
     return "\n".join(["| file | SHA-256 of its content |", "|---|---|", *rows])
-
-
-def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
 _USE = """\

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from lit_prm.compare.estimates import Estimate, of_independent, shares
 from lit_prm.compare.problems import Problems, read_problems
 from lit_prm.papernumbers import COUNTS, GENERATORS
+from lit_prm.run_files import read_record
 from lit_prm.selection import bootstrap_interval
 
 Key = tuple[int, str]  # a problem of a seed's world
@@ -45,8 +45,7 @@ class Results:
     def metrics(self, experiment: str, seed: int) -> Mapping[str, float] | None:
         """What ``summary.json`` holds under "metrics"; None before the run has finished."""
         if (experiment, seed) not in self._seen:
-            file = self.folder / experiment / f"seed-{seed}" / "summary.json"
-            stored = json.loads(file.read_text()) if file.exists() else {}
+            stored = read_record(self.folder / experiment / f"seed-{seed}" / "summary.json")
             self._seen[experiment, seed] = stored["metrics"] if stored.get("status") == "FINISHED" else None
         return self._seen[experiment, seed]
 

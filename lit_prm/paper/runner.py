@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from lit_prm.paper.methods import LABELS
 from lit_prm.paper.schedule import Job, Schedule, with_predecessors
 from lit_prm.paper.view import View
 from lit_prm.paper.workers import RunJob, Worker, interruptible, tail
+from lit_prm.run_files import read_record
 from lit_prm.whole import written_whole
 
 RUNS, DOCS = Path("runs"), Path("docs")
@@ -117,8 +117,7 @@ class Place:
 
     def finished(self, job: Job) -> bool:
         """Whether it was trained to its end and judged on every test set of the scale."""
-        file = self.folder(job) / "summary.json"
-        stored = json.loads(file.read_text()) if file.exists() else {}
+        stored = read_record(self.folder(job) / "summary.json")
         judged = all(f"bon/{name}/acc@1" in stored.get("metrics", {}) for name in self.sets())
         return stored.get("status") == "FINISHED" and judged
 

@@ -26,6 +26,9 @@ class Reference(ABC):
         """
         return None
 
+    def over_hosts(self) -> None:  # noqa: B027  most keep nothing
+        """Before anything else: processes of several hosts share what this source keeps."""
+
     @abstractmethod
     def logps(self, batch: Batch) -> Tensor:
         """Log pi_ref(y_t | x, y_<t); [B, T] float32, 0 outside responses, on the batch's device."""

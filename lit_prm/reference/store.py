@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 Logps = NDArray[np.float32]  # one for each response token
@@ -18,11 +18,15 @@ class LogpStore:
     """Entries of many references in one file, which any number of processes may read and write.
 
     A killed writer leaves whole transactions or nothing. ``checked`` remembers under which circumstances entries were
-    found to be what their model says.
+    found to be what their model says. Processes of several hosts share it on a file system whose locks hold: before its
+    first use each sets ``over_hosts``, and it keeps a rollback journal, a write-ahead log being in one host's memory.
     """
+
+    WAITS = 60  # seconds for another process that makes the file
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.over_hosts = False
         self._connection: sqlite3.Connection | None = None
 
     def read(self, addresses: Sequence[bytes]) -> list[Logps | None]:
@@ -58,24 +62,39 @@ class LogpStore:
 
     @contextmanager
     def _whole(self) -> Iterator[sqlite3.Connection]:
-        """The connection, made at first use; a file that SQLite cannot read is refused."""
+        """The connection, made at first use; a file that SQLite cannot read or write is refused."""
         try:
             if self._connection is None:
-                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(f"{self.path}.lock"):  # ranks that make the file at once: SQLite waits for all but this
-                    self._connection = _connected(self.path)
+                self._connection = self._connected()
             yield self._connection
-        except sqlite3.OperationalError:  # locked, read-only or full: its message says so
-            raise
+        except sqlite3.OperationalError as error:
+            raise ValueError(
+                f"{self.path}: {error}; with model.reference's path name a file that may be written, in a folder with "
+                "space, that no other program and no run of another host has open"
+            ) from error
         except sqlite3.DatabaseError as error:
             raise ValueError(
                 f"{self.path} is no whole store of log-probs ({error}); remove it, it is filled again, or name another"
             ) from error
 
+    def _connected(self) -> sqlite3.Connection:
+        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        lock = f"{self.path}.lock"
+        try:
+            with FileLock(lock, timeout=self.WAITS):  # ranks that make the file at once: SQLite waits for all but this
+                return _opened(self.path, self.over_hosts)
+        except Timeout as error:
+            raise ValueError(
+                f"{lock} could not be taken for {self.WAITS} seconds: another process holds it, or the file system "
+                "has no locks; name a store on another one with model.reference's path"
+            ) from error
 
-def _connected(path: str) -> sqlite3.Connection:
+
+def _opened(path: str, over_hosts: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=60)  # another run may be writing
-    connection.execute("PRAGMA journal_mode=WAL")
+    new = not connection.execute("SELECT name FROM sqlite_master").fetchall()
+    if over_hosts or new:  # one that has been over hosts stays as it is: they may be at it
+        connection.execute(f"PRAGMA journal_mode={'DELETE' if over_hosts else 'WAL'}")
     connection.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost entries, never the file
     connection.execute("CREATE TABLE IF NOT EXISTS logps (address BLOB PRIMARY KEY, logps BLOB) WITHOUT ROWID")
     connection.execute("CREATE TABLE IF NOT EXISTS checked (circumstances BLOB PRIMARY KEY) WITHOUT ROWID")

@@ -78,6 +78,9 @@ class Stored(Reference):
                 f"{theirs[1]}; give both the same model and dtype, or set from_policy to false"
             )
 
+    def over_hosts(self) -> None:
+        self.store.over_hosts = True
+
     def told(self) -> str:
         """How much of what was asked for was there, and how large the store is."""
         entries, size = self.store.size()
@@ -125,21 +128,25 @@ class Stored(Reference):
         self, batches: Iterable[Batch], device: torch.device, there: list[tuple[Row, Logps]]
     ) -> Iterator[list[Row]]:
         """Parts of rows of one width that the store lacks; a few that it has are put ``there``."""
-        waiting: dict[int, dict[bytes, Row]] = {}
+        waiting: dict[int, list[Row]] = {}
+        found: set[bytes] = set()  # missing: a response that occurs again is not computed again, nor was it stored
         for batch in batches:
             addresses = self._addresses(batch, device)
             for i, (address, entry) in enumerate(zip(addresses, self.store.read(addresses), strict=True)):
+                if address in found:
+                    continue
                 self.asked += 1
                 if entry is not None:
                     there += [(row_of(batch, i, address), entry)] if len(there) < self.SAMPLE else []
                     continue
+                found.add(address)
                 row = row_of(batch, i, address)
                 width = self._width(row)
-                part = waiting.setdefault(width, {})
-                part[row.address] = row
+                part = waiting.setdefault(width, [])
+                part.append(row)
                 if len(part) == self._height(width):
-                    yield list(waiting.pop(width).values())
-        yield from (list(part.values()) for part in waiting.values())
+                    yield waiting.pop(width)
+        yield from waiting.values()
 
     def _verify(self, there: Sequence[tuple[Row, Logps]], device: torch.device) -> None:
         """Compute a few entries again: whenever the model is in memory, else once for each release and device.

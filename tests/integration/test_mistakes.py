@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from lit_prm.cli import main
 from lit_prm.module import LitPRM
+from lit_prm.reference import Stored
 from tests.integration.conftest import Desk
 
 Refused = Callable[..., str]
@@ -77,6 +78,26 @@ def test_unknown_names_list_the_known(args: list[str], expected: list[str], refu
         (["--data.train", "rollouts/none.jsonl"], ["rollouts/none.jsonl: no such file", "data.root"]),
         (["--data.responses", "9"], ["fewer than 9 responses", "set data.responses to 8"]),
         (["--data.train", "candidates/test.jsonl"], ["test", "data.shared_problems"]),
+        (
+            ["--model.reward_model.init_args.attention=flash_attention_4"],
+            ["attention 'flash_attention_4' cannot be used"],
+        ),
+        (["--model.reward_model.init_args.attention=nope"], ["attention 'nope' cannot be used", "auto, packed, sdpa"]),
+        (
+            ["--model.reward_model=lit_prm.adapters.LoRAReward", "--model.reward_model.init_args.targets=[foo_proj]"],
+            ["targets ['foo_proj'] cannot be adapted", "are down_proj, gate_proj,"],
+        ),
+        (["--trainer.strategy=nope"], ["invalid strategy name", "nope"]),
+        (["--trainer.strategy=fsdp", "--trainer.accelerator=cpu"], ["strategy `fsdp` requires a GPU"]),
+        (["--trainer.strategy=deepspeed_stage_2"], ["lit_prm.zero.ZeRO --trainer.strategy.init_args.stage N"]),
+        (
+            ["--trainer.strategy", '{"class_path": "lightning.pytorch.strategies.DeepSpeedStrategy"}'],
+            ["lit_prm.zero.ZeRO --trainer.strategy.init_args.stage N"],
+        ),
+        (
+            ["--trainer.strategy=lit_prm.zero.ZeRO", "--trainer.strategy.stage=4"],
+            ["error: stage 4 is none of ZeRO's: 1, 2 or 3; what cuts nothing is trainer.strategy ddp\n("],
+        ),
     ],
 )
 def test_wrong_options_are_named(options: list[str], expected: list[str], refused: Refused, desk: Desk) -> None:
@@ -142,6 +163,34 @@ def test_a_damaged_checkpoint_is_named(refused: Refused, desk: Desk) -> None:
     message = refused("exp", "ce-8resp", *desk.options())
     assert "seed-0/checkpoints/last.ckpt is damaged" in message
     assert "remove it" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("summary.json", "", "remove it"),
+        ("summary.json", "[1]", "it holds '[1]'); remove it"),
+        ("config.yaml", "a: [", "put it back"),
+        ("config.yaml", "", "put it back"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(name: str, content: str, told: str, refused: Refused, desk: Desk) -> None:
+    run = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0"
+    (run / "checkpoints").mkdir(parents=True)
+    torch.save({}, run / "checkpoints" / "last.ckpt")
+    (run / name).write_text(content)
+    message = refused("exp", "ce-8resp", *desk.options())
+    assert f"seed-0/{name} is damaged (" in message
+    assert told in message
+
+
+def test_prompts_that_cannot_be_shared_are_told_before_the_reference_is_asked(
+    refused: Refused, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stored, "prepare", lambda *_: pytest.fail("asked the reference"))
+    checkpointing = "--model.reward_model.init_args.gradient_checkpointing=true"
+    message = refused("exp", "ce-8resp", *desk.options("--data.share_prompts=true", checkpointing))
+    assert "LlamaForCausalLM cannot run so: gradient checkpointing keeps no keys" in message
 
 
 def test_a_place_without_experiments_is_told(

@@ -104,8 +104,10 @@ def test_a_stopped_command_says_so_and_goes_on(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LitPRM, "training_step", and_signal)
+        patch.setenv("LIT_PRM_STOPPED", str(desk.folder / "stopped"))
         with pytest.raises(SystemExit) as ended:
             desk.exp("ce-8resp", *rhythm(desk))
+    assert (desk.folder / "stopped").read_text() == f"{status}\n"  # for a launcher
     signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
     assert ended.value.code == status
     assert "stopped; the same command goes on" in capsys.readouterr().err
