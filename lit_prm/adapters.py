@@ -110,22 +110,28 @@ class LoRAReward(AdaptedReward):
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
 
     def _load_adapted(self) -> Any:
-        from peft import LoraConfig, get_peft_model
-
-        config = LoraConfig(
-            task_type="CAUSAL_LM", r=self.rank, lora_alpha=cast(int, self.alpha), lora_dropout=self.dropout,
-            target_modules=self.targets or "all-linear",
-        )  # fmt: skip
         network = load_model(self.policy_name, self.dtype, self.attention)
-        try:
-            with made_whole(network), _without_deprecations():
-                return get_peft_model(network, config)
-        except ValueError as error:
-            linear = {name.rpartition(".")[2] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
-            raise ValueError(
-                f"targets {self.targets} cannot be adapted: {error}; the linear layers of {self.policy_name} are "
-                f"{', '.join(sorted(linear))}"
-            ) from error
+        with made_whole(network):
+            return with_new_adapter(network, self.rank, self.alpha, self.dropout, self.targets)
+
+
+def with_new_adapter(network: Any, rank: int, alpha: float, dropout: float, targets: list[str] | None) -> Any:
+    """A ``peft.PeftModel`` around the network, which changes nothing yet; its adapter is float32, the rest frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=rank, lora_alpha=cast(int, alpha), lora_dropout=dropout,
+        target_modules=targets or "all-linear",
+    )  # fmt: skip
+    try:
+        with _without_deprecations():
+            return get_peft_model(network, config)
+    except ValueError as error:
+        linear = {name.rpartition(".")[2] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+        raise ValueError(
+            f"targets {targets} cannot be adapted: {error}; the linear layers of {network.name_or_path} are "
+            f"{', '.join(sorted(linear))}"
+        ) from error
 
 
 def is_adapter(name: str) -> bool:

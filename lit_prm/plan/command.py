@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lit_prm.experiment import config_files, options
+
 if TYPE_CHECKING:
     from lit_prm.plan.lengths import Assumed
     from lit_prm.plan.memory import Memory
@@ -36,6 +38,20 @@ class Plan:
 
 def main(args: Sequence[str]) -> None:
     """`plan NAME [--scale S] [overrides of any option]`."""
+    known, overrides = arguments().parse_known_args(list(args))
+    config_files(known.name, known.scale)  # a wrong name is told before torch is loaded
+    _refuse_signs(known)
+    made = plan(known, overrides)
+    if known.json:
+        print(json.dumps(made.numbers, indent=1))
+    else:
+        from lit_prm.plan.show import show
+
+        show(made)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What the command takes beside overrides."""
     parser = argparse.ArgumentParser(prog="python -m lit_prm plan", allow_abbrev=False)
     parser.add_argument("name", help="file stem in experiments/")
     parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
@@ -51,16 +67,17 @@ def main(args: Sequence[str]) -> None:
     for name, what in (("problems", "to train on"), ("prompt-tokens", "of each"), ("response-tokens", "of each")):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{what}, in place of what the files say")
     parser.add_argument("--json", action="store_true", help="print the numbers alone")
-    known, overrides = parser.parse_known_args(list(args))
-    if not 0 < known.mfu <= 1:
-        raise ValueError(f"--mfu {known.mfu} is no share of the peak; give a number above 0, at most 1")
-    made = plan(known, overrides)
-    if known.json:
-        print(json.dumps(made.numbers, indent=1))
-    else:
-        from lit_prm.plan.show import show
+    return parser
 
-        show(made)
+
+def _refuse_signs(asked: argparse.Namespace) -> None:
+    if not 0 < asked.mfu <= 1:
+        raise ValueError(f"--mfu {asked.mfu} is no share of the peak; give a number above 0, at most 1")
+    for name in ("memory", "peak", "problems", "prompt_tokens", "response_tokens"):
+        value = getattr(asked, name)
+        if value is not None and not value > 0:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} {value:g} is not above 0; give how much there is, or leave it out")
 
 
 def devices() -> dict[str, dict[str, float]]:
@@ -73,7 +90,6 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     """The plan of the experiment whose name, scale and options were asked for."""
     import torch
 
-    from lit_prm.experiment import options
     from lit_prm.lightning_cli import resolved_config
     from lit_prm.plan.lengths import lengths_of
     from lit_prm.plan.memory import memory
@@ -90,7 +106,7 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     rates = devices()[device]
     available = round((asked.memory or rates["memory"]) * 1e9)
     config, source = config_of(setup.policy, asked.shape)
-    counted = weights(config, word_head=setup.word_head)
+    counted = weights(config, word_head=setup.word_head, adapter=setup.adapter)
     lengths = lengths_of(resolved["data"], setup, _assumed(asked))
 
     def needed(of: Setup) -> Memory:
@@ -119,7 +135,7 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         "tokens_per_epoch": lengths.tokens,
         "updates": lengths.updates * setup.epochs,
         "longest_micro_batch_tokens": lengths.longest(setup).tokens,
-        "store_bytes": lengths.store if setup.reference == "stored" else 0,
+        "store_bytes": 0 if setup.filled_by == "nobody" else lengths.store,
         "flops": asdict(work) | {"total": work.total},
         "mfu": asked.mfu,
         "peak_tflops": peak,
@@ -127,10 +143,10 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         "memory": {name: _bytes(m) for name, m in alternatives.items()},
         "available": available,
         "fits": needs.peak <= available,
-        "training_fits": needs.total <= available,
     }
     if not numbers["fits"]:
-        numbers["remedies"] = remedies(setup, available, lambda of: needed(of).peak)
+        found = remedies(setup, available, lambda of: needed(of).peak, lengths.problems)
+        numbers["remedies"] = None if found is None else [f"{option} {value}" for option, value in found.items()]
     title = f"{asked.name} at {asked.scale}"
     return Plan(title, _facts(numbers), numbers, alternatives, needs, available, _verdict(numbers, needs))
 
@@ -141,14 +157,14 @@ def _verdict(n: dict[str, Any], needs: Memory) -> list[str]:
     if n["fits"]:
         return [f"fits: {needs.peak / 1e9:.1f} {of}"]
     found = n["remedies"]
-    told = f"with this it does:\n  {' '.join(found)}" if found else "take a smaller model or more memory"
-    lines = [f"does not fit: {needs.peak / 1e9:.1f} {of}; {told}"]
-    if needs.total <= available:
-        lines.append(
-            f"training fits, {needs.total / 1e9:.1f} {of}; what does not is a whole reference on a device while its "
-            "store is filled: fill the store where that fits, or do without (--model.reference Uniform)"
-        )
-    return lines
+    told = f"with this it does:\n  {' '.join(found)}" if found else f"take a smaller model or more memory{_instead(n)}"
+    return [f"does not fit: {needs.peak / 1e9:.1f} {of}; {told}"]
+
+
+def _instead(n: dict[str, Any]) -> str:
+    """Another training that needs less, where all weights are trained."""
+    whole = n["trained_parameters"] == n["parameters"]
+    return ", or train an adapter alone (--model.reward_model lit_prm.adapters.LoRAReward)" if whole else ""
 
 
 def _bytes(memory: Memory) -> dict[str, int]:
@@ -171,9 +187,6 @@ def _assumed(asked: argparse.Namespace) -> Assumed | None:
     given = (asked.problems, asked.prompt_tokens, asked.response_tokens)
     if not any(given):
         return None
-    for value, field in zip(given, fields(Assumed), strict=True):
-        if value is not None and value < 1:
-            raise ValueError(f"{field.name} {value} is not at least 1; give how many there are, or nothing")
     default = Assumed()
     return Assumed(*(v or getattr(default, f.name) for v, f in zip(given, fields(Assumed), strict=True)))
 

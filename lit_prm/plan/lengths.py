@@ -7,15 +7,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from transformers import AutoTokenizer
 
 from lit_prm.batch import Encoded
 from lit_prm.batching import Updates
 from lit_prm.encoding import Encoder
 from lit_prm.formats import read_groups
-from lit_prm.models import load_tokenizer
 from lit_prm.plan.setup import Setup
 from lit_prm.records import Group
 from lit_prm.reference.store import Logps, LogpStore
@@ -29,8 +29,9 @@ SAMPLE = 2000  # problems of a larger file that are read into tokens
 class MicroBatch(NamedTuple):
     """What one device computes at a time."""
 
-    tokens: int  # positions through the body, padding included
+    tokens: int  # positions through the body, with their padding where there is some
     outputs: int  # response tokens
+    rows: int = 1  # that the positions lie in, all of one width
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Lengths:
     mean_contexts: float  # positions that the tokens of a response attend to, themselves among them
     longest: Callable[[Setup], MicroBatch]  # of the first epoch, as a setup cuts its updates
     updates: int  # of an epoch
+    problems: int  # of the smallest update
     store: int  # bytes of the reference store on disk
     source: str  # where the numbers are from
 
@@ -64,13 +66,23 @@ class Lengths:
 def lengths_of(data: dict[str, Any], setup: Setup, assumed: Assumed | None) -> Lengths:
     """From the files of the configuration, unless something is assumed or they are not there."""
     file = Path(data["root"]).expanduser() / Path(data["train"]).expanduser()
-    if assumed is None and file.exists():
-        return _of_file(file, data, setup)
-    why = "given" if assumed else f"assumed, since {file} is not here (yet)"
+    tokenizer = _tokenizer(data["tokenizer"]) if assumed is None and file.exists() else None
+    if tokenizer is not None:
+        return _of_file(file, data, setup, tokenizer)
+    missing = f"the tokenizer of {data['tokenizer']}" if file.exists() else file
+    why = "given" if assumed else f"assumed, since {missing} is not here (yet)"
     return _of_assumed(assumed or Assumed(), setup, why)
 
 
-def _of_file(file: Path, data: dict[str, Any], setup: Setup) -> Lengths:
+def _tokenizer(name: str) -> Any:
+    """Of a folder or the hub's cache, None where neither has it; nothing is downloaded."""
+    try:
+        return cast(Any, AutoTokenizer).from_pretrained(name, local_files_only=True)
+    except (OSError, ValueError):
+        return None
+
+
+def _of_file(file: Path, data: dict[str, Any], setup: Setup, tokenizer: Any) -> Lengths:
     groups: Sequence[Group] = labelled(read_groups(str(file), on_bad=data.get("bad_rows", "raise")).groups, str(file))
     every = subsample(
         groups,
@@ -80,7 +92,7 @@ def _of_file(file: Path, data: dict[str, Any], setup: Setup) -> Lengths:
     )
     chosen = random.Random(0).sample(every, SAMPLE) if len(every) > SAMPLE else list(every)
     encoder = Encoder(
-        load_tokenizer(data["tokenizer"]),
+        tokenizer,
         BlankLine(),
         max_length=setup.max_length,
         prompt_template=data["prompt_template"],
@@ -91,13 +103,15 @@ def _of_file(file: Path, data: dict[str, Any], setup: Setup) -> Lengths:
     prompts = np.array([row.prompt_length for row in rows])
     told = f"{len(every)} problems of {file}" + (f", {SAMPLE} of them sampled" if times > 1 else "")
     responses = round(times * len(rows))
+    updates = max(responses // setup.batch_size, 1)
     return Lengths(
         responses=responses,
         prompt_tokens=round(times * int(prompts.sum())),
         response_tokens=round(times * int((n - prompts).sum())),
         mean_contexts=float((n * (n + 1) / 2).mean()),
         longest=lambda cut: longest_of(rows, cut),
-        updates=max(responses // setup.batch_size, 1),
+        updates=updates,
+        problems=len(every) // updates,
         store=store_size((n - prompts).tolist(), responses),
         source=told,
     )
@@ -106,44 +120,56 @@ def _of_file(file: Path, data: dict[str, Any], setup: Setup) -> Lengths:
 def longest_of(rows: Sequence[Encoded], setup: Setup) -> MicroBatch:
     """The micro-batch of the first epoch with most positions, among all ranks."""
     return max(
-        _size([rows[i] for i in cut.rows], setup.max_length)
+        _size([rows[i] for i in cut.rows], setup)
         for rank in range(setup.ranks)
         for cut in Updates(rows, setup.batch_size, cuts=setup.accumulate, rank=rank, ranks=setup.ranks)
     )
 
 
-def _size(rows: Sequence[Encoded], most: int) -> MicroBatch:
-    widths = [min(len(row), most) for row in rows]
+def _size(rows: Sequence[Encoded], setup: Setup) -> MicroBatch:
+    """What training computes of these rows: their tokens end to end, or each as wide as the widest."""
+    widths = [min(len(row), setup.max_length) for row in rows]
     outputs = sum(max(n - row.prompt_length, 0) for n, row in zip(widths, rows, strict=True))
-    return MicroBatch(len(rows) * max(widths), outputs)
+    return MicroBatch(sum(widths), outputs) if setup.packs else MicroBatch(len(rows) * max(widths), outputs, len(rows))
 
 
 def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> Lengths:
     """All responses alike, but for the longest micro-batch, which is the longest that ``max_length`` allows."""
-    responses, n = assumed.problems * setup.responses, assumed.prompt + assumed.response
+    if setup.responses is None:
+        raise ValueError(
+            "data.responses is null, all that a problem has, and without the file nobody knows how many; give "
+            "--data.responses 8, say"
+        )
+    responses, n = assumed.problems * setup.responses, min(assumed.prompt + assumed.response, setup.max_length)
+    prompt = min(assumed.prompt, n - 1)
+    updates = max(responses // setup.batch_size, 1)
     return Lengths(
         responses=responses,
-        prompt_tokens=responses * assumed.prompt,
-        response_tokens=responses * assumed.response,
+        prompt_tokens=responses * prompt,
+        response_tokens=responses * (n - prompt),
         mean_contexts=n * (n + 1) / 2,
-        longest=lambda cut: _longest_allowed(cut, assumed.prompt),
-        updates=max(responses // setup.batch_size, 1),
-        store=store_size([assumed.response], responses),
-        source=f"{why}: {assumed.problems} problems, prompts of {assumed.prompt} and responses of {assumed.response} "
+        longest=lambda cut: _longest_allowed(cut, assumed.problems, updates, prompt),
+        updates=updates,
+        problems=assumed.problems // updates,
+        store=store_size([n - prompt], responses),
+        source=f"{why}: {assumed.problems} problems, prompts of {prompt} and responses of {n - prompt} "
         f"tokens; the longest micro-batch is what max_length allows",
     )
 
 
-def _longest_allowed(setup: Setup, prompt: int) -> MicroBatch:
-    """Updates are cut by whole problems, as ``lit_prm.batching.Updates`` does and with the same refusal."""
-    of_update = -(-setup.batch_size // setup.responses)
-    if of_update < setup.cuts:
+def _longest_allowed(setup: Setup, problems: int, updates: int, prompt: int) -> MicroBatch:
+    """Problems are dealt and cut as ``lit_prm.batching.Updates`` does, with the same refusal: each update and part of
+    one may have a problem more than others.
+    """
+    fewest, most = problems // updates, -(-problems // updates)
+    if fewest < setup.cuts:
         raise ValueError(
-            f"an update of {setup.batch_size} responses has {of_update} problems, too few for {setup.accumulate} "
+            f"an update of {setup.batch_size} responses has {fewest} problems, too few for {setup.accumulate} "
             f"micro-batches x {setup.ranks} devices; raise data.batch_size or lower trainer.accumulate_grad_batches"
         )
-    rows = of_update // setup.cuts * setup.responses
-    return MicroBatch(rows * setup.max_length, rows * max(setup.max_length - prompt, 1))
+    assert setup.responses is not None  # or nothing could be assumed
+    rows = -(-most // setup.cuts) * setup.responses
+    return MicroBatch(rows * setup.max_length, rows * (setup.max_length - prompt), 1 if setup.packs else rows)
 
 
 def store_size(response_tokens: Sequence[int], responses: int, sample: int = 5000) -> int:

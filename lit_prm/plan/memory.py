@@ -66,11 +66,10 @@ def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> 
     """Of a device that trains on its longest micro-batch while gradients of the update before, or of its own other
     micro-batches, are there: Lightning clears them between forward and backward pass.
     """
-    spread = setup.sharding.spread(weights, setup.weights_in, setup.ranks, _optimizing(setup), setup.on_gpu)
-    asked = Pass(
-        longest.tokens, longest.outputs if setup.word_head else 0, setup.weights_in, setup.autocast, setup.checkpointing
+    spread = setup.sharding.spread(
+        weights, setup.weights_in, setup.ranks, _optimizing(setup), setup.on_gpu, setup.frozen_in
     )
-    step = step_memory(config, asked)
+    step = step_memory(config, _pass(setup, longest))
     moments = {
         "logits": step.head,
         "layer": step.layer,
@@ -78,7 +77,8 @@ def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> 
         "update": spread.update - step.kept,
     }
     busiest = max(moments, key=lambda name: moments[name])
-    reference = weights.all * setup.reference_dtype.itemsize
+    own = weights.trained if setup.lora else 0  # an adapter, which no other model has
+    reference = (weights.all - own) * setup.reference_in.itemsize
     framework = CUDA_CONTEXT if setup.on_gpu else CPU_IMPORTS
     return Memory(
         weights=spread.weights,
@@ -90,15 +90,27 @@ def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> 
         working=max(moments[busiest], 0),
         busiest=busiest,
         framework=framework,
-        filling=_filling(config, spread.weights, reference, setup) + framework if setup.reference == "stored" else 0,
+        filling=0
+        if setup.filled_by == "nobody"
+        else spread.at_start + framework + _filling(config, reference, weights, setup),
         on_host=spread.on_host,
     )
 
 
-def _filling(config: Any, policy: int, reference: int, setup: Setup) -> int:
-    """The policy, the reference beside it, and the logits of one part in the type they are computed in and float32."""
+def _pass(setup: Setup, longest: MicroBatch) -> Pass:
+    return Pass(
+        longest.tokens, longest.outputs if setup.word_head else 0, setup.frozen_in, setup.autocast, setup.checkpointing,
+        setup.adapter, longest.rows, "eager" if setup.attention == "eager" else None,
+    )  # fmt: skip
+
+
+def _filling(config: Any, reference: int, weights: Weights, setup: Setup) -> int:
+    """The reference beside the policy, or the casts of what autocast finds trained; and the logits of one part, in the
+    type they are computed in and float32.
+    """
     logits = Stored.PART * int(config.vocab_size) * (setup.computes_in.itemsize + 2 * 4)
-    return policy + reference + logits
+    casts = weights.trained * setup.computes_in.itemsize if setup.autocast else 0
+    return logits + (casts if setup.filled_by == "policy" else reference)
 
 
 def _optimizing(setup: Setup) -> Optimizing:

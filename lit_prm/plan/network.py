@@ -6,15 +6,26 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import yaml
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils.hub import cached_file
+
+from lit_prm.adapters import with_new_adapter
+
+
+class Adapter(NamedTuple):
+    """A new LoRA adapter, as ``lit_prm.adapters.LoRAReward`` puts it on: what alone is trained."""
+
+    rank: int
+    targets: tuple[str, ...]  # none for all linear layers
+    dropout: float
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +68,49 @@ def known_shapes() -> dict[str, dict[str, Any]]:
     return found
 
 
-def network(config: Any, layers: int, dtype: Any, *, checkpointing: bool = False) -> PreTrainedModel:
+def network(
+    config: Any,
+    layers: int,
+    dtype: Any,
+    *,
+    checkpointing: bool = False,
+    adapter: Adapter | None = None,
+    attention: str | None = None,
+) -> PreTrainedModel:
     """The model with so many layers, in train mode; to be called under a ``FakeTensorMode``."""
     _attend_without_mask()
-    made = AutoModelForCausalLM.from_config(with_layers(config, layers), dtype=dtype, attn_implementation=_CAUSAL)
-    model = cast(Any, made)
+    shape, attention = with_layers(config, layers), attention or _CAUSAL
+    if adapter:
+        with unset_fake_temporarily(), torch.device("meta"):  # peft moves weights, which fake ones cannot
+            model = _adapted(
+                AutoModelForCausalLM.from_config(shape, dtype=dtype, attn_implementation=attention), adapter
+            )
+        _make_fake(model)
+    else:
+        model = cast(Any, AutoModelForCausalLM.from_config(shape, dtype=dtype, attn_implementation=attention))
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return cast(PreTrainedModel, model.train())
+
+
+def _adapted(model: Any, adapter: Adapter) -> Any:
+    targets = list(adapter.targets) if adapter.targets else None
+    made = with_new_adapter(model, adapter.rank, 1.0, adapter.dropout, targets)
+    for weight in made.parameters():
+        if weight.requires_grad:
+            weight.data = weight.to(adapter.dtype)
+    return made.get_base_model()
+
+
+def _make_fake(model: Any) -> None:
+    """Tensors of the same sizes on the CPU in place of those of the meta device; what is tied stays so."""
+    made: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
+    for module in model.modules():
+        for name, p in module.named_parameters(recurse=False):
+            made.setdefault(p, torch.nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad))
+            setattr(module, name, made[p])
+        for name, b in module.named_buffers(recurse=False):
+            module._buffers[name] = torch.empty(b.shape, dtype=b.dtype)
 
 
 _CAUSAL = "sdpa_without_mask"
@@ -87,12 +133,12 @@ def with_layers(config: Any, layers: int) -> Any:
     return from_fields(fields | {"num_hidden_layers": layers})
 
 
-def weights(config: Any, *, word_head: bool = True) -> Weights:
+def weights(config: Any, *, word_head: bool = True, adapter: Adapter | None = None) -> Weights:
     """Weights of the whole model; without ``word_head`` an output matrix of its own is not trained.
 
     Counted on networks of one and of two layers, since every further layer adds the same.
     """
-    one, two = (_weights(config, layers, word_head) for layers in (1, 2))
+    one, two = (_weights(config, layers, word_head, adapter) for layers in (1, 2))
     more = config.num_hidden_layers - 1
     return Weights(
         all=one.all + more * (two.all - one.all),
@@ -101,12 +147,13 @@ def weights(config: Any, *, word_head: bool = True) -> Weights:
     )
 
 
-def _weights(config: Any, layers: int, word_head: bool) -> Weights:
+def _weights(config: Any, layers: int, word_head: bool, adapter: Adapter | None) -> Weights:
     with FakeTensorMode():
-        model = network(config, layers, torch.float32)
+        model = network(config, layers, torch.float32, adapter=adapter)
         sizes = [p.numel() for p in model.parameters()]
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         head = 0 if word_head or config.tie_word_embeddings else cast(Any, model).get_output_embeddings().weight.numel()
-    return Weights(sum(sizes), sum(sizes) - head, max(sizes))
+    return Weights(sum(sizes), trained - head, max(sizes))
 
 
 def from_fields(fields: dict[str, Any]) -> Any:

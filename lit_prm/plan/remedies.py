@@ -7,64 +7,81 @@ from dataclasses import replace
 
 import torch
 
-from lit_prm.plan.setup import Setup
-from lit_prm.plan.sharding import Zero
+from lit_prm.plan.setup import ZERO, Setup
+from lit_prm.plan.sharding import Sharding, Zero
 
 Peak = Callable[[Setup], int]
+Options = dict[str, str]  # of the command line
 
 
-def remedies(setup: Setup, available: int, peak: Peak) -> list[str] | None:
-    """Options to add, the cheapest first; one if one suffices, else as few in this order as do; None if none do."""
-    for option, changed in _changes(setup):
+def remedies(setup: Setup, available: int, peak: Peak, problems: int) -> Options | None:
+    """Options to add, the cheapest; those of one change if one suffices, else of as many in this order as do; None
+    if none do. ``problems`` is how many the smallest update has.
+    """
+    for options, changed in _changes(setup, problems):
         if peak(changed) <= available:
-            return [option]
-    taken: list[str] = []
-    for option, changed in _after_each_other(setup, peak):
-        taken.append(option)
-        if peak(changed) <= available:
+            return options
+    taken: Options = {}
+    while found := _next(setup, peak, problems):
+        options, setup = found
+        taken |= options
+        if peak(setup) <= available:
             return taken
     return None
 
 
-def _after_each_other(setup: Setup, peak: Peak) -> Iterator[tuple[str, Setup]]:
-    """Changes that each lower the peak behind those before."""
-    tried: set[str] = set()
-    while found := next((c for c in _changes(setup) if c[0] not in tried), None):
-        option, changed = found
-        tried.add(option)
-        if peak(changed) < peak(setup):
-            yield option, changed
-            setup = changed
+def _next(setup: Setup, peak: Peak, problems: int) -> tuple[Options, Setup] | None:
+    """The cheapest change that lowers the peak; one that did not before may do behind others."""
+    needs = peak(setup)
+    return next((change for change in _changes(setup, problems) if peak(change[1]) < needs), None)
 
 
-def _changes(setup: Setup) -> Iterator[tuple[str, Setup]]:
+def _changes(setup: Setup, problems: int) -> Iterator[tuple[Options, Setup]]:
     """What may be changed, by what it costs: nothing, a third of the time, traffic, long responses, the host, money."""
-    sharding = setup.sharding
-    if setup.reference == "live":
-        yield "--model.reference Stored", replace(setup, reference="stored")
-    if setup.reference != "none" and setup.reference_dtype == torch.float32:
-        yield "--model.reference.init_args.dtype bfloat16", replace(setup, reference_dtype=torch.bfloat16)
-    problems = setup.batch_size // setup.responses
+    yield from _of_reference(setup)
     if (most := problems // setup.ranks) > setup.accumulate:
-        yield f"--trainer.accumulate_grad_batches {most}", replace(setup, accumulate=most)
+        yield {"--trainer.accumulate_grad_batches": str(most)}, replace(setup, accumulate=most)
+    sharding = setup.sharding
     if isinstance(sharding, Zero) and sharding.stage == 3 and sharding.sub_group > 10**8:
-        smaller = replace(sharding, sub_group=10**8)
-        yield "--trainer.strategy.init_args.sub_group_size 100000000", replace(setup, sharding=smaller)
+        yield _option("sub_group_size", 10**8), replace(setup, sharding=replace(sharding, sub_group=10**8))
     if not setup.checkpointing:
-        option = "--model.reward_model.init_args.gradient_checkpointing true"
+        option = {"--model.reward_model.init_args.gradient_checkpointing": "true"}
         yield option, replace(setup, checkpointing=True)
-    stage = sharding.stage if isinstance(sharding, Zero) else 1
-    if setup.ranks > 1 and stage < 3:
-        for more in range(stage + 1, 4):
-            changed = replace(sharding, stage=more) if isinstance(sharding, Zero) else Zero(more)
-            yield f"--trainer.strategy deepspeed_stage_{more}", replace(setup, sharding=changed)
+    for options, cut in _more_cut(sharding) if setup.ranks > 1 else ():
+        yield options, replace(setup, sharding=cut)
     for shorter in (4096, 2048, 1024):
         if setup.max_length > shorter:
-            yield f"--data.max_length {shorter}", replace(setup, max_length=shorter)
+            yield {"--data.max_length": str(shorter)}, replace(setup, max_length=shorter)
     if isinstance(sharding, Zero) and not sharding.offload:
-        option = "--trainer.strategy.init_args.offload_optimizer true"
-        yield option, replace(setup, sharding=replace(sharding, offload=True))
-    for times in (2, 4):
-        option = f"--trainer.num_nodes {times * setup.nodes}"
-        if problems >= times * setup.cuts:
-            yield option, replace(setup, nodes=times * setup.nodes, ranks=times * setup.ranks)
+        options = _option("offload_optimizer", "true") | {"--model.optimizer": "deepspeed.ops.adam.DeepSpeedCPUAdam"}
+        yield options, replace(setup, sharding=replace(sharding, offload=True))
+    for nodes in (2 * setup.nodes, 4 * setup.nodes):
+        ranks = setup.ranks // setup.nodes * nodes
+        if problems >= setup.accumulate * ranks:
+            yield {"--trainer.num_nodes": str(nodes)}, replace(setup, nodes=nodes, ranks=ranks)
+
+
+def _of_reference(setup: Setup) -> Iterator[tuple[Options, Setup]]:
+    """One that is not on the device, that no device loads, or a smaller one."""
+    if setup.reference == "live":
+        path = {"--model.reference": "Stored", "--model.reference.init_args.path": ".cache/reference/store.sqlite"}
+        yield path, replace(setup, reference="stored", filled_by="reference")
+    if setup.filled_by == "reference" and setup.policy_may_fill:
+        yield {"--model.reference.init_args.from_policy": "true"}, replace(setup, filled_by="policy")
+    loaded = setup.reference == "live" or setup.filled_by == "reference"
+    smaller = replace(setup, reference_dtype=torch.bfloat16)
+    if loaded and smaller.reference_in != setup.reference_in:
+        yield {"--model.reference.init_args.dtype": "bfloat16"}, smaller
+
+
+def _more_cut(sharding: Sharding) -> Iterator[tuple[Options, Sharding]]:
+    """Higher stages of ZeRO."""
+    known = isinstance(sharding, Zero)
+    for stage in range(sharding.stage + 1 if isinstance(sharding, Zero) else 1, 4):
+        cut = replace(sharding, stage=stage) if isinstance(sharding, Zero) else Zero(stage)
+        yield ({} if known else {"--trainer.strategy": ZERO}) | _option("stage", stage), cut
+
+
+def _option(name: str, value: object) -> Options:
+    """Of the strategy."""
+    return {f"--trainer.strategy.init_args.{name}": str(value)}

@@ -9,8 +9,11 @@ from typing import Any, cast
 
 import torch
 
+from lit_prm.packing import FLASH, PACKED
+from lit_prm.plan.network import Adapter
 from lit_prm.plan.sharding import Sharding, Whole, Zero
 
+ZERO = "lit_prm.zero.ZeRO"
 _ADAMW: dict[str, Any] = {"class_path": "torch.optim.AdamW", "init_args": {}}
 
 
@@ -24,16 +27,20 @@ class Setup:
     nodes: int
     precision: str  # as the trainer's option
     dtype: torch.dtype  # weights as the reward model loads them
+    lora: tuple[int, tuple[str, ...], float] | None  # rank, targets and dropout where an adapter alone is trained
+    attention: str  # as the reward model's option
     checkpointing: bool
     accumulate: int
     batch_size: int
-    responses: int  # of a problem
+    responses: int | None  # of a problem; None for all there are
     max_length: int
     epochs: int
     word_head: bool  # rewards come from log-probs, not from a value head
     mismatched: bool  # every response is read once more, behind another prompt, without gradient
-    reference: str  # stored, live, adapter off, none
-    reference_dtype: torch.dtype
+    reference: str  # what rewards are relative to: stored, live, adapter off, none
+    filled_by: str  # who computes what is stored, for rewards or for the baselines alone: reference, policy, nobody
+    same_model: bool  # the reference is what the policy starts from
+    reference_dtype: torch.dtype  # as the reference's option
     optimizer: type[torch.optim.Optimizer]
     optimizer_options: tuple[tuple[str, Any], ...]
     on_gpu: bool
@@ -44,11 +51,40 @@ class Setup:
         return torch.float32 if self.precision.startswith("32") else torch.bfloat16
 
     @property
+    def casts(self) -> bool:
+        """Whether strategy or precision give all weights the type that is computed in."""
+        return self.sharding.has_masters or self.precision.endswith("true")
+
+    @property
     def weights_in(self) -> torch.dtype:
-        """Type of the weights that gradients are taken of."""
-        if self.sharding.has_masters or self.precision.endswith("true"):
+        """Type of the weights that gradients are taken of; peft's are float32 unless they are cast."""
+        if self.casts:
             return self.computes_in
-        return self.dtype
+        return torch.float32 if self.lora else self.dtype
+
+    @property
+    def frozen_in(self) -> torch.dtype:
+        """Type of the weights below an adapter."""
+        return self.computes_in if self.casts else self.dtype
+
+    @property
+    def reference_in(self) -> torch.dtype:
+        """Type of the reference's weights: where the policy's are cast to bfloat16, runs load it so as well."""
+        return self.computes_in if self.casts and self.computes_in != torch.float32 else self.reference_dtype
+
+    @property
+    def policy_may_fill(self) -> bool:
+        """Whether the policy before its first update says what the stored reference would."""
+        return self.same_model and self.reference_in == self.frozen_in
+
+    @property
+    def adapter(self) -> Adapter | None:
+        return Adapter(*self.lora, self.weights_in) if self.lora else None
+
+    @property
+    def packs(self) -> bool:
+        """Whether responses are run end to end, without padding; "auto" is believed to find that the model can."""
+        return self.attention in ("auto", PACKED, *FLASH)
 
     @property
     def autocast(self) -> bool:
@@ -74,30 +110,42 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
         raise ValueError(f"{config['name']} trains nothing (trainer.max_epochs 0); plan the experiment it starts from")
     nodes = _number("trainer.num_nodes", trainer.get("num_nodes") or 1)
     ranks = nodes * _number("trainer.devices", trainer["devices"])
-    reference, reference_dtype = _reference(model, options)
+    stored = _stored(model, options)
+    reference, of_reference = _reference(model, options)
+    of_reference = stored or of_reference
     optimizer = model.get("optimizer") or _ADAMW
     optimizer_class = _optimizer(str(optimizer["class_path"]))
-    return Setup(
+    made = Setup(
         policy=str(options["policy"]),
         sharding=_sharding(trainer.get("strategy") or "auto", ranks),
         ranks=ranks,
         nodes=nodes,
         precision=str(trainer.get("precision") or "32-true"),
         dtype=_dtype(options.get("dtype", "float32")),
+        lora=_lora(reward["class_path"], options),
+        attention=str(options.get("attention") or "sdpa"),
         checkpointing=bool(options.get("gradient_checkpointing")),
         accumulate=int(trainer["accumulate_grad_batches"]),
         batch_size=int(data["batch_size"]),
-        responses=int(data.get("responses") or 1),
+        responses=data.get("responses"),
         max_length=int(data["max_length"]),
         epochs=int(trainer["max_epochs"]),
         word_head=not _class(reward["class_path"]).__name__.endswith("Head"),
         mismatched=bool(_class(model["loss"]["class_path"]).mismatched),
         reference=reference,
-        reference_dtype=_dtype(reference_dtype),
+        filled_by="nobody" if stored is None else "policy" if stored.get("from_policy") else "reference",
+        same_model=of_reference.get("model") == options["policy"],
+        reference_dtype=_dtype(of_reference.get("dtype", "float32")),
         optimizer=optimizer_class,
         optimizer_options=_frozen(optimizer.get("init_args") or {}, optimizer_class),
         on_gpu=on_gpu,
     )
+    if made.filled_by == "policy" and not made.policy_may_fill:
+        raise ValueError(
+            f"model.reference has from_policy, but it is {of_reference['model']} in {made.reference_in} and the policy "
+            f"{made.policy} in {made.frozen_in}; give both the same model and dtype, or set from_policy to false"
+        )
+    return made
 
 
 def _sharding(strategy: Any, ranks: int) -> Sharding:
@@ -107,31 +155,45 @@ def _sharding(strategy: Any, ranks: int) -> Sharding:
     name = strategy if isinstance(strategy, str) else str(strategy.get("class_path"))
     if name == "auto" or "ddp" in name.lower():
         return Whole()
-    if name.startswith("deepspeed_stage_"):
-        from lightning.pytorch.strategies import StrategyRegistry
-
-        if name in StrategyRegistry and (known := StrategyRegistry[name]["init_params"]):
-            return Zero.of(known)
     raise ValueError(
-        f"trainer.strategy {name} is not one whose memory is known: auto, ddp, deepspeed_stage_1, _2, _3 and "
-        "lit_prm.zero.ZeRO with its options; plan with one of these"
+        f"trainer.strategy {name} is not one whose memory is known; plan with auto, ddp, or --trainer.strategy {ZERO} "
+        "--trainer.strategy.init_args.stage 2 (or 1, 3)"
     )
 
 
-def _reference(model: dict[str, Any], reward: dict[str, Any]) -> tuple[str, str]:
-    """Kind and weights' type of what training's rewards are relative to."""
-    if not _class(model["reward_model"]["class_path"]).__name__.endswith(("Reward", "Head")):
+def _lora(reward: str, options: dict[str, Any]) -> tuple[int, tuple[str, ...], float] | None:
+    name = reward.rpartition(".")[2]
+    if name == "AdaptedReward":
         raise ValueError(
-            f"model.reward_model {model['reward_model']['class_path']} is none of lit_prm's; plan with ImplicitReward"
+            "lit_prm.adapters.AdaptedReward reads an adapter that is there and trains nothing; plan what trains a new "
+            "one: --model.reward_model lit_prm.adapters.LoRAReward"
         )
-    given = reward.get("training_reference") or reward.get("reference") or model.get("reference")
-    if _class(model["reward_model"]["class_path"]).__name__.endswith("Head") or not given:
-        return "none", "float32"
+    if name != "LoRAReward":
+        return None
+    return int(options.get("rank", 16)), tuple(options.get("targets") or ()), float(options.get("dropout", 0.0))
+
+
+def _stored(model: dict[str, Any], reward: dict[str, Any]) -> dict[str, Any] | None:
+    """Options of the store that a run fills before training, though it be for the baselines' sake alone."""
+    given = [model.get("reference"), *(reward.get(f"{kind}reference") for kind in ("", "training_", "scoring_"))]
+    return next((r["init_args"] for r in given if r and r["class_path"].rpartition(".")[2] == "Stored"), None)
+
+
+def _reference(model: dict[str, Any], reward: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Kind and options of what training's rewards are relative to."""
+    path = model["reward_model"]["class_path"]
+    name = _class(path).__name__
+    if not name.endswith(("Reward", "Head")):
+        raise ValueError(f"model.reward_model {path} is none of lit_prm's; plan with ImplicitReward")
+    own = reward.get("training_reference") or reward.get("reference")
+    given = own or ({"class_path": "AdapterOff"} if name == "LoRAReward" else model.get("reference"))
+    if name.endswith("Head") or not given:
+        return "none", {}
     kind = given["class_path"].rpartition(".")[2]
     known = {"Stored": "stored", "Frozen": "live", "AdapterOff": "adapter off", "Uniform": "none"}
     if kind not in known:
         raise ValueError(f"the memory of reference {kind} is not known; plan with one of {', '.join(known)}")
-    return known[kind], (given.get("init_args") or {}).get("dtype", "float32")
+    return known[kind], given.get("init_args") or {}
 
 
 def _optimizer(path: str) -> type[torch.optim.Optimizer]:

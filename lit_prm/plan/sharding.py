@@ -22,6 +22,7 @@ class Spread(NamedTuple):
     gradients: int
     optimizer: int
     communication: int
+    at_start: int  # of these four, before the first update
     update: int  # while weights are updated, beside all others
     on_host: int = 0  # in the machine's own memory, for this device
 
@@ -37,8 +38,16 @@ class Sharding(ABC):
         """What a table calls it."""
 
     @abstractmethod
-    def spread(self, weights: Weights, dtype: torch.dtype, ranks: int, optimizing: Optimizing, on_gpu: bool) -> Spread:
-        """Of weights of this type."""
+    def spread(
+        self,
+        weights: Weights,
+        dtype: torch.dtype,
+        ranks: int,
+        optimizing: Optimizing,
+        on_gpu: bool,
+        frozen: torch.dtype | None = None,
+    ) -> Spread:
+        """Of trained weights of this type, and frozen ones of theirs if it is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +60,25 @@ class Whole(Sharding):
     def name(self) -> str:
         return "DDP"
 
-    def spread(self, weights: Weights, dtype: torch.dtype, ranks: int, optimizing: Optimizing, on_gpu: bool) -> Spread:
+    def spread(
+        self,
+        weights: Weights,
+        dtype: torch.dtype,
+        ranks: int,
+        optimizing: Optimizing,
+        on_gpu: bool,
+        frozen: torch.dtype | None = None,
+    ) -> Spread:
         # on a GPU all weights are updated at once, on a CPU one after the other
-        at_once = weights.trained if on_gpu else weights.largest
+        at_once = weights.trained if on_gpu else min(weights.trained, weights.largest)
+        held = weights.trained * dtype.itemsize + (weights.all - weights.trained) * (frozen or dtype).itemsize
+        buckets = weights.trained * dtype.itemsize if ranks > 1 else 0
         return Spread(
-            weights=weights.all * dtype.itemsize,
+            weights=held,
             gradients=weights.trained * dtype.itemsize,
             optimizer=optimizing(weights.trained, dtype).kept,
-            communication=weights.trained * dtype.itemsize if ranks > 1 else 0,
+            communication=buckets,
+            at_start=held + buckets,
             update=optimizing(at_once, dtype).work,
         )
 
@@ -101,18 +121,30 @@ class Zero(Sharding):
     def name(self) -> str:
         return f"ZeRO-{self.stage}" + (" offload" if self.offload else "")
 
-    def spread(self, weights: Weights, dtype: torch.dtype, ranks: int, optimizing: Optimizing, on_gpu: bool) -> Spread:
+    def spread(
+        self,
+        weights: Weights,
+        dtype: torch.dtype,
+        ranks: int,
+        optimizing: Optimizing,
+        on_gpu: bool,
+        frozen: torch.dtype | None = None,
+    ) -> Spread:
         own = -(-weights.trained // ranks)
         part = min(self.sub_group, own) if self.stage == 3 else own
         masters = 4 * own + optimizing(own, torch.float32).kept
         update = 4 * part + optimizing(part, torch.float32).work
         gathered = min(weights.all, self.live + weights.largest) if self.stage == 3 else 0
         in_buckets = self.buckets * min(self.bucket, weights.trained) if ranks > 1 else 0
+        parts = (
+            dtype.itemsize * (-(-weights.all // ranks) if self.stage == 3 else weights.all),
+            dtype.itemsize * (own if self.stage >= 2 else weights.trained),
+            0 if self.offload else masters,
+            dtype.itemsize * (in_buckets + gathered),
+        )
         return Spread(
-            weights=dtype.itemsize * (-(-weights.all // ranks) if self.stage == 3 else weights.all),
-            gradients=dtype.itemsize * (own if self.stage >= 2 else weights.trained),
-            optimizer=0 if self.offload else masters,
-            communication=dtype.itemsize * (in_buckets + gathered),
+            *parts,
+            at_start=sum(parts),  # the engine makes its optimizer's state when it is made itself
             update=0 if self.offload else update,
             on_host=masters + 4 * own if self.offload else 0,
         )

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lit_prm.models import position_logps
-from lit_prm.plan.network import from_fields, network
+from lit_prm.plan.network import Adapter, from_fields, network
 
 
 class Live(TorchDispatchMode):
@@ -64,16 +64,16 @@ class Pass:
 
     tokens: int  # positions that go through the body, padding included
     outputs: int  # positions whose logits are computed
-    dtype: torch.dtype = torch.float32  # of weights
+    dtype: torch.dtype = torch.float32  # of weights, an adapter's own left out
     autocast: bool = False  # to bfloat16
     checkpointing: bool = False
+    adapter: Adapter | None = None  # what alone is trained
+    rows: int = 1  # as many of equal length
+    attention: str | None = None  # one of transformers', or the kind that keeps no matrix of tokens by tokens
 
 
 def step_memory(config: Any, asked: Pass) -> Step:
-    """Of the whole model, from one and two of its layers: each further one keeps the same.
-
-    Attention is of the kind that keeps no matrix of tokens by tokens (SDPA, flash).
-    """
+    """Of the whole model, from one and two of its layers: each further one keeps the same."""
     one, two = (_traced(config.to_json_string(use_diff=False), layers, asked) for layers in (1, 2))
     return two._replace(kept=one.kept + (config.num_hidden_layers - 1) * (two.kept - one.kept))
 
@@ -81,14 +81,16 @@ def step_memory(config: Any, asked: Pass) -> Step:
 @lru_cache(maxsize=256)  # alternatives share most of them
 def _traced(config: str, layers: int, asked: Pass) -> Step:
     with FakeTensorMode():
-        model = cast(
-            Any, network(from_fields(json.loads(config)), layers, asked.dtype, checkpointing=asked.checkpointing)
-        )
-        weights = list(model.parameters())
-        for weight in weights:
+        made = network(
+            from_fields(json.loads(config)), layers, asked.dtype, checkpointing=asked.checkpointing,
+            adapter=asked.adapter, attention=asked.attention,
+        )  # fmt: skip
+        model, weights = cast(Any, made), list(made.parameters())
+        trained = [weight for weight in weights if weight.requires_grad]
+        for weight in trained:
             weight.grad = torch.empty_like(weight)  # kept from the update before, as Lightning does
-        ids = torch.zeros((1, asked.tokens), dtype=torch.long)
-        live = Live([*weights, *(w.grad for w in weights), *model.buffers(), ids])
+        ids = torch.zeros((asked.rows, asked.tokens // asked.rows), dtype=torch.long)
+        live = Live([*weights, *(cast(Tensor, w.grad) for w in trained), *model.buffers(), ids])
         with live:
             return _step(model, ids, asked, live)
 
@@ -96,12 +98,12 @@ def _traced(config: str, layers: int, asked: Pass) -> Step:
 def _step(model: Any, ids: Tensor, asked: Pass, live: Live) -> Step:
     with torch.autocast("cpu", torch.bfloat16, enabled=asked.autocast):
         embedded = model.get_input_embeddings()(ids)
-        leaf = embedded.detach().requires_grad_()
+        leaf = embedded.detach().requires_grad_(embedded.requires_grad)
         hidden = model.base_model(inputs_embeds=leaf, use_cache=False).last_hidden_state
         kept = live.peak = live.now
         top = hidden.detach().requires_grad_()
-        states = top[0, len(ids[0]) - asked.outputs :]
-        loss = _loss(model, states, ids[0, : asked.outputs])
+        states = top.flatten(0, 1)[ids.numel() - asked.outputs :]
+        loss = _loss(model, states, ids.flatten()[: asked.outputs])
     loss.backward()
     head, live.peak = live.peak - kept, live.now
     gradient, top.grad = top.grad, None
@@ -110,7 +112,8 @@ def _step(model: Any, ids: Tensor, asked: Pass, live: Live) -> Step:
     layer, live.peak = live.peak - kept, live.now
     gradient, leaf.grad = leaf.grad, None
     del hidden
-    embedded.backward(gradient)
+    if gradient is not None:  # nothing below an adapter's first layer is trained
+        embedded.backward(gradient)
     return Step(kept, head, max(layer, 0), live.peak)
 
 

@@ -25,15 +25,19 @@ class Flops:
 
 
 def work_of(config: Any, setup: Setup, lengths: Lengths) -> Flops:
-    """Of every response in every epoch; the reference reads each once if stored, else in each."""
+    """Of every response in every epoch; the reference reads each once if stored, else in each.
+
+    Training counts the gradients of all weights, as runs do; an adapter's need a third less.
+    """
     shape = shape_of(config)
     outputs = lengths.response_tokens if setup.word_head else 0
     epoch = Work(lengths.tokens, round(lengths.mean_contexts * lengths.responses), outputs)
     once = forward(shape, epoch)
     again = once if setup.mismatched else 0
-    asked = {"stored": 1, "live": setup.epochs, "adapter off": setup.epochs, "none": 0}[setup.reference]
+    asked = setup.epochs if setup.reference in ("live", "adapter off") else 0
+    filled = 0 if setup.filled_by == "nobody" else 1
     return Flops(
         training=setup.epochs * (once + backward(shape, epoch) + again),
         recomputed=setup.epochs * forward(shape, Work(epoch.tokens, epoch.contexts)) if setup.checkpointing else 0,
-        reference=asked * (once + again),
+        reference=(asked + filled) * (once + again),
     )

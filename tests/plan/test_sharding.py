@@ -47,6 +47,18 @@ def test_sub_groups_bound_the_update_of_stage_3_alone() -> None:
     assert update == {2: 8 * N // RANKS, 3: 80}
 
 
+def test_before_its_first_update_a_plain_optimizer_has_nothing_and_an_engine_all() -> None:
+    for sharding, at_start in ((Whole(), 4 + 4), (Zero(2, bucket=1, buckets=0), 2 + (2 + 12) / RANKS)):
+        dtype = torch.bfloat16 if sharding.has_masters else torch.float32
+        assert sharding.spread(WEIGHTS, dtype, RANKS, adam, on_gpu=True).at_start == at_start * N
+
+
+def test_frozen_weights_have_a_type_of_their_own() -> None:
+    adapted = Weights(N + 100, 100, 1000)
+    found = Whole().spread(adapted, torch.float32, 1, adam, on_gpu=True, frozen=torch.bfloat16)
+    assert (found.weights, found.gradients, found.optimizer) == (2 * N + 400, 400, 800)
+
+
 def test_one_device_sends_nothing_and_two_keep_buckets() -> None:
     assert Whole().spread(WEIGHTS, torch.float32, 1, adam, on_gpu=True).communication == 0
     assert Whole().spread(WEIGHTS, torch.float32, 2, adam, on_gpu=True).communication == 4 * N
