@@ -27,6 +27,8 @@ from lit_prm.shared_prompts import shared_states
 Dtype = str  # "float32", "bfloat16" or "auto", as configs write it
 Attention = str  # "auto", "packed", or one of transformers: "sdpa", "eager", "flash_attention_2", ...
 
+CHUNK = 4096  # positions whose logits are in memory at a time
+
 _log = logging.getLogger(__name__)
 
 
@@ -109,7 +111,7 @@ def states_at(model: nn.Module, batch: Batch, where: Tensor) -> Tensor:
     return cast(Tensor, states[where])
 
 
-def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
+def token_logps(model: nn.Module, batch: Batch, chunk: int = CHUNK) -> Tensor:
     """Log pi(y_t | x, y_<t) of every response token, in float32; [B, T], 0 outside responses.
 
     The head and the softmax see response positions only, ``chunk`` of them at a time: the largest
@@ -123,7 +125,7 @@ def token_logps(model: nn.Module, batch: Batch, chunk: int = 4096) -> Tensor:
     return logps
 
 
-def position_logps(head: nn.Module, states: Tensor, ids: Tensor, chunk: int = 4096) -> Tensor:
+def position_logps(head: nn.Module, states: Tensor, ids: Tensor, chunk: int = CHUNK) -> Tensor:
     """Log-softmax of the head's logits at ``ids``, ``chunk`` positions at a time; [R, H], [R] -> [R]."""
     count = as_many_on_every_rank(max(-(-len(states) // chunk), 1), head)  # the last ones of some ranks are empty
     pieces = [

@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from lit_prm.batch import Batch
 
-# padded tokens that go through a model together: a CPU's products are as fast on few, and few are padded less
+# tokens that go through a model together without gradients: on a CPU as fast if they are few, and few are padded less
 PART = defaultdict(lambda: 16384, cpu=1024)
 
 

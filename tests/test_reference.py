@@ -55,7 +55,7 @@ def test_entries_do_not_depend_on_the_batches_that_asked(reference_folder: Path,
 def test_parts_of_any_size_hold_every_response(
     part: int, reference_folder: Path, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Stored, "PART", part)
+    monkeypatch.setattr(Stored, "PART", {"cpu": part})
     stored = Stored(str(reference_folder), str(tmp_path / "r.sqlite"))
     stored.prepare([batch, batch], CPU)
     assert stored.misses == 4

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lit_prm.models import CHUNK
 from lit_prm.plan.lengths import MicroBatch
 from lit_prm.plan.network import Weights
 from lit_prm.plan.setup import Setup
@@ -108,7 +109,8 @@ def _filling(config: Any, reference: int, weights: Weights, setup: Setup) -> int
     """The reference beside the policy, or the casts of what autocast finds trained; and the logits of one part, in the
     type they are computed in and float32.
     """
-    logits = Stored.PART * int(config.vocab_size) * (setup.computes_in.itemsize + 2 * 4)
+    positions = min(Stored.PART["cuda" if setup.on_gpu else "cpu"], CHUNK)
+    logits = positions * int(config.vocab_size) * (setup.computes_in.itemsize + 2 * 4)
     casts = weights.trained * setup.computes_in.itemsize if setup.autocast else 0
     return logits + (casts if setup.filled_by == "policy" else reference)
 

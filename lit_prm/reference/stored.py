@@ -22,6 +22,7 @@ from lit_prm.reference.base import Frozen, Reference
 from lit_prm.reference.rows import ANY, Row, part_of, placed, row_of
 from lit_prm.reference.store import Logps, LogpStore
 from lit_prm.sharded import Item, in_step
+from lit_prm.shared_prompts import PART
 
 
 class Stored(Reference):
@@ -37,7 +38,7 @@ class Stored(Reference):
     which run came before it.
     """
 
-    PART = 1024  # tokens of one part
+    PART = PART  # tokens of one part, by type of device
     WIDTHS = 16  # a part is a multiple of this wide
     SAMPLE = 4  # entries that are computed again before a store is believed
 
@@ -144,7 +145,7 @@ class Stored(Reference):
                 width = self._width(row)
                 part = waiting.setdefault(width, [])
                 part.append(row)
-                if len(part) == self._height(width):
+                if len(part) == self._height(width, device):
                     yield waiting.pop(width)
         yield from waiting.values()
 
@@ -175,8 +176,8 @@ class Stored(Reference):
     def _width(self, row: Row) -> int:
         return -(-len(row.ids) // self.WIDTHS) * self.WIDTHS
 
-    def _height(self, width: int) -> int:
-        return max(self.PART // width, 1)
+    def _height(self, width: int, device: torch.device) -> int:
+        return max(self.PART[device.type] // width, 1)
 
     def _compute(self, rows: Sequence[Row], device: torch.device) -> None:
         """Log-probs of rows of one width, committed in one transaction."""
@@ -186,7 +187,7 @@ class Stored(Reference):
 
     def _logps_of(self, rows: Sequence[Row], device: torch.device) -> list[Logps]:
         width = self._width(rows[0])
-        repeated = [*rows, *[rows[0]] * (self._height(width) - len(rows))]
+        repeated = [*rows, *[rows[0]] * (self._height(width, device) - len(rows))]
         logps = self._ask(part_of(repeated, width, device)).cpu().numpy()
         return [out[row.prompt : len(row.ids)] for row, out in zip(rows, logps, strict=False)]
 
