@@ -64,7 +64,7 @@ def run_folder(folder: Path, kind: str, policy: Path, reference: Path, model: Re
     """What a run leaves, written by hand: config, record, checkpoint."""
     (folder / "checkpoints").mkdir(parents=True)
     arguments = {"policy": str(policy), **({} if kind in HEADS else {"beta": 0.5})}
-    stored = {"model": str(reference), "path": str(folder / "store.sqlite")}
+    stored = {"model": str(reference), "path": str(folder / "store.sqlite"), "from_policy": False}
     config = {
         "model": {
             "reward_model": {"class_path": f"lit_prm.reward_model.{kind}", "init_args": arguments},

@@ -78,10 +78,11 @@ def _path_of(kind: type) -> str:
 
 def _live(reference: Named) -> Named:
     """A store's log-probs are those of a frozen model, which the folder's reader has and the store not."""
-    kept = {k: v for k, v in (reference.get("init_args") or {}).items() if k != "path"}
+    stored = reference["class_path"] == "lit_prm.reference.Stored"
+    options = reference.get("init_args") or {}
+    kept = {k: v for k, v in options.items() if not stored or k in ("model", "dtype")}
     if "model" in kept:
         kept["model"] = _found_anywhere(kept["model"])
-    stored = reference["class_path"] == "lit_prm.reference.Stored"
     return named("lit_prm.reference.Frozen" if stored else reference["class_path"], kept)
 
 
