@@ -148,8 +148,10 @@ def test_only_missing_responses_are_computed(reference_folder: Path, batch: Batc
     stored = Stored(str(reference_folder), str(tmp_path / "r.sqlite"))
     head = Batch(*(field[:2] for field in batch))
     stored.prepare([head], CPU)
-    stored.prepare([batch], CPU)
-    assert stored.misses == 4
+    assert stored.misses == 2
+    told = stored.prepare([batch], CPU)
+    assert (stored.asked, stored.misses) == (4, 2)  # of the last pass
+    assert "2 of 4 responses were stored, 2 computed" in told
     assert torch.allclose(stored.logps(batch), Frozen(str(reference_folder)).logps(batch), atol=1e-5)
 
 

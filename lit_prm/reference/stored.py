@@ -47,11 +47,11 @@ class Stored(Reference):
         self.store = LogpStore(path)
         self.from_policy = from_policy
         self._policy: PreTrainedModel | None = None  # while it is what it was loaded as
-        self.asked = 0
-        self.misses = 0
+        self.asked = self.misses = 0  # responses, since the last pass began
         self._salt = b""
 
     def prepare(self, batches: Iterable[Batch], device: torch.device, untrained: PreTrainedModel | None = None) -> str:
+        self.asked = self.misses = 0
         with self._asking(untrained if self.from_policy else None):
             self._verify(self._fill(batches, device), device)
         self.source.release()
@@ -83,7 +83,7 @@ class Stored(Reference):
         self.store.over_hosts = True
 
     def told(self) -> str:
-        """How much of what was asked for was there, and how large the store is."""
+        """How much of what the last pass asked for was there, and how large the store is."""
         entries, size = self.store.size()
         found, asked = self.asked - self.misses, self.asked
         return (
