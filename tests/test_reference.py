@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm.batch import Batch, collate
@@ -113,6 +114,22 @@ def test_a_part_runs_as_many_tokens_whatever_its_responses() -> None:
     rows = [Row(b"", torch.ones(n, dtype=torch.long), 1) for n in (3, 9)]
     assert real(part_of(rows, 16, CPU)).all()
     assert part_of(rows, 16, CPU).in_response.sum(1).tolist() == [2, 8]
+
+
+def test_a_long_response_is_computed_once_on_a_cpu(
+    reference_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def logps(part: Batch) -> Tensor:
+        sizes.append(part.ids.numel())
+        return torch.zeros(part.ids.shape)
+
+    stored = Stored(str(reference_folder), str(tmp_path / "r.sqlite"))
+    monkeypatch.setattr(stored.source, "logps", logps)
+    for n in (300, 20):
+        stored._logps_of([Row(b"", torch.ones(n, dtype=torch.long), 1)], CPU)
+    assert sizes == [304, 1024]
 
 
 def test_a_policy_that_trains_again_computes_no_reference(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class Stored(Reference):
     """
 
     PART = PART  # tokens of one part, by type of device
+    LONG = 256  # tokens that a CPU multiplies as fast alone as four times as many (benchmarks/machine.py)
     WIDTHS = 16  # a part is a multiple of this wide
     SAMPLE = 4  # entries that are computed again before a store is believed
 
@@ -177,7 +178,9 @@ class Stored(Reference):
         return -(-len(row.ids) // self.WIDTHS) * self.WIDTHS
 
     def _height(self, width: int, device: torch.device) -> int:
-        return max(self.PART[device.type] // width, 1)
+        """Rows of a part, repeated ones where fewer wait; a response that fills a CPU's products is one alone."""
+        alone = device.type == "cpu" and width >= self.LONG
+        return 1 if alone else max(self.PART[device.type] // width, 1)
 
     def _compute(self, rows: Sequence[Row], device: torch.device) -> None:
         """Log-probs of rows of one width, committed in one transaction."""
