@@ -127,9 +127,9 @@ def test_a_long_response_is_computed_once_on_a_cpu(
 
     stored = Stored(str(reference_folder), str(tmp_path / "r.sqlite"))
     monkeypatch.setattr(stored.source, "logps", logps)
-    for n in (300, 20):
+    for n in (300, 130, 20):
         stored._logps_of([Row(b"", torch.ones(n, dtype=torch.long), 1)], CPU)
-    assert sizes == [304, 1024]
+    assert sizes == [304, 144, 1024]
 
 
 def test_a_policy_that_trains_again_computes_no_reference(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:

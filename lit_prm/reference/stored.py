@@ -39,7 +39,7 @@ class Stored(Reference):
     """
 
     PART = PART  # tokens of one part, by type of device
-    LONG = 256  # tokens that a CPU multiplies as fast alone as four times as many (benchmarks/machine.py)
+    LONG = 128  # tokens that a CPU multiplies nearly as fast alone (62 GFLOP/s) as eight times as many (70)
     WIDTHS = 16  # a part is a multiple of this wide
     SAMPLE = 4  # entries that are computed again before a store is believed
 
