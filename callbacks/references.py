@@ -15,6 +15,8 @@ class FillReference(Callback):
     """One pass of the reference over every distinct response, so that training needs none in memory."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if any(reference.only_at_start for reference in pl_module.references()):  # type: ignore[operator]
+            trainer.datamodule.setup("test")  # type: ignore[attr-defined]  # what is judged when training has ended
         self._prepare(trainer, pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

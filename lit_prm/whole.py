@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -63,8 +63,9 @@ def alone(parts: Path) -> Iterator[None]:
     finally:
         lock.release()
         if [path.name for path in parts.iterdir()] == [LOCK]:
-            (parts / LOCK).unlink()
-            parts.rmdir()
+            with suppress(OSError):  # another process has begun there
+                (parts / LOCK).unlink()
+                parts.rmdir()
 
 
 def clear(parts: Path) -> None:

@@ -29,6 +29,11 @@ class Reference(ABC):
     def over_hosts(self) -> None:  # noqa: B027  most keep nothing
         """Before anything else: processes of several hosts share what this source keeps."""
 
+    @property
+    def only_at_start(self) -> bool:
+        """Whether nobody can compute what it lacks once training has begun."""
+        return False
+
     @abstractmethod
     def logps(self, batch: Batch) -> Tensor:
         """Log pi_ref(y_t | x, y_<t); [B, T] float32, 0 outside responses, on the batch's device."""

@@ -80,6 +80,10 @@ class Stored(Reference):
                 f"{theirs[1]}; give both the same model and dtype, or set from_policy to false"
             )
 
+    @property
+    def only_at_start(self) -> bool:
+        return self.from_policy
+
     def over_hosts(self) -> None:
         self.store.over_hosts = True
 
@@ -151,7 +155,8 @@ class Stored(Reference):
         yield from waiting.values()
 
     def _verify(self, there: Sequence[tuple[Row, Logps]], device: torch.device) -> None:
-        """Compute a few entries again: whenever the model is in memory, else once for each release and device.
+        """Compute a few entries again: whenever the model is in memory, else once for each release and device; not by a
+        policy that has begun to train.
 
         Addresses name weights by file times, not by a hash of gigabytes at every start.
         """

@@ -114,6 +114,12 @@ def test_a_live_reference_finds_what_a_stored_one_does(done: Path, desk: Desk) -
     assert len(weights(run)) == len(weights(done))  # the reference is in no checkpoint
 
 
+def test_a_policy_that_fills_the_store_is_judged_after_training(desk: Desk) -> None:
+    """What is judged then has been computed before the first update, or nobody could."""
+    run = desk.exp("ce-8resp", "--model.reference.init_args.from_policy=true", *BRIEF)
+    assert "bon/test/acc@1" in summary(run)["metrics"]
+
+
 def test_model_checkpoint_works_beside_last_checkpoint(desk: Desk) -> None:
     best = {
         "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
