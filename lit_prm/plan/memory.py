@@ -12,7 +12,7 @@ from lit_prm.models import CHUNK
 from lit_prm.plan.lengths import MicroBatch
 from lit_prm.plan.network import Weights
 from lit_prm.plan.setup import Setup
-from lit_prm.plan.sharding import Optimizing
+from lit_prm.plan.sharding import Optimizing, Trained
 from lit_prm.plan.trace import Optimized, Pass, optimizer_memory, step_memory
 from lit_prm.reference import Stored
 
@@ -67,9 +67,8 @@ def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> 
     """Of a device that trains on its longest micro-batch while gradients of the update before, or of its own other
     micro-batches, are there: Lightning clears them between forward and backward pass.
     """
-    spread = setup.sharding.spread(
-        weights, setup.weights_in, setup.ranks, _optimizing(setup), setup.on_gpu, setup.frozen_in
-    )
+    trained = Trained(weights, setup.weights_in, setup.ranks, _optimizing(setup), setup.on_gpu, setup.frozen_in)
+    spread = setup.sharding.spread(trained)
     step = step_memory(config, _pass(setup, longest))
     moments = {
         "logits": step.head,

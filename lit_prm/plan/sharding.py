@@ -15,6 +15,22 @@ from lit_prm.plan.trace import Optimized
 Optimizing = Callable[[int, torch.dtype], Optimized]  # bytes of an optimizer of so many weights
 
 
+class Trained(NamedTuple):
+    """A model that ``ranks`` devices train together."""
+
+    weights: Weights
+    dtype: torch.dtype  # of its trained weights
+    ranks: int
+    optimizing: Optimizing
+    on_gpu: bool
+    frozen_dtype: torch.dtype | None = None  # of its other weights, if it is another
+
+    @property
+    def frozen(self) -> int:
+        """Bytes of the weights that are not trained."""
+        return (self.weights.all - self.weights.trained) * (self.frozen_dtype or self.dtype).itemsize
+
+
 class Spread(NamedTuple):
     """Bytes of one device that no micro-batch changes."""
 
@@ -28,7 +44,7 @@ class Spread(NamedTuple):
 
 
 class Sharding(ABC):
-    """What a device keeps of a model that ``ranks`` devices train together."""
+    """What each of the devices that train a model together keeps of it."""
 
     has_masters: ClassVar[bool]  # weights in float32 beside those that compute
 
@@ -38,16 +54,8 @@ class Sharding(ABC):
         """What a table calls it."""
 
     @abstractmethod
-    def spread(
-        self,
-        weights: Weights,
-        dtype: torch.dtype,
-        ranks: int,
-        optimizing: Optimizing,
-        on_gpu: bool,
-        frozen: torch.dtype | None = None,
-    ) -> Spread:
-        """Of trained weights of this type, and frozen ones of theirs if it is another."""
+    def spread(self, model: Trained) -> Spread:
+        """What one device keeps of ``model``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +68,19 @@ class Whole(Sharding):
     def name(self) -> str:
         return "DDP"
 
-    def spread(
-        self,
-        weights: Weights,
-        dtype: torch.dtype,
-        ranks: int,
-        optimizing: Optimizing,
-        on_gpu: bool,
-        frozen: torch.dtype | None = None,
-    ) -> Spread:
+    def spread(self, model: Trained) -> Spread:
+        weights, size = model.weights, model.dtype.itemsize
         # on a GPU all weights are updated at once, on a CPU one after the other
-        at_once = weights.trained if on_gpu else min(weights.trained, weights.largest)
-        held = weights.trained * dtype.itemsize + (weights.all - weights.trained) * (frozen or dtype).itemsize
-        buckets = weights.trained * dtype.itemsize if ranks > 1 else 0
+        at_once = weights.trained if model.on_gpu else min(weights.trained, weights.largest)
+        held = weights.trained * size + model.frozen
+        buckets = weights.trained * size if model.ranks > 1 else 0
         return Spread(
             weights=held,
-            gradients=weights.trained * dtype.itemsize,
-            optimizer=optimizing(weights.trained, dtype).kept,
+            gradients=weights.trained * size,
+            optimizer=model.optimizing(weights.trained, model.dtype).kept,
             communication=buckets,
             at_start=held + buckets,
-            update=optimizing(at_once, dtype).work,
+            update=model.optimizing(at_once, model.dtype).work,
         )
 
 
@@ -121,26 +122,19 @@ class Zero(Sharding):
     def name(self) -> str:
         return f"ZeRO-{self.stage}" + (" offload" if self.offload else "")
 
-    def spread(
-        self,
-        weights: Weights,
-        dtype: torch.dtype,
-        ranks: int,
-        optimizing: Optimizing,
-        on_gpu: bool,
-        frozen: torch.dtype | None = None,
-    ) -> Spread:
-        own = -(-weights.trained // ranks)
+    def spread(self, model: Trained) -> Spread:
+        weights, size, optimizing = model.weights, model.dtype.itemsize, model.optimizing
+        own = -(-weights.trained // model.ranks)
         part = min(self.sub_group, own) if self.stage == 3 else own
         masters = 4 * own + optimizing(own, torch.float32).kept
         update = 4 * part + optimizing(part, torch.float32).work
         gathered = min(weights.all, self.live + weights.largest) if self.stage == 3 else 0
-        in_buckets = self.buckets * min(self.bucket, weights.trained) if ranks > 1 else 0
+        in_buckets = self.buckets * min(self.bucket, weights.trained) if model.ranks > 1 else 0
         parts = (
-            dtype.itemsize * (-(-weights.all // ranks) if self.stage == 3 else weights.all),
-            dtype.itemsize * (own if self.stage >= 2 else weights.trained),
+            size * (-(-weights.all // model.ranks) if self.stage == 3 else weights.all),
+            size * (own if self.stage >= 2 else weights.trained),
             0 if self.offload else masters,
-            dtype.itemsize * (in_buckets + gathered),
+            size * (in_buckets + gathered),
         )
         return Spread(
             *parts,
