@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from lit_prm.experiment import EXPERIMENTS, config_files, is_finished, predecessor, run_experiment
+from lit_prm.experiment import EXPERIMENTS, config_files, is_trained, predecessor, run_experiment
 from lit_prm.paper.workers import logged
 
 NAMES = (
@@ -35,7 +35,7 @@ def folder(name: str, scale: str, seed: int, rate: str) -> Path:
 def train(name: str, scale: str, seed: int, rate: str) -> dict[str, float]:
     """The run's metrics; a finished run is only read."""
     run = folder(name, scale, seed, rate)
-    if not is_finished(run):
+    if not is_trained(run):
         with logged(run / "log.txt"):
             run_experiment(options(name, scale, seed, rate))
     found: dict[str, float] = json.loads((run / "summary.json").read_text())["metrics"]

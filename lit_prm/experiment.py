@@ -37,7 +37,7 @@ def run_after(name: str, scale: str, seed: int, overrides: Sequence[str], later:
     if first:
         folder = Path("runs") / scale / first / f"seed-{seed}"
         shared = _without("--data.labeler", _without("--run_dir", overrides))
-        if not is_finished(folder):
+        if not is_trained(folder):
             print(f"first {first}, from which {name} starts", flush=True)
             run_after(first, scale, seed, shared, (*later, name))
         elif other_options(folder, first, scale, seed) and other_options(folder, first, scale, seed, shared):
@@ -69,7 +69,7 @@ def predecessor(file: Path) -> str | None:
     return first
 
 
-def is_finished(folder: Path) -> bool:
+def is_trained(folder: Path) -> bool:
     """Whether the run of ``folder`` was trained to its end."""
     return read_record(folder / "summary.json").get("status") == "FINISHED"
 
@@ -90,7 +90,7 @@ def other_options(folder: Path, name: str, scale: str, seed: int, overrides: Seq
 
     Callbacks are left out: they watch and record.
     """
-    from lit_prm.lightning_cli import differing
+    from lit_prm.run_folder import differing
 
     stored = folder / "config.yaml"
     if not stored.exists():

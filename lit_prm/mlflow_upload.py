@@ -28,9 +28,9 @@ def _send(file: Path, run: str, named: str | None) -> tuple[int, int]:
     """How many entries the store has now and the file no longer, and how many lines were set aside."""
     from mlflow import MlflowClient
 
-    from lit_prm.lightning_cli import hold
     from lit_prm.mlflow_entries import is_outage, send
     from lit_prm.outbox import Outbox
+    from lit_prm.run_folder import hold
     from lit_prm.tracking import clear_error, store_uri
 
     uri = store_uri(named)

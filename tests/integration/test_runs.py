@@ -12,9 +12,10 @@ import yaml
 
 from lit_prm.cli import main
 from lit_prm.experiment import config_files
-from lit_prm.lightning_cli import LitCLI, is_finished, run
+from lit_prm.lightning_cli import LitCLI, run
 from lit_prm.recording import read_rows
 from lit_prm.reward_model import ImplicitReward
+from lit_prm.run_folder import is_finished
 from tests.fake_server import FakeServer
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
 

@@ -1,0 +1,132 @@
+"""A run's folder: whose run it holds, whether that is finished, where it goes on, who works on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_only
+
+from lit_prm.flat import flatten
+from lit_prm.run_files import config_of, read_record
+
+# What may differ between a run and its continuation.
+_FREE = {
+    "ckpt_path", "config", "threads", "trainer.enable_progress_bar", "trainer.enable_model_summary",
+    "trainer.limit_val_batches", "trainer.val_check_interval",  # what is watched on the way changes nothing
+    "verbose", "return_predictions",  # of the commands that judge
+}  # fmt: skip
+
+# Run folders this process works on, by their lock file; held until it ends.
+_LOCKS: dict[Path, FileLock] = {}
+
+
+def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
+    """Whether the run of ``folder`` was trained to its end and tested on every set."""
+    summary = read_record(folder / "summary.json")
+    tested = all(f"bon/{name}/acc@1" in summary.get("metrics", {}) for name in test_sets)
+    return summary.get("status") == "FINISHED" and tested
+
+
+def refuse_mixing(folder: Path, config: str, *, judging: bool = False) -> None:
+    """Raise when ``folder`` holds a run of another configuration, naming every difference.
+
+    A run that failed before its first checkpoint has nothing to lose: it may be corrected and started again.
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    different = differences(folder, config) if last.exists() or status(folder) == "FINISHED" else []
+    if different:
+        shown = "\n".join(different[:10])
+        other = f"--run_dir {folder}-other" + (f" --ckpt_path {last}" if judging else "")
+        raise ValueError(
+            f"{folder} holds a run with another configuration:\n{shown}\n"
+            + (f"keep both: {other}" if judging else f"remove the folder to start again, or keep both: {other}")
+        )
+
+
+def differences(folder: Path, config: str) -> list[str]:
+    """One line for every option that may not differ between the run of ``folder`` and its continuation, but does."""
+    stored = folder / "config.yaml"
+    return differing(config_of(stored, stored.read_text()), config) if stored.exists() else []
+
+
+def differing(before: Mapping[str, Any], now: str) -> list[str]:
+    """The same of two resolved configurations."""
+    old, new = _comparable(before), _comparable(yaml.safe_load(now))
+    different = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    return [f"  {k}: {old.get(k)!r} -> {new.get(k)!r}" for k in different]
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    options = flatten(config).items()
+    flat = {key: value for key, value in options if key not in _FREE and not key.startswith("tuned.")}  # see its users
+    kept = [c for c in listed(flat.pop("trainer.callbacks", None)) if not is_progress(c)]
+    return flat | {"trainer.callbacks": kept}
+
+
+def refuse_other_folders(config: Namespace) -> None:
+    """Raise when a part of the run would write outside ``run_dir``, e.g. into the run whose config.yaml this is."""
+    trainer, run = config.trainer, Path(config.run_dir).resolve()
+    parts = [c for c in (*listed(trainer.callbacks), *listed(trainer.logger)) if not isinstance(c, bool)]
+    folders = {f"folder of {part['class_path']}": (part.get("init_args") or {}).get("folder") for part in parts}
+    for name, folder in {"trainer.default_root_dir": trainer.default_root_dir, **folders}.items():
+        if folder is not None and not Path(str(folder)).resolve().is_relative_to(run):
+            raise ValueError(
+                f"{name} is {folder}, outside run_dir {config.run_dir}, so two runs would mix; a resolved config "
+                "belongs to its own run_dir: use the files it was made from, or write ${run_dir} for its folders"
+            )
+
+
+@rank_zero_only
+def hold(folder: Path) -> None:
+    """Keep every other process from training in ``folder`` until this one ends; refused while another does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder.resolve() / ".lock"
+    if file in _LOCKS and file.exists():
+        return
+    _LOCKS[file] = FileLock(str(file))
+    try:
+        _LOCKS[file].acquire(blocking=False)
+    except Timeout:
+        del _LOCKS[file]
+        raise RuntimeError(
+            f"another process works on this run ({folder}); wait until it ends, or use another --run_dir"
+        ) from None
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The checkpoint the run of ``folder`` goes on from, if there is one; a damaged one is an error."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return None
+    if last.is_file():  # some strategies save folders
+        try:
+            torch.load(last, map_location="cpu", mmap=True, weights_only=False)
+        except PermissionError:
+            raise
+        except (RuntimeError, EOFError, UnpicklingError, BadZipFile, OSError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{last} is damaged ({reason}); remove it and train again from the start") from error
+    return str(last)
+
+
+def status(folder: Path) -> str | None:
+    """How the run of ``folder`` ended, if it did."""
+    return read_record(folder / "summary.json").get("status")
+
+
+def listed(given: Any) -> list[Any]:
+    """What a config takes as nothing, one or several, as a list."""
+    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+
+
+def is_progress(part: Any) -> bool:
+    """Whether a callback of a config is the progress bar."""
+    return str(part["class_path"]).rpartition(".")[2] == "Progress"
