@@ -31,8 +31,9 @@ class LastCheckpoint(Checkpoint):
     """Saves ``<folder>/last.ckpt`` every ``every_n_updates`` updates and when training ends.
 
     The last one holds what other callbacks learnt from the last validation. With the seeded order of updates
-    and the generator's state kept here, a run killed at any moment and started again ends with the weights of
-    one never killed, bit for bit on CPU.
+    and the states of all ranks' generators kept here, a run killed at any moment and started again ends with the
+    weights of one never killed, bit for bit on CPU. It is never saved within an update, whose gradients so far no
+    file holds.
     """
 
     def __init__(self, folder: str, every_n_updates: int = 50) -> None:
@@ -41,8 +42,12 @@ class LastCheckpoint(Checkpoint):
         self.path = str(Path(folder) / "last.ckpt")
         self.every_n_updates = every_n_updates
         self._saved_at = -1
+        self._updates = 0  # done when the last batch ended
         self._waits = False  # for the end of a validation
         self._generator: torch.Tensor | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._updates = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._generator is not None:  # as late as this: building loaders draws from the generator
@@ -52,8 +57,10 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        update_done = trainer.global_step > 0 and not self.has_saved(trainer)
-        if update_done and trainer.global_step % self.every_n_updates == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.global_step == self._updates:  # part of an update
+            return
+        self._updates = trainer.global_step
+        if trainer.global_step % self.every_n_updates == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if update_follows(trainer):
                 self.save(trainer)
             else:  # a run stopped in that validation must do it again
@@ -63,15 +70,21 @@ class LastCheckpoint(Checkpoint):
         if self._waits:
             self.save(trainer)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._waits:  # no validation came
+            self.save(trainer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"generator": torch.get_rng_state()}
+        return {"generators": of_all_ranks(torch.get_rng_state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._generator = state_dict["generator"]
+        states = state_dict["generators"]
+        # ranks that were not there begin anew: at another number of processes batches are others, too
+        self._generator = states[rank] if (rank := _rank()) < len(states) else None
 
     def has_saved(self, trainer: Trainer) -> bool:
         """Whether the last save was after the last update."""
@@ -81,6 +94,19 @@ class LastCheckpoint(Checkpoint):
         """Save now, on every rank."""
         self._saved_at, self._waits = trainer.global_step, False
         trainer.save_checkpoint(self.path, weights_only=False)
+
+
+def of_all_ranks(state: torch.Tensor) -> list[torch.Tensor]:
+    """One tensor of every rank; all must ask."""
+    if not torch.distributed.is_initialized():
+        return [state]
+    states: list[torch.Tensor] = [state] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, state)
+    return states
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def update_follows(trainer: Trainer) -> bool:

@@ -6,6 +6,7 @@ from itertools import chain
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.progress import track
 from rich.text import Text
@@ -17,6 +18,13 @@ class FillReference(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if any(reference.only_at_start for reference in pl_module.references()):  # type: ignore[operator]
             trainer.datamodule.setup("test")  # type: ignore[attr-defined]  # what is judged when training has ended
+        self._prepare(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:  # not one within training, which has read them all
+            self._prepare(trainer, pl_module)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._prepare(trainer, pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -44,8 +44,9 @@ class CandidateSet:
             raise ValueError(f"candidate set {name!r} has no problem with responses; give a file that has, or drop it")
         refuse_unfit(name, groups, judged)
         rows = encoder.encode(groups)
-        first: dict[tuple[int, bytes], int] = {}
-        source = np.array([first.setdefault((row.group, row.key), len(first)) for row in rows], dtype=np.intp)
+        first: dict[tuple[int, bytes, bytes], int] = {}  # equal responses may have other steps in the file
+        keys = ((row.group, row.key, row.step.tobytes()) for row in rows)
+        source = np.array([first.setdefault(key, len(first)) for key in keys], dtype=np.intp)
         _, representatives = np.unique(source, return_index=True)
         encoded = tuple(replace(rows[i], row=u) for u, i in enumerate(representatives))
         clusters = answer_clusters(name, groups) if judged else np.full(len(source), -1)

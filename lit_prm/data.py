@@ -310,9 +310,11 @@ def _one_after_the_other(trainer: Trainer) -> Iterator[None]:
     """Rank zero works first, so that others find in its cache what it made."""
     if not trainer.is_global_zero:
         trainer.strategy.barrier()
-    yield
-    if trainer.is_global_zero:
-        trainer.strategy.barrier()
+    try:
+        yield
+    finally:  # others wait, for an error, too
+        if trainer.is_global_zero:
+            trainer.strategy.barrier()
 
 
 def _refuse_unfit_names(sets: dict[str, str]) -> None:

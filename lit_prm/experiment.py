@@ -22,6 +22,11 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
     parser.add_argument("--seed", type=int, default=0)
     known, overrides = parser.parse_known_args(list(args))
+    if _without("--after", overrides) != overrides:
+        raise ValueError(
+            f"--after is no override, since a run and what it starts from are told by their files; write `after: NAME` "
+            f"into {EXPERIMENTS / known.name}.yaml"
+        )
     run_after(known.name, known.scale, known.seed, overrides)
 
 

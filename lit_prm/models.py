@@ -216,9 +216,9 @@ def weights_hash(name: str) -> str:
 
     A checkpoint or any other single file has the hash of its bytes, a sharded checkpoint that of its parts.
     """
-    path = Path(name).expanduser()
+    path = Path(name)
     if not path.exists():
-        return _commit(name)
+        return commit_of(name)
     if path.is_file():
         files = [path]
     elif (path / LATEST).is_file():
@@ -236,14 +236,14 @@ _CONFIGS = ("config.json", "adapter_config.json")
 _WEIGHTS = {".safetensors", ".bin"}
 
 
-def _commit(name: str) -> str:
+def commit_of(name: str) -> str:
     """The commit of a hub model, as its files in the cache tell."""
     for file in _CONFIGS:
         found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
         if found and (commit := extract_commit_hash(found, None)):
             return str(commit)
     raise ValueError(
-        f"the hub says no commit of {name}, so that its scores could not be told from those of another revision; "
+        f"the hub says no commit of {name}, so that what it said could not be told from what another revision says; "
         "download it and give the folder"
     )
 
@@ -281,8 +281,12 @@ def _torch_dtype(name: Dtype) -> torch.dtype | str:
 
 def _refuse_missing_folder(name: str) -> None:
     """A local path that does not exist would be taken for a hub name, with a puzzling network error."""
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local and not Path(name).expanduser().is_dir():
+    if name.startswith("~"):
+        raise ValueError(
+            f"model folder {name!r} begins with ~, which only shells expand; write {Path(name).expanduser()}"
+        )
+    looks_local = name.startswith((".", "/")) or name.count("/") > 1
+    if looks_local and not Path(name).is_dir():
         raise ValueError(
             f"model folder {name!r} does not exist; give a folder with config.json or a hub name owner/model"
         )

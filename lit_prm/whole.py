@@ -49,22 +49,24 @@ def _reach_the_disk(file: Path) -> None:
 def alone(parts: Path) -> Iterator[None]:
     """One process works on a file at a time: ``parts`` is the folder ``FILE.parts`` of what is done so far.
 
-    A block that leaves the folder empty leaves none. The lock goes last, when it is closed: NFS keeps what is removed
-    while it is open, and so the folder.
+    A block that leaves the folder empty leaves none. The lock's file goes while it is held, so that one who opened it
+    before finds that it has no name any more (filelock looks), and is refused.
     """
     parts.mkdir(parents=True, exist_ok=True)
     lock = FileLock(parts / LOCK)
     try:
         lock.acquire(blocking=False)
-    except Timeout:
+    except (Timeout, FileNotFoundError):  # or it removes the folder just now
         raise ValueError(f"another process is writing {parts.name.removesuffix('.parts')}; wait for it") from None
     try:
         yield
     finally:
+        empty = [path.name for path in parts.iterdir()] == [LOCK]
+        if empty:
+            (parts / LOCK).unlink()
         lock.release()
-        if [path.name for path in parts.iterdir()] == [LOCK]:
-            with suppress(OSError):  # another process has begun there
-                (parts / LOCK).unlink()
+        if empty:
+            with suppress(OSError):  # another process has begun there, or NFS keeps what was open
                 parts.rmdir()
 
 

@@ -55,10 +55,11 @@ class Job:
 
 
 def training(desk: Desk) -> list[str]:
-    """48 updates in eight epochs, validated 16 times, saved at every third; then the test sets."""
+    """48 updates of two parts in eight epochs, validated 16 times, saved at every third; then the test sets."""
     config = callbacks("${run_dir}", 3)
     config["trainer"]["max_epochs"] = 8
-    return ["exp", "ce-8resp", *desk.options(desk.config("rhythm", config), "--data.batch_size=32")]
+    sizes = ["--data.batch_size=32", "--trainer.accumulate_grad_batches=2"]
+    return ["exp", "ce-8resp", *desk.options(desk.config("rhythm", config), *sizes)]
 
 
 def reference_pass(desk: Desk) -> list[str]:

@@ -40,6 +40,16 @@ def test_equal_responses_of_a_problem_are_scored_once_and_those_of_two_problems_
     assert [e.group for e in candidates.encoded] == [0, 0, 1]
 
 
+def test_equal_responses_with_other_steps_are_scored_each_by_its_own(tokenizer: PreTrainedTokenizerFast) -> None:
+    rollouts = tuple(
+        Rollout(response="1 + 1 = 2\n\nso 2", correct=True, steps=steps)
+        for steps in (("1 + 1 = 2\n\nso 2",), ("1 + 1 = 2\n\n", "so 2"), ("1 + 1 = 2\n\n", "so 2"))
+    )
+    candidates = candidate_set(tokenizer, [Group(problem=Problem(prompt="How many?", id="p"), rollouts=rollouts)])
+    assert candidates.source.tolist() == [0, 1, 1]
+    assert [int(e.step.max()) for e in candidates.encoded] == [0, 1]
+
+
 def test_splitting_and_joining_gives_back_the_array(tokenizer: PreTrainedTokenizerFast) -> None:
     candidates = candidate_set(tokenizer)
     values = np.arange(len(candidates.source))

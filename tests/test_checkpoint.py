@@ -60,19 +60,23 @@ class Watched(LastCheckpoint):
     def __init__(self, folder: str, every_n_updates: int) -> None:
         super().__init__(folder, every_n_updates)
         self.saves: list[int] = []
+        self.within_update: list[int] = []
 
     def save(self, trainer: Trainer) -> None:
         super().save(trainer)
         self.saves.append(trainer.global_step)
+        self.within_update.append(
+            trainer.fit_loop.epoch_loop.batch_progress.total.processed % trainer.accumulate_grad_batches
+        )
 
 
 def train(folder: Path, *callbacks: Callback, ckpt: str | None = None, **options: Any) -> tuple[Trainer, Line]:
     """Four updates, validated after the second and the last."""
     torch.manual_seed(0)
     trainer = Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=1,
-        num_sanity_val_steps=0, default_root_dir=folder, callbacks=list(callbacks), val_check_interval=2,
-        plugins=[AtomicCheckpointIO()], **options,
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, default_root_dir=folder, callbacks=list(callbacks), plugins=[AtomicCheckpointIO()],
+        **{"max_epochs": 1, "val_check_interval": 2, **options},
     )  # fmt: skip
     model = Line()
     data = DataLoader(TensorDataset(torch.ones(4, 1)))
@@ -111,6 +115,44 @@ def test_a_save_due_before_a_validation_waits_for_its_end(tmp_path: Path) -> Non
     train(tmp_path, last, counts, Look())
     assert seen == [[], [2]]
     assert last.saves == [2, 4, 4]
+
+
+def test_a_save_due_at_an_epochs_end_comes_there_when_nothing_is_validated(tmp_path: Path) -> None:
+    last = Watched(str(tmp_path), 2)
+    train(tmp_path, last, max_epochs=2, accumulate_grad_batches=2, limit_val_batches=0)
+    assert last.saves == [2, 4, 4]
+    assert last.within_update == [0, 0, 0]
+
+
+def test_no_save_comes_within_an_update_though_training_goes_on_from_one(tmp_path: Path) -> None:
+    """The gradients of half an update are in no file."""
+
+    class Stop(Exception): ...
+
+    class Stops(Callback):
+        def on_train_batch_start(
+            self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            if trainer.global_step == 1:
+                raise Stop
+
+    how: dict[str, Any] = {"accumulate_grad_batches": 2, "limit_val_batches": 0}
+    with pytest.raises(Stop):
+        train(tmp_path, Watched(str(tmp_path), 1), Stops(), **how)
+    again = Watched(str(tmp_path), 1)
+    train(tmp_path, again, ckpt=str(tmp_path / "last.ckpt"), **how)
+    assert again.saves == [2, 2]
+    assert again.within_update == [0, 0]
+
+
+def test_every_rank_goes_on_with_its_own_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [torch.Generator().manual_seed(seed).get_state() for seed in (1, 2)]
+    monkeypatch.setattr("callbacks.checkpoint._rank", lambda: 1)
+    last = LastCheckpoint(str(tmp_path))
+    last.load_state_dict({"generators": states})
+    with torch.random.fork_rng():
+        last.on_train_batch_start(None, None, None, 0)  # type: ignore[arg-type]
+        assert torch.equal(torch.get_rng_state(), states[1])
 
 
 def test_no_other_checkpoint_is_added_beside_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lit_prm.batch import Batch
-from lit_prm.data import RolloutDataModule
+from lit_prm.data import RolloutDataModule, _one_after_the_other
 from lit_prm.formats import read_groups, write_groups
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.tinymath import TinyMath
@@ -114,6 +114,15 @@ def test_the_same_seed_gives_the_same_batches(micro_world: Path) -> None:
 
     assert all(torch.equal(a.ids, b.ids) for a, b in zip(batches(0), batches(0), strict=True))
     assert [b.row.tolist() for b in batches(0)] != [b.row.tolist() for b in batches(1)]
+
+
+def test_an_error_of_rank_zero_frees_the_ranks_that_wait(micro_world: Path) -> None:
+    waits = list[str]()
+    strategy = SimpleNamespace(barrier=lambda: waits.append("barrier"))
+    trainer: Any = SimpleNamespace(is_global_zero=True, strategy=strategy)
+    with pytest.raises(KeyError), _one_after_the_other(trainer):
+        raise KeyError
+    assert waits == ["barrier"]
 
 
 def test_a_resumed_epoch_goes_on_behind_the_batches_that_are_done(micro_world: Path) -> None:

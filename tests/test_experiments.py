@@ -266,3 +266,9 @@ def test_what_is_the_second_stages_own_is_not_given_to_the_first() -> None:
     ]
     kept = experiment._without("--data.labeler", experiment._without("--run_dir", given))
     assert kept == ["--data.root", "r", "--run_dirs"]
+
+
+def test_what_comes_first_is_no_override() -> None:
+    for given in (["--after", "ce-1resp"], ["--after=ce-1resp"]):
+        with pytest.raises(ValueError, match=r"write `after: NAME` into experiments/dpo-8resp.yaml"):
+            experiment.main(["dpo-8resp", *given])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from lit_prm.cli import main
 from lit_prm.encoding import Encoder
 from lit_prm.models import load_model, token_logps
 from lit_prm.records import Group, Problem, Rollout
+from lit_prm.scoring.building import _weights
+from lit_prm.scoring.spec import RewardSpec
 from lit_prm.steps import BlankLine
 from tests.integration.conftest import Desk, desk, summary, weights  # noqa: F401  a fixture
 
@@ -83,3 +86,22 @@ def test_a_run_keeps_the_adapter_alone_goes_on_and_is_exported(desk: Desk, tmp_p
 def _files(desk: Desk) -> list[str]:  # noqa: F811
     stems = ("base", "scale/tiny", "ce-8resp")
     return [*(f"--config={desk.folder}/experiments/{stem}.yaml" for stem in stems), *desk.options("--name=ce-8resp")]
+
+
+def test_the_base_of_a_checkpoint_is_part_of_what_scores_hang_on(
+    policy_folder: Path, reference_folder: Path, tmp_path: Path
+) -> None:
+    """A checkpoint holds the adapter alone."""
+    checkpoint = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}}, checkpoint)
+
+    def weights_of(base: Path) -> str:
+        spec = RewardSpec(
+            reward_model={"class_path": "lit_prm.adapters.LoRAReward", "init_args": {"policy": str(base)}},
+            tokenizer=str(base), steps={"class_path": "BlankLine", "init_args": {}}, reference=None,
+            weights=str(checkpoint),
+        )  # fmt: skip
+        return _weights(spec, LoRAReward(str(base)), str(base))
+
+    assert weights_of(policy_folder) != weights_of(reference_folder)
+    assert weights_of(policy_folder) == weights_of(Path(shutil.copytree(policy_folder, tmp_path / "moved")))

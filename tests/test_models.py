@@ -71,6 +71,8 @@ def test_a_model_that_changes_its_logits_is_refused() -> None:
 
 @pytest.mark.parametrize("load", [load_model, load_tokenizer])
 def test_a_missing_folder_is_named(load: object) -> None:
+    with pytest.raises(ValueError, match=r"'~/models/m' begins with ~, which only shells expand; write /"):
+        load_tokenizer("~/models/m")
     with pytest.raises(ValueError, match=r"model folder './nowhere' does not exist"):
         load("./nowhere")  # type: ignore[operator]
 

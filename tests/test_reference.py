@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,14 +11,14 @@ import pytest
 import torch
 from filelock import FileLock
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lit_prm.batch import Batch, collate
 from lit_prm.encoding import Encoder
 from lit_prm.models import load_model
 from lit_prm.packing import real
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reference import Frozen, Stored, Uniform
+from lit_prm.reference import Frozen, Stored, Uniform, weights_id
 from lit_prm.reference.rows import Row, part_of
 from lit_prm.reference.store import LogpStore
 from lit_prm.steps import BlankLine
@@ -191,6 +192,38 @@ def test_what_was_asked_found_and_kept_is_told(reference_folder: Path, batch: Ba
     told = str(Stored(str(reference_folder), str(path)).prepare([batch], CPU))
     assert "2 of 4 responses were stored, 2 computed" in told
     assert "holds 4 (0." in told
+
+
+def test_weights_written_in_place_are_other_weights(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
+    folder = shutil.copytree(reference_folder, tmp_path / "model")
+    filled(folder, batch, tmp_path / "r.sqlite")
+    weights = folder / "model.safetensors"
+    size = weights.stat().st_size
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        next(network.parameters()).mul_(2)
+    network.save_pretrained(folder)
+    assert weights.stat().st_size == size
+    again = Stored(str(folder), str(tmp_path / "r.sqlite"))
+    again.prepare([batch], CPU)
+    assert again.misses == 4
+
+
+def test_another_revision_of_a_hub_model_is_another_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = []
+    for commit in ("1a", "2b", "1a"):
+        monkeypatch.setattr("lit_prm.reference.stored.commit_of", {"owner/model": commit}.__getitem__)
+        ids.append(weights_id("owner/model", "float32"))
+    assert ids[0] == ids[2] != ids[1]
+
+
+def test_an_entry_that_is_there_stays(tmp_path: Path) -> None:
+    store = LogpStore(str(tmp_path / "r.sqlite"))
+    for value in (1, 2):
+        store.write([(b"a" * 32, np.full(3, value, np.float32))])
+    (found,) = store.read([b"a" * 32])
+    assert found is not None
+    assert found.tolist() == [1, 1, 1]
 
 
 def spoil(path: Path, change: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 import lit_prm
 from lit_prm.cli import main
@@ -24,7 +25,7 @@ from lit_prm.formats import write_groups
 from lit_prm.formats.scored import read_scored
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring import files
-from lit_prm.whole import alone
+from lit_prm.whole import LOCK, alone
 
 GROUPS = [
     Group(
@@ -153,6 +154,21 @@ def test_another_process_at_the_same_file_is_told(
     with alone(tmp_path / "s.jsonl.parts"), pytest.raises(SystemExit, match="2"):
         main([*args, "--out", str(tmp_path / "s.jsonl")])
     assert "another process is writing s.jsonl" in capsys.readouterr().err
+
+
+def test_a_lock_loses_its_name_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one who opened it before would hold what nobody else finds."""
+    release, there = FileLock.release, list[bool]()
+
+    def released(self: FileLock, force: bool = False) -> None:
+        there.append((tmp_path / "s.jsonl.parts" / LOCK).exists())
+        release(self, force)
+
+    monkeypatch.setattr(FileLock, "release", released)
+    with alone(tmp_path / "s.jsonl.parts"):
+        pass
+    assert there[0] is False
+    assert not (tmp_path / "s.jsonl.parts").exists()
 
 
 def test_parts_of_another_job_are_not_used(args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import yaml
 from lit_prm.experiment import config_files, options
 
 if TYPE_CHECKING:
-    from lit_prm.plan.lengths import Assumed
+    from lit_prm.plan.lengths import Assumed, Lengths
     from lit_prm.plan.memory import Memory
     from lit_prm.plan.setup import Setup
 
@@ -135,7 +135,7 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         "tokens_per_epoch": lengths.tokens,
         "updates": lengths.updates * setup.epochs,
         "longest_micro_batch_tokens": lengths.longest(setup).tokens,
-        "store_bytes": 0 if setup.filled_by == "nobody" else lengths.store,
+        "store_bytes": _store(setup, lengths),
         "flops": asdict(work) | {"total": work.total},
         "mfu": asked.mfu,
         "peak_tflops": peak,
@@ -149,6 +149,12 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         numbers["remedies"] = None if found is None else [f"{option} {value}" for option, value in found.items()]
     title = f"{asked.name} at {asked.scale}"
     return Plan(title, _facts(numbers), numbers, alternatives, needs, available, _verdict(numbers, needs))
+
+
+def _store(setup: Setup, lengths: Lengths) -> int:
+    """Bytes on disk of the reference's log-probs of what is trained on; what is judged comes on top."""
+    readings = 2 if setup.mismatched else 1  # behind its own prompt and behind another
+    return 0 if setup.filled_by == "nobody" else readings * lengths.store
 
 
 def _verdict(n: dict[str, Any], needs: Memory) -> list[str]:
@@ -203,7 +209,7 @@ def _facts(n: dict[str, Any]) -> dict[str, str]:
         "data": f"{n['responses']:,} responses, {n['tokens_per_epoch']:,} tokens an epoch "
         f"({n['prompt_tokens']:,} of prompts)",
         "updates": f"{n['updates']:,}; the longest micro-batch has {n['longest_micro_batch_tokens']:,} positions",
-        "reference store": f"{n['store_bytes'] / 1e9:.2f} GB on disk" if n["store_bytes"] else "none",
+        "reference store": f"{n['store_bytes'] / 1e9:.2f} GB on disk of training data" if n["store_bytes"] else "none",
         "FLOPs": f"{flops['total']:.2e}: training {flops['training']:.2e}, recomputed {flops['recomputed']:.2e}, "
         f"reference {flops['reference']:.2e}",
         "time": f"{n['hours']:.2g} hours at {n['mfu']:.0%} of {n['peak_tflops']:g} TFLOP/s a device, "

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, token_logps
+from lit_prm.models import Dtype, commit_of, token_logps
 from lit_prm.reference.base import Frozen, Reference
 from lit_prm.reference.rows import ANY, Row, part_of, placed, row_of
 from lit_prm.reference.store import Logps, LogpStore
@@ -250,7 +250,7 @@ class _Looked(Reference):
 
 
 def weights_id(name: str, dtype: Dtype) -> str:
-    """Identity of a model's weights: size and time of its files for a folder, the name itself for the hub.
+    """Identity of a model's weights: size and time of its files for a folder, name and commit for the hub.
 
     A folder's weights are not hashed at every start; config and weight files that change in place change
     their modification time.
@@ -259,7 +259,7 @@ def weights_id(name: str, dtype: Dtype) -> str:
     files = (
         sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".bin"}) if folder.is_dir() else []
     )
-    parts = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files] or [name]
+    parts = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files] or [commit_of(name)]
     return hashlib.sha256("|".join([str(folder.resolve()) if files else name, dtype, *parts]).encode()).hexdigest()
 
 

@@ -82,7 +82,7 @@ def identity_of(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -
     return {
         "reward_model": type(reward_model).__name__,
         "policy": spec.weights or policy,
-        "policy_weights": _weights(spec, policy),
+        "policy_weights": _weights(spec, reward_model, policy),
         **(references[-1].identity() if references else {"reference": None}),
         "beta": getattr(reward_model, "beta", None),
         "loss": spec.loss,
@@ -95,12 +95,16 @@ def identity_of(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -
     }
 
 
-def _weights(spec: RewardSpec, policy: str) -> str:
-    """The hash of all that was loaded: a checkpoint holds the whole model, a head stands beside its policy."""
+def _weights(spec: RewardSpec, model: RewardModel, policy: str) -> str:
+    """The hash of all that was loaded: a checkpoint holds what was trained, a head stands beside its policy."""
+    names = [spec.weights, policy]
     if spec.weights and not spec.weights.endswith(".safetensors"):
-        return weights_hash(spec.weights)
-    below = [adapters.base_of(policy)] if adapters.is_adapter(policy) else []
-    found = [weights_hash(name) for name in (spec.weights, policy, *below) if name]
+        names = [spec.weights]
+    if isinstance(model, adapters.AdaptedReward):
+        names.append(model.base_name)
+    elif adapters.is_adapter(policy):
+        names.append(adapters.base_of(policy))
+    found = [weights_hash(name) for name in dict.fromkeys(names) if name]
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 

@@ -20,6 +20,7 @@ ACTS = {
     "signal": "os.kill(os.getpid(), signal.SIGUSR1); return loss",
     "nan": "return loss * float('nan')",
 }
+DROPOUT = ["--model.reward_model=lit_prm.adapters.LoRAReward", "--model.reward_model.init_args.dropout=0.3"]
 SCRIPT = """
 import os, signal, sys
 from lit_prm.cli import main
@@ -36,13 +37,13 @@ main(sys.argv[1:])
 
 
 def train(desk: Desk, act: str) -> subprocess.CompletedProcess[str]:
-    """Twelve updates in two epochs on two processes, which save at the end and when stopped."""
+    """Twelve updates in two epochs on two processes, each with its dropout, which save at the end or when stopped."""
     script = desk.folder / f"act_{act}.py"
     script.write_text(SCRIPT.format(act=ACTS[act]))
     config = callbacks("${run_dir}", 50)
     config["trainer"] |= {"max_epochs": 2, "devices": 2, "strategy": "ddp", "accelerator": "cpu"}
     sizes = ["--data.batch_size=32", "--data.eval_tokens=256"]  # every rank has something to judge
-    options = desk.options(desk.config("ranks", config), *sizes)
+    options = desk.options(desk.config("ranks", config), *sizes, *DROPOUT)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(script), "exp", "ce-8resp", *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
