@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
@@ -13,14 +14,23 @@ import yaml
 from lit_prm.run_files import config_of, read_record
 
 EXPERIMENTS = Path("experiments")
+OVERRIDES = (
+    "OVERRIDES are any options of the configuration, e.g. --model.reward_model.init_args.beta 0.1 or "
+    "--trainer.max_steps 4; python -m lit_prm fit --help lists them."
+)
 
 
 def main(args: Sequence[str]) -> None:
     """`exp NAME [--scale S] [--seed N] [overrides of any option]`; done runs only print their table."""
-    parser = argparse.ArgumentParser(prog="python -m lit_prm exp", allow_abbrev=False)
-    parser.add_argument("name", help="file stem in experiments/")
-    parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        prog="python -m lit_prm exp",
+        usage="%(prog)s NAME [--scale SCALE] [--seed SEED] [OVERRIDES]",
+        epilog=OVERRIDES,
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", metavar="NAME", help="file stem in experiments/: python -m lit_prm list shows them")
+    parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/ (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of order and dropout; the run's folder has it (0)")
     known, overrides = parser.parse_known_args(list(args))
     if _without("--after", overrides) != overrides:
         raise ValueError(
@@ -125,8 +135,16 @@ def config_files(name: str, scale: str) -> list[Path]:
     for what, stem, folder in (("SCALE", scale, EXPERIMENTS / "scale"), ("NAME", name, EXPERIMENTS)):
         valid = available(folder)
         if stem not in valid:
-            raise ValueError(f"unknown {what} {stem!r}; {folder}/ has:\n{_listed(valid)}")
+            raise ValueError(f"unknown {what} {stem!r}; {nearest(stem, valid)}")
     return [EXPERIMENTS / "base.yaml", EXPERIMENTS / "scale" / f"{scale}.yaml", EXPERIMENTS / f"{name}.yaml"]
+
+
+def nearest(stem: str, valid: Mapping[str, str]) -> str:
+    """Which known names are like it, or all of them with their purposes."""
+    near = get_close_matches(stem, valid, 5)
+    if near:
+        return f"did you mean {' or '.join(near)}? All are shown by: python -m lit_prm list"
+    return f"there are:\n{_listed(valid)}"
 
 
 def available(folder: Path) -> dict[str, str]:
@@ -148,7 +166,7 @@ def _refuse_elsewhere() -> None:
         raise ValueError(f"there is no {EXPERIMENTS}/ folder in {Path.cwd()}; run this in the project's root folder")
 
 
-def _listed(purposes: dict[str, str]) -> str:
+def _listed(purposes: Mapping[str, str]) -> str:
     width = max(map(len, purposes), default=0)
     return "\n".join(f"  {name:<{width}} {purpose}" for name, purpose in purposes.items())
 

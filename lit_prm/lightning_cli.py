@@ -11,6 +11,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from inspect import isabstract
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,12 @@ class LitCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            raise ArgumentError(None, _with_known_names(str(error))) from error
+            told = _with_known_names(_with_nearest_option(str(error), self._options(args)))
+            raise ArgumentError(None, told) from error
+
+    def _options(self, args: Sequence[str]) -> list[str]:
+        """Of the command that is asked for."""
+        return [option for word in args[:1] for option in self._subcommand_parsers[word]._option_string_actions]
 
     def before_instantiate_classes(self) -> None:
         """Work on the run of this folder, or refuse when it was made by another configuration."""
@@ -117,6 +123,7 @@ class LitCLI(LightningCLI):
             config.trainer.callbacks = [c for c in listed(config.trainer.callbacks) if not is_progress(c)]
         if not config.trainer.fast_dev_run:
             folder, fits = Path(config.run_dir), self.subcommand == "fit"
+            refuse_missing_gpu(config.trainer.accelerator, config.scale)
             refuse_other_folders(config)
             refuse_mixing(folder, self._dumped(), judging=not fits)
             self._before_fitting(folder) if fits else self._before_judging(folder)
@@ -248,6 +255,26 @@ def told_when_stopped(trainer: Trainer) -> Iterator[None]:
         if (mark := os.environ.get("LIT_PRM_STOPPED")) and trainer.is_global_zero:
             Path(mark).write_text(f"{ended.code}\n")
         raise SystemExit(ended.code) from None
+
+
+def refuse_missing_gpu(accelerator: str, scale: str) -> None:
+    """Raise, unless torch sees the GPU that the trainer is to use."""
+    seen = torch.cuda.is_available() or (accelerator == "gpu" and torch.mps.is_available())
+    if accelerator in ("gpu", "cuda") and not seen:
+        raise ValueError(
+            f"trainer.accelerator is {accelerator} (scale {scale}), and torch {torch.__version__} sees no GPU here; "
+            "install a build of torch for CUDA, or take a scale for CPUs (tiny, smol); `plan` needs no GPU"
+        )
+
+
+def _with_nearest_option(message: str, options: Sequence[str]) -> str:
+    """The parser's message, with an option of a similar name where it did not know one."""
+    unknown = re.search(r"nrecognized arguments: (--[\w.+-]+)", message)
+    if unknown is None:
+        return message
+    near = get_close_matches(unknown[1], options, 1)
+    hint = f"did you mean {near[0]}?" if near else "python -m lit_prm fit --help lists all"
+    return f"{message}; {hint}"
 
 
 def _with_known_names(message: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
@@ -279,14 +280,19 @@ def _torch_dtype(name: Dtype) -> torch.dtype | str:
     return cast("torch.dtype | str", known[name])
 
 
+def may_be_on_hub(name: str) -> bool:
+    """Whether it is an owner/model, or one of the few old models without owner that the cache already has."""
+    slashes = -1 if name.startswith((".", "/", "~")) else name.count("/")
+    return slashes == 1 or (slashes == 0 and isinstance(try_to_load_from_cache(name, "config.json"), str))
+
+
 def _refuse_missing_folder(name: str) -> None:
     """A local path that does not exist would be taken for a hub name, with a puzzling network error."""
     if name.startswith("~"):
         raise ValueError(
             f"model folder {name!r} begins with ~, which only shells expand; write {Path(name).expanduser()}"
         )
-    looks_local = name.startswith((".", "/")) or name.count("/") > 1
-    if looks_local and not Path(name).is_dir():
+    if not Path(name).is_dir() and not may_be_on_hub(name):
         raise ValueError(
             f"model folder {name!r} does not exist; give a folder with config.json or a hub name owner/model"
         )

@@ -66,7 +66,7 @@ class Watched(LastCheckpoint):
         super().save(trainer)
         self.saves.append(trainer.global_step)
         self.within_update.append(
-            trainer.fit_loop.epoch_loop.batch_progress.total.processed % trainer.accumulate_grad_batches
+            trainer.fit_loop.epoch_loop.batch_progress.total.ready % trainer.accumulate_grad_batches
         )
 
 

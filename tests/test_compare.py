@@ -76,14 +76,19 @@ def test_names_choose_and_order_and_none_means_all(tmp_path: Path, uri: str) -> 
     assert read(uri, "it's")[0].names == ("it's",)
 
 
-def test_an_unknown_name_lists_what_there_is(tmp_path: Path, uri: str) -> None:
+def test_an_unknown_name_lists_what_there_is(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no experiment is to be found
     recorded(tmp_path, uri, "ce-1resp", 0, A)
     recorded(tmp_path, uri, "running", 0, A, status="failed")
     with pytest.raises(
         ValueError, match=r"(?s)no finished run of typo at scale 'tiny'.*tiny: ce-1resp\n.*make exp NAME=typo"
     ):
         read(uri, "ce-1resp", "typo")
-    with pytest.raises(ValueError, match=r"no finished run of running .*\(running seed 0 is FAILED\)"):
+    (tmp_path / "experiments").mkdir()
+    with pytest.raises(ValueError, match=r"experiments/ has no typo either: python -m lit_prm list"):
+        read(uri, "ce-1resp", "typo")
+    (tmp_path / "experiments" / "running.yaml").touch()
+    with pytest.raises(ValueError, match=r"(?s)running seed 0 is FAILED.*make exp NAME=running"):
         read(uri, "running")
     with pytest.raises(ValueError, match=r"(?s)no run at scale 'smol'.*tiny: ce-1resp"):
         Store(uri).experiments([], "smol", print)

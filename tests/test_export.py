@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Frozen
 from lit_prm.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
 from lit_prm.scored import Rewards
-from lit_prm.scoring.check_samples import verify_folder
+from lit_prm.scoring.check_samples import SAMPLES, verify, verify_folder
 from lit_prm.scoring.loading import build, load
 from lit_prm.scoring.released import release_of
 from lit_prm.scoring.spec import read_spec
@@ -305,3 +307,29 @@ def test_the_checkpoint_of_another_run_gets_no_card_of_this_one(
     earlier = shutil.copy(runs[0] / "checkpoints" / "last.ckpt", runs[0] / "checkpoints" / "earlier.ckpt")
     export(str(runs[0]), tmp_path / "early", str(earlier))
     assert "model-index" not in (tmp_path / "early" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("apart", "logps", "same"), [(1.5e-5, 138.0, True), (1.5e-5, 1.0, False), (1e-3, 138.0, False)]
+)
+def test_rewards_near_zero_may_lie_as_far_apart_as_their_sums_are_rounded(
+    apart: float, logps: float, same: bool, exports: Callable[[str], Path]
+) -> None:
+    """An implicit reward is the difference of two sums, so that a short training's is nothing but their last digits."""
+    folder = exports("ImplicitReward") / "export"
+    scorer = build(read_spec(folder / "reward.json"))
+    rows = scorer.encoder.encode([SAMPLES])
+    samples = [
+        {"ids": row.ids.tolist(), "prompt_length": row.prompt_length, "reward": apart, "step_rewards": [apart]}
+        for row in rows
+    ]
+
+    class Zero:
+        identity: ClassVar[dict[str, Any]] = {"beta": 1.0}
+
+        def score(self, groups: Any) -> Any:
+            made = SimpleNamespace(reward=0.0, step_rewards=(0.0,), reference_logps=[-logps])
+            return [[made] * len(samples)]
+
+    with nullcontext() if same else pytest.raises(ValueError, match=r"away: another reference.*report it"):
+        verify(Zero(), scorer.encoder, samples, 1e-5)  # type: ignore[arg-type]

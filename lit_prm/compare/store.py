@@ -108,8 +108,7 @@ class Store:
         listed = "\n".join(f"  {s}: {' '.join(sorted(names))}" for s, names in sorted(known.items())) or "  nothing yet"
         return (
             f"{what} at scale {scale!r} in {self.uri}{' (' + '; '.join(states) + ')' if states else ''}; "
-            f"it has\n{listed}\n"
-            f"make one: make exp NAME={missing[0] if missing else 'ce-1resp'} SCALE={scale}"
+            f"it has\n{listed}\n{_how_to_make(missing[0] if missing else 'ce-1resp', scale)}"
         )
 
     def _finished_names(self) -> list[tuple[str, str]]:
@@ -188,3 +187,10 @@ def quoted(text: str) -> str:
     """A text in a search; MLflow has no escapes in it."""
     quote = "'" if "'" not in text else '"'
     return f"{quote}{text}{quote}"
+
+
+def _how_to_make(name: str, scale: str) -> str:
+    experiments = Path("experiments")
+    if experiments.is_dir() and not (experiments / f"{name}.yaml").is_file():
+        return f"{experiments}/ has no {name} either: python -m lit_prm list"
+    return f"make one: make exp NAME={name} SCALE={scale}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lit_prm.experiment import config_files, options
+from lit_prm.experiment import OVERRIDES, config_files, options
 
 if TYPE_CHECKING:
     from lit_prm.plan.lengths import Assumed, Lengths
@@ -37,7 +37,7 @@ class Plan:
 
 
 def main(args: Sequence[str]) -> None:
-    """`plan NAME [--scale S] [overrides of any option]`."""
+    """`plan NAME [--scale S] [overrides of any option]`; status 1 if it does not fit."""
     known, overrides = arguments().parse_known_args(list(args))
     config_files(known.name, known.scale)  # a wrong name is told before torch is loaded
     _refuse_signs(known)
@@ -48,12 +48,16 @@ def main(args: Sequence[str]) -> None:
         from lit_prm.plan.show import show
 
         show(made)
+    if not made.numbers["fits"]:
+        raise SystemExit(1)
 
 
 def arguments() -> argparse.ArgumentParser:
     """What the command takes beside overrides."""
-    parser = argparse.ArgumentParser(prog="python -m lit_prm plan", allow_abbrev=False)
-    parser.add_argument("name", help="file stem in experiments/")
+    parser = argparse.ArgumentParser(
+        prog="python -m lit_prm plan", allow_abbrev=False, epilog=f"{OVERRIDES} Ends with status 1 if it does not fit."
+    )
+    parser.add_argument("name", metavar="NAME", help="file stem in experiments/")
     parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
     parser.add_argument("--shape", help="a config.json, a folder with one, or a known model, in place of base_model's")
     parser.add_argument(

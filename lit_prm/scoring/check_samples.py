@@ -20,6 +20,7 @@ CHECK_FILE = "check.json"  # in an exported folder
 # How far log-ratios (and log-odds) of one response may lie apart between ways to compute them, by precision.
 _NOISE = {"float32": 2e-3, "float16": 0.1, "bfloat16": 0.5}
 _HERE = {**_NOISE, "float32": 1e-5}  # on the machine and by the kernels of the export itself
+_ROUNDING = 1e-6  # of float32 sums, as a share of them: an implicit reward is the difference of two
 
 _PROBLEM = "What is 2 * (3 + 4)?"
 _RESPONSES = (
@@ -64,11 +65,20 @@ def verify_folder(folder: Path, scorer: Scorer, encoder: Encoder, *, exact: bool
     precisions = (str(found["dtype"]), str(scorer.identity.get("dtype", "float32")))
     known = _HERE if exact else _NOISE
     noise = max(known.get(name, min(known.values())) for name in precisions)
-    verify(scorer, encoder, found["samples"], most=noise * (scorer.identity.get("beta") or 1.0))
+    remedy = (
+        "report it"
+        if exact
+        else "give the reference that reward.json names, or export again with python -m lit_prm export"
+    )
+    verify(scorer, encoder, found["samples"], noise * (scorer.identity.get("beta") or 1.0), remedy)
 
 
-def verify(scorer: Scorer, encoder: Encoder, samples: Sequence[Mapping[str, Any]], most: float) -> None:
-    """Refuse a tokenizer or template that makes other tokens, and rewards more than ``most`` from those of training."""
+def verify(
+    scorer: Scorer, encoder: Encoder, samples: Sequence[Mapping[str, Any]], noise: float, remedy: str = "report it"
+) -> None:
+    """Refuse a tokenizer or template that makes other tokens, and rewards further than ``noise``, and than sums are
+    rounded, from those of training.
+    """
     ids = [row.ids.tolist() for row in encoder.encode([SAMPLES])]
     for i, (found, sample) in enumerate(zip(ids, samples, strict=True)):
         if found != sample["ids"]:
@@ -78,12 +88,18 @@ def verify(scorer: Scorer, encoder: Encoder, samples: Sequence[Mapping[str, Any]
             )
     for i, (made, sample) in enumerate(zip(scorer.score([SAMPLES])[0], samples, strict=True)):
         ours, theirs = (made.reward, *made.step_rewards), (sample["reward"], *sample["step_rewards"])
+        most = noise + _ROUNDING * subtracted(scorer, made.reference_logps)
         if not alike(ours, theirs, most):
             raise ValueError(
                 f"response {i} of the model's check and its steps have rewards {told(ours)}, in training they had "
                 f"{told(theirs)}, more than {most:.2g} away: another reference, other weights, another beta or step "
-                "rule; give the reference that reward.json names, or export again with python -m lit_prm export"
+                f"rule; {remedy}"
             )
+
+
+def subtracted(scorer: Scorer, logps: Sequence[float | None] | None) -> float:
+    """The size of the sums whose difference an implicit reward is."""
+    return (scorer.identity.get("beta") or 1.0) * abs(sum(x for x in logps or () if x is not None))
 
 
 def alike(ours: Sequence[float | None], theirs: Sequence[float | None], most: float) -> bool:

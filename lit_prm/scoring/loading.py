@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm import adapters
+from lit_prm.models import may_be_on_hub
 from lit_prm.reward_model import ImplicitReward, RewardModel
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.building import build, device_of, encoder_of, made, reward_model_of
@@ -79,7 +80,7 @@ def _refuse_no_source(source: str) -> None:
         inside = sorted(str(file.parent) for file in path.glob("*/config.yaml"))
         hint = f"; it holds runs: give {inside[0]}" if inside else f"; it has none of {', '.join(_DESCRIBED)}"
         raise ValueError(f"{source} is no run, no export and no model{hint}")
-    if not path.exists() and (source.startswith(("runs/", ".", "/", "~")) or source.count("/") > 1):
+    if not path.exists() and (source.startswith("runs/") or not may_be_on_hub(source)):
         raise ValueError(f"{source}: no such folder, and no hub name owner/model; correct the path")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lit_prm.records import Group
-from lit_prm.scoring.check_samples import alike, told
+from lit_prm.scoring.check_samples import alike, subtracted, told
 
 if TYPE_CHECKING:
     from lit_prm.scoring.model_scorer import ModelScorer
@@ -25,7 +25,7 @@ def refuse_disagreement(scorer: ModelScorer, groups: Sequence[Group]) -> None:
     for group, rewards in zip(chosen, scorer.score(chosen), strict=True):
         for k, ours in enumerate(rewards):
             theirs = scorer.by_training(group.keep([k]))
-            scale = max(1.0, abs(theirs.reward), _subtracted(scorer, theirs.reference_logps))
+            scale = max(1.0, abs(theirs.reward), subtracted(scorer, theirs.reference_logps))
             found, trained = ((r.reward, *r.step_rewards) for r in (ours, theirs))
             if not alike(found, trained, most * scale):
                 raise ValueError(
@@ -39,8 +39,3 @@ def _chosen(groups: Sequence[Group]) -> list[Group]:
     able = [group for group in groups if group.rollouts]
     longest = max(able, key=lambda g: len(g.problem.text) + max(len(r.response) for r in g.rollouts))
     return [able[0]] if longest is able[0] else [able[0], longest]
-
-
-def _subtracted(scorer: ModelScorer, logps: Sequence[float | None] | None) -> float:
-    """The size of the sums whose difference an implicit reward is."""
-    return (scorer.identity.get("beta") or 1.0) * abs(sum(x for x in logps or () if x is not None))

@@ -46,7 +46,7 @@ def refused(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["exp", "ce-9resp"], ["unknown NAME 'ce-9resp'", "ce-1resp", "dpo-8resp"]),
+        (["exp", "ce-9resp"], ["unknown NAME 'ce-9resp'; did you mean ce-", "ce-1resp", "python -m lit_prm list\n("]),
         (["exp", ""], ["unknown NAME ''", "ce-1resp"]),
         (["exp", "ce-1resp", "--scale", "huge"], ["unknown SCALE 'huge'", "tiny", "smol"]),
         (["fits"], ["unknown command 'fits'", "exp NAME"]),
@@ -64,7 +64,10 @@ def test_unknown_names_list_the_known(args: list[str], expected: list[str], refu
     [
         (["--model.reward_model.init_args.betta", "1"], ["betta", "not accepted", "ImplicitReward"]),
         (["--model.reward_modle.init_args.beta", "1"], ["--model.reward_modle.init_args.beta"]),
-        (["--data.respons", "1"], ["--data.respons"]),
+        (["--data.respons", "1"], ["--data.respons", "did you mean --data.responses?"]),
+        (["--nothing.of.ours=1"], ["--nothing.of.ours", "python -m lit_prm fit --help lists all"]),
+        (["--trainer.accelerator=gpu"], ["trainer.accelerator is gpu (scale tiny)", "sees no GPU here; install"]),
+        (["--base_model", "my-base"], ["model folder 'my-base' does not exist; give a folder"]),
         (["--model.reward_model.init_args.beta", "abc"], ["beta", "float", "abc"]),
         (["--model.reward_model.init_args.beta", "-1"], ["beta -1.0 is not positive"]),
         (["--model.reward_model.init_args.beta", ".nan"], ["beta nan is not positive"]),

@@ -131,6 +131,16 @@ def test_model_checkpoint_works_beside_last_checkpoint(desk: Desk) -> None:
     assert (desk.folder / "runs/tiny/ce-1resp/seed-0/checkpoints/last.ckpt").exists()
 
 
+def test_another_logger_hears_what_mlflow_does(desk: Desk) -> None:
+    ours = {"class_path": "lit_prm.tracking.MLflow", "init_args": {"folder": "${run_dir}", "run_name": "${name}"}}
+    second = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "${run_dir}"}}
+    both = desk.config("loggers", {"trainer": {"logger": [ours, second]}})
+    run = desk.exp("ce-8resp", both, *BRIEF, "--trainer.log_every_n_steps=1", record=True)
+    (file,) = run.rglob("metrics.csv")
+    assert "train/loss" in file.read_text()
+    assert (run / "mlflow-run-id").exists()
+
+
 def test_a_fast_dev_run_leaves_nothing(desk: Desk) -> None:
     run = desk.exp("ce-1resp", "--trainer.fast_dev_run=true", "--trainer.limit_val_batches=0")
     assert not run.exists()

@@ -104,3 +104,13 @@ def test_the_page_and_the_json_say_the_same(
 
 def test_every_device_has_what_a_plan_needs() -> None:
     assert all(found.keys() == {"memory", "bf16", "32"} for found in devices().values())
+
+
+def test_what_does_not_fit_ends_with_a_status_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["ce-8resp", "--scale", "1xh100", LLAMA, "--problems", "10", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", *asked, "--memory", "1"])
+    assert ended.value.code == 1
+    assert not json.loads(capsys.readouterr().out)["fits"]
+    main(["plan", *asked, "--memory", "10000"])
+    assert json.loads(capsys.readouterr().out)["fits"]
