@@ -6,7 +6,7 @@ python -m benchmarks.updates long --shape 1.5b --device cuda --dtype bfloat16   
   dpo   DPO on all pairs of 8 responses (4 right)        DPOTrainer, sigmoid, 16 pairs a step
   ce    CE on right/wrong labels, disjoint pairs         DPOTrainer, bco_pair, 4 pairs a step (twice our loss)
   kto   KTO without its KL, on single responses          KTOTrainer, apo_zero_unpaired, 8 x 4 responses a step
-  sweep two epochs of DPO, KTO without KL, NCA and CE on the same 32 responses, one after the other in one process
+  sweep two epochs of DPO, KTO without KL, NCA and CE on the same 16 responses, one after the other in one process
   long  dpo of 4 problems an update, responses of 100 to 500 tokens
   tiny  DPO on 64 short responses at the shape of scale tiny, ours alone: what the trainer costs a small model
 

@@ -67,7 +67,7 @@ class Job(NamedTuple):
     shape: str | None = None  # whatever is asked for
 
 
-_TWICE: dict[str, Any] = {"problems": 4, "epochs": 2}  # whose updates are all problems, in whatever order
+_TWICE: dict[str, Any] = {"problems": 2, "epochs": 2}  # whose updates are all problems, in whatever order
 JOBS = {  # what one process trains, one after the other
     "dpo": (Job("sigmoid", DPO),),
     "ce": (Job("bco_pair", CE, 2.0),),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -60,16 +61,32 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory, micro_world: Path) -
 def test_a_run_killed_mid_epoch_ends_with_the_weights_of_one_never_killed(
     desk: Desk, never_stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLED, "exp", "ce-8resp", *desk.options(*rhythm(desk))]
     for _ in range(2):  # the second goes on from update 6, and is no further when it dies
-        killed = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")  # and it had nothing to warn of
+        kill_at_8(desk, *rhythm(desk))
     capsys.readouterr()
     run = desk.exp("ce-8resp", *rhythm(desk))
     assert f"continuing {RUN} from its last checkpoint" in capsys.readouterr().out
     assert same_weights(run, never_stopped)
     assert metrics(run) == metrics(never_stopped)
+
+
+@pytest.mark.slow
+def test_a_run_without_validation_goes_on_from_its_epochs_end(desk: Desk) -> None:
+    """Update 6 is the first epoch's last, and no validation comes between it and the save."""
+    options = [*rhythm(desk), "--trainer.limit_val_batches=0", "--data.test={}"]
+    unbroken = desk.exp("ce-8resp", *options).rename(desk.folder / "unbroken")
+    kill_at_8(desk, *options)
+    saved = torch.load(desk.folder / RUN / "checkpoints" / "last.ckpt", weights_only=False)
+    assert saved["global_step"] == 6
+    assert same_weights(desk.exp("ce-8resp", *options), unbroken)
+
+
+def kill_at_8(desk: Desk, *options: str) -> None:
+    """The command, killed behind its eighth update; until then it had nothing to warn of."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, "exp", "ce-8resp", *desk.options(*options)]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
 
 
 @pytest.mark.parametrize("at", [pytest.param(6, marks=pytest.mark.slow), 12])
