@@ -2,9 +2,10 @@
 
 Every job runs in a fork of this process, which has imported what it needs, so that kills meet work and not
 imports. A moment is drawn uniformly from the job's duration, the signal is SIGKILL or SIGTERM; a job that was
-faster is started anew, to be killed at another moment. What a restart leaves must be equal byte for byte to
-what the unbroken job left: weights, metrics and scores, reference store, scored and sampled files. Prints a table and a
-JSON line; ends with status 1 if anything differs.
+faster is started anew, to be killed at another moment. Half of the restarts are killed, too, in the first half of
+the job's time, if they are still at work. What the last one leaves must be equal byte for byte to what the unbroken
+job left: weights, metrics and scores, reference store, scored and sampled files. Prints a table and a JSON line;
+ends with status 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from lit_prm.tinymath import TinyMath
 from tests.conftest import MICRO, make_half_right
 from tests.integration.conftest import REPOSITORY, Desk, callbacks
 
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 RUN = Path("runs/tiny")
 STORE = Path(".cache/reference/tiny.sqlite")
 SAMPLED = "rollouts.jsonl.gz"
@@ -130,6 +132,7 @@ class Killed(NamedTuple):
     moment: float  # share of the job's time
     status: int  # of the killed process
     went_on: bool  # the restart found what was saved
+    twice: bool  # and was killed
     same: bool  # it left what the unbroken job left
 
 
@@ -170,23 +173,32 @@ class Workshop:
         """Kill the job, start it again, compare; what differs stays in the folder ``name``."""
         status = 0
         while status == 0:
-            number, moment = draw.choice([signal.SIGKILL, signal.SIGTERM]), draw.random()
-            desk, began = self.desk(job, name), time.monotonic()
-            child = start(job, desk)
-            while (done := os.waitpid(child, os.WNOHANG)) == (0, 0):
-                if time.monotonic() - began >= moment * self.seconds[job.name]:
-                    os.kill(child, number)
-                    done = os.waitpid(child, 0)
-                    break
-                time.sleep(0.005)
-            else:
-                self.seconds[job.name] = time.monotonic() - began  # neighbours have left the machine
-            status = os.waitstatus_to_exitcode(done[1])
+            number, moment = draw.choice(SIGNALS), draw.random()
+            desk = self.desk(job, name)
+            status, seconds = killed(job, desk, number, moment * self.seconds[job.name])
+            if status == 0:
+                self.seconds[job.name] = seconds  # neighbours have left the machine
         went_on = any(desk.folder.glob(job.saved))
+        twice = draw.random() < 0.5
+        if twice:
+            again, _ = killed(job, desk, draw.choice(SIGNALS), draw.random() / 2 * self.seconds[job.name])
+            twice = again != 0
         same = ended(start(job, desk)) == 0 and job.left(desk.folder) == self.wanted[job.name]
         if same:
             shutil.rmtree(desk.folder)
-        return Killed(number, moment, status, went_on, same)
+        return Killed(number, moment, status, went_on, twice, same)
+
+
+def killed(job: Job, desk: Desk, number: signal.Signals, after: float) -> tuple[int, float]:
+    """Exit status and seconds of the job that gets the signal ``after`` seconds, if it is still at work."""
+    child, began = start(job, desk), time.monotonic()
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() - began >= after:
+            os.kill(child, number)
+            done = os.waitpid(child, 0)
+            break
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(done[1]), time.monotonic() - began
 
 
 def start(job: Job, desk: Desk) -> int:
@@ -227,20 +239,22 @@ def kills(args: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(args)
     jobs = [job for job in JOBS if job.name in (asked.jobs or [job.name])]
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
-    workshop, different = Workshop(folder, jobs), 0
+    workshop, different, twice = Workshop(folder, jobs), 0, 0
     met: Counter[tuple[str, str, int, bool]] = Counter()
     for n in range(asked.kills):
         job = jobs[n % len(jobs)]
-        killed = workshop.kill(job, random.Random(f"{asked.seed} {n}"), f"kill-{n}")
-        met[job.name, killed.signal.name, killed.status, killed.went_on] += 1
-        different += not killed.same
-        verdict = "same bytes" if killed.same else f"DIFFERENT: {folder}/kill-{n}"
-        told = f"{job.name:15} {killed.signal.name} at {killed.moment:4.0%}: status {killed.status:4}"
-        print(f"{n:3} {told}, {'goes on' if killed.went_on else 'anew':7}, {verdict}", flush=True)
+        found = workshop.kill(job, random.Random(f"{asked.seed} {n}"), f"kill-{n}")
+        met[job.name, found.signal.name, found.status, found.went_on] += 1
+        different, twice = different + (not found.same), twice + found.twice
+        verdict = "same bytes" if found.same else f"DIFFERENT: {folder}/kill-{n}"
+        told = f"{job.name:15} {found.signal.name} at {found.moment:4.0%}: status {found.status:4}"
+        restart = f"{'goes on' if found.went_on else 'anew':7} {'and is killed again' if found.twice else ''}"
+        print(f"{n:3} {told}, {restart:27}, {verdict}", flush=True)
     print(f"\n{'job':15} {'signal':8} {'status':>6} {'restart':8} {'kills':>5}")
     for (name, sent, status, went_on), count in sorted(met.items()):
         print(f"{name:15} {sent:8} {status:6} {'goes on' if went_on else 'anew':8} {count:5}")
-    print(json.dumps({"kills": asked.kills, "seed": asked.seed, "different": different, "torch": torch.__version__}))
+    counts = {"kills": asked.kills, "killed again": twice, "different": different}
+    print(json.dumps({**counts, "seed": asked.seed, "torch": torch.__version__}))
     if not different:
         shutil.rmtree(folder)
     return different
