@@ -27,7 +27,7 @@ from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Stored
 from lit_prm.reward_model import ImplicitReward
 
-BETA, RATE = 0.05, 1e-2
+BETA, RATE = 0.05, 0.1  # a large step: what is compared are weights, whose rounding is to be small beside it
 SHAPES: dict[str, dict[str, Any]] = {
     "smollm2": {
         "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
@@ -61,17 +61,18 @@ class Job(NamedTuple):
     loss: Callable[[], Loss]
     scale: float = 1.0
     problems: int = 1  # of an update
+    cuts: int = 1  # micro-batches of an update on our side; TRL's are of one problem each
     lengths: tuple[int, int] = (40, 110)
     epochs: int = 1
     times: int = 1  # the updates asked for
     shape: str | None = None  # whatever is asked for
 
 
-_TWICE: dict[str, Any] = {"problems": 2, "epochs": 2}  # whose updates are all problems, in whatever order
+_TWICE: dict[str, Any] = {"problems": 2, "cuts": 2, "epochs": 2}  # whose updates are all problems, in whatever order
 JOBS = {  # what one process trains, one after the other
     "dpo": (Job("sigmoid", DPO),),
     "ce": (Job("bco_pair", CE, 2.0),),
-    "kto": (Job("apo_zero_unpaired", NoKL, problems=4, lengths=(30, 400)),),
+    "kto": (Job("apo_zero_unpaired", NoKL, problems=4, cuts=4, lengths=(30, 400)),),
     "sweep": (
         Job("sigmoid", DPO, **_TWICE), Job("apo_zero_unpaired", NoKL, **_TWICE), Job("nca_pair", NCA, **_TWICE),
         Job("bco_pair", CE, 2.0, **_TWICE),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,20 +31,28 @@ class Watch(Callback):
     def __init__(self) -> None:
         self.seen = Seen([], [], [], [])
         self.began = (0.0, 0.0)
+        self.cuts: list[Batch] = []
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         self.began = clocks(module.device.type)
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        note(self.seen, float(trainer.callback_metrics["train/loss"]), batch)
+        self.cuts.append(batch)
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            note(self.seen, float(trainer.callback_metrics["train/loss"]), self.cuts)
+            self.cuts = []
 
 
-def note(seen: Seen, loss: float, batch: Batch) -> None:
-    rows = [row[:n].tolist() for row, n in zip(batch.ids, batch.length.tolist(), strict=True)]
+def note(seen: Seen, loss: float, cuts: Sequence[Batch]) -> None:
+    """An update of these micro-batches has ended."""
     seen.losses.append(loss)
-    seen.ids.append(digest(rows))
-    seen.ended.append(clocks(batch.ids.device.type))
-    seen.sequences.extend(zip(batch.prompt_length.tolist(), batch.length.tolist(), strict=True))
+    seen.ended.append(clocks(cuts[0].ids.device.type))
+    lengths = [(batch, batch.prompt_length.tolist(), batch.length.tolist()) for batch in cuts]
+    seen.ids.append(
+        digest([row[:n].tolist() for batch, _, n_of in lengths for row, n in zip(batch.ids, n_of, strict=True)])
+    )
+    for _, prompts, whole in lengths:
+        seen.sequences.extend(zip(prompts, whole, strict=True))
 
 
 def by_trainer(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, Seen, tuple[float, float]]:
@@ -52,7 +62,7 @@ def by_trainer(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, Se
     trainer = Trainer(
         accelerator=device, devices=1, max_epochs=job.epochs, logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False, num_sanity_val_steps=0, limit_val_batches=0,
-        use_distributed_sampler=False,
+        use_distributed_sampler=False, accumulate_grad_batches=job.cuts,
         callbacks=[FillReference(), watch],
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
@@ -65,16 +75,22 @@ def by_bare_loop(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, 
     module.configure_model()
     module.to(device)
     data.setup("fit")
+    cut = {"accumulate_grad_batches": job.cuts, "global_rank": 0, "world_size": 1}
+    data.trainer = SimpleNamespace(**cut)  # type: ignore[assignment]
     optimizer, seen = module.optimizer_factory(list(module.parameters())), Seen([], [], [], [])
     began = clocks(device)
-    batches = (batch for _ in range(job.epochs) for batch in data.train_dataloader())
-    for batch in (move_data_to_device(batch, device) for batch in batches):
-        rewards = module._view(module(batch), batch).reward
-        loss = module.loss(rewards, batch.labels, batch.group).mean()
+    cuts = (move_data_to_device(batch, device) for _ in range(job.epochs) for batch in data.train_dataloader())
+    while update := list(islice(cuts, job.cuts)):
         optimizer.zero_grad()
-        loss.backward()
+        total = 0.0
+        for batch in update:
+            rewards = module._view(module(batch), batch).reward
+            terms = module.loss(rewards, batch.labels, batch.group)
+            loss = terms.sum() / module.loss.num_terms(batch.global_labels, batch.global_group)
+            loss.backward()
+            total += float(loss.detach())
         optimizer.step()
-        note(seen, float(loss.detach()), batch)
+        note(seen, total, update)
     return module.policy, seen, began
 
 

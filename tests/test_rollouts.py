@@ -422,16 +422,17 @@ def test_a_garbage_line_is_named_with_its_remedy(garbage: bytes, tmp_path: Path)
 def test_the_folder_goes_when_nothing_in_it_is_open(
     server: FakeServer, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on NFS, which keeps what is removed while it is open."""
-    unlink, kept = Path.unlink, list[Path]()
+    """NFS keeps what is removed until it is closed, and so its folder."""
+    rmdir, still_open = Path.rmdir, list[list[str]]()
 
-    def of_nfs(self: Path, missing_ok: bool = False) -> None:
-        kept.extend(self for file in Path("/proc/self/fd").iterdir() if os.path.realpath(file) == str(self))
-        unlink(self, missing_ok)
+    def of_nfs(self: Path) -> None:
+        opened = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+        still_open.append([file for file in opened if file.startswith(str(self))])
+        rmdir(self)
 
-    monkeypatch.setattr(Path, "unlink", of_nfs)
+    monkeypatch.setattr(Path, "rmdir", of_nfs)
     sample(server, problems, tmp_path / "r.jsonl")
-    assert kept == []
+    assert still_open == [[]]
 
 
 def test_a_cut_line_is_the_only_loss(tmp_path: Path) -> None:
