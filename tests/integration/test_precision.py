@@ -15,7 +15,7 @@ from lit_prm.encoding import Encoder
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Frozen, Stored
 from lit_prm.steps import BlankLine
-from tests.integration.conftest import REPOSITORY, Desk, summary
+from tests.integration.conftest import BRIEF, REPOSITORY, Desk, summary
 
 RESOLVED = {"trainer": {"precision": "${fast_precision:${trainer.accelerator}}"}}
 
@@ -34,7 +34,7 @@ def test_the_resolver_sets_the_precision_of_the_run(
     fast: bool, precision: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lightning_cli, "_cpu_has_bf16", lambda: fast)
-    run = desk.exp("ce-1resp", desk.config("precision", RESOLVED))
+    run = desk.exp("ce-1resp", desk.config("precision", RESOLVED), *BRIEF)
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == precision
     assert summary(run)["status"] == "FINISHED"
 
@@ -68,6 +68,6 @@ def test_a_store_is_filled_in_the_precision_it_is_read_in(desk: Desk, monkeypatc
         return found
 
     monkeypatch.setattr(Stored, "logps", watched)
-    desk.exp("ce-1resp", "--trainer.precision=bf16-mixed")
+    desk.exp("ce-1resp", "--trainer.precision=bf16-mixed", *BRIEF)
     assert read_misses
     assert sum(read_misses) == 0

@@ -20,7 +20,7 @@ from callbacks import BestOfN
 from lit_prm.batch import Batch
 from lit_prm.cli import main
 from lit_prm.module import LitPRM
-from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary
+from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary
 
 RUN = "runs/tiny/ce-8resp/seed-0"
 
@@ -159,9 +159,9 @@ def test_a_run_that_failed_before_its_first_checkpoint_may_be_corrected(desk: De
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LitPRM, "training_step", stop)
         with pytest.raises(Stop):
-            desk.exp("ce-8resp", record=True)
+            desk.exp("ce-8resp", *BRIEF, record=True)
     first = (desk.folder / RUN / "mlflow-run-id").read_text()
-    run = desk.exp("ce-8resp", "--model.reward_model.init_args.beta=0.5", record=True)
+    run = desk.exp("ce-8resp", "--model.reward_model.init_args.beta=0.5", *BRIEF, record=True)
     assert "beta: 0.5" in (run / "config.yaml").read_text()
     assert (run / "mlflow-run-id").read_text() != first  # MLflow keeps the parameters of a run
     assert summary(run)["status"] == "FINISHED"

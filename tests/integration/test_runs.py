@@ -17,17 +17,11 @@ from lit_prm.recording import read_rows
 from lit_prm.reward_model import ImplicitReward
 from lit_prm.run_folder import is_finished
 from tests.fake_server import FakeServer
-from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
+from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
 
 NAMES = sorted(f.stem for f in (REPOSITORY / "experiments").glob("*.yaml") if f.stem != "base")
 BETA = "--model.reward_model.init_args.beta"
 
-
-# one set to judge and few updates: what a file says is looked at, not what it teaches
-BRIEF = (
-    "--data.test={test: candidates/test.jsonl}", "--data.validation={}", "--trainer.limit_val_batches=0",
-    "--trainer.limit_train_batches=2", "--trainer.enable_progress_bar=false",
-)  # fmt: skip
 FEW_COMPLETIONS = [f"--data.labeler.init_args.{o}" for o in ("completions=1", "max_new_tokens=4", "workers=1")]
 
 
@@ -135,7 +129,7 @@ def test_another_logger_hears_what_mlflow_does(desk: Desk) -> None:
     ours = {"class_path": "lit_prm.tracking.MLflow", "init_args": {"folder": "${run_dir}", "run_name": "${name}"}}
     second = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "${run_dir}"}}
     both = desk.config("loggers", {"trainer": {"logger": [ours, second]}})
-    run = desk.exp("ce-8resp", both, *BRIEF, "--trainer.log_every_n_steps=1", record=True)
+    run = desk.exp("ce-8resp", both, *BRIEF, record=True)
     (file,) = run.rglob("metrics.csv")
     assert "train/loss" in file.read_text()
     assert (run / "mlflow-run-id").exists()
@@ -158,9 +152,9 @@ def test_the_untrained_policy_is_judged_where_nothing_was_trained(
 
 
 def test_no_progress_bar_drops_the_callback_that_draws_it(desk: Desk) -> None:
-    run = desk.exp("ce-1resp", "--trainer.enable_progress_bar=false")
+    run = desk.exp("ce-1resp", *BRIEF)
     assert "Progress" not in (run / "config.yaml").read_text()
-    desk.exp("ce-1resp")  # the same run, with or without a bar
+    desk.exp("ce-1resp", *BRIEF[:-1])  # the same run, with or without a bar
 
 
 class TestWithACheckpoint:
