@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.machine import clocks
 from lit_prm.data import RolloutDataModule
 from lit_prm.formats import write_groups
 from lit_prm.losses import Loss
@@ -27,7 +28,7 @@ from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Stored
 from lit_prm.reward_model import ImplicitReward
 
-BETA, RATE = 0.05, 0.1  # a large step: what is compared are weights, whose rounding is to be small beside it
+BETA, RATE = 0.05, 0.1
 SHAPES: dict[str, dict[str, Any]] = {
     "smollm2": {
         "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
@@ -89,6 +90,20 @@ class Seen(NamedTuple):
     ids: list[str]  # digest of the distinct sequences
     ended: list[tuple[float, float]]  # clocks at its end
     sequences: list[tuple[int, int]]  # of every update: tokens of the prompt, and with the response; of ours
+    gradients: BinaryIO | None  # of our loss, update after update, all parameters of each in float32
+
+    @classmethod
+    def into(cls, gradients: BinaryIO | None) -> Seen:
+        return cls([], [], [], [], gradients)
+
+    def note(self, loss: float, rows: Sequence[Sequence[int]], policy: Any, scale: float = 1.0) -> None:
+        """An update on these token ids has ended; ``loss`` and the policy's gradients are ``scale`` times ours."""
+        self.losses.append(loss / scale)
+        self.ids.append(digest(rows))
+        self.ended.append(clocks(policy.device.type))
+        if self.gradients:  # one parameter at a time: peak memory stays that of training
+            for parameter in policy.parameters():
+                self.gradients.write((parameter.grad.float() / scale).cpu().numpy().tobytes())
 
 
 def prepare(job: str, folder: Path, shape: str, updates: int) -> None:
@@ -99,9 +114,7 @@ def prepare(job: str, folder: Path, shape: str, updates: int) -> None:
         model = LlamaForCausalLM(
             LlamaConfig(**SHAPES[shape], tie_word_embeddings=True, max_position_embeddings=8192, eos_token_id=0)
         )
-        if name == "policy":
-            np.save(folder / "start.npy", flat(model))
-        model.save_pretrained(folder / name)
+        model.bfloat16().save_pretrained(folder / name)  # weights that every precision can hold
         word_tokenizer(words).save_pretrained(folder / name)
     first = JOBS[job][0]
     write_groups(folder / "rollouts.jsonl", groups(first, words, updates * first.times // first.epochs))
@@ -150,8 +163,3 @@ def module_and_data(job: Job, folder: Path, dtype: str) -> tuple[LitPRM, Rollout
 def digest(rows: Sequence[Sequence[int]]) -> str:
     """Of the set of distinct sequences."""
     return hashlib.sha256(json.dumps(sorted({tuple(row) for row in rows})).encode()).hexdigest()
-
-
-def flat(model: Any) -> Any:
-    """All parameters; [weights] float32."""
-    return torch.cat([p.detach().float().flatten().cpu() for p in model.parameters()]).numpy()

@@ -9,16 +9,27 @@ from typing import Any
 import torch
 
 from benchmarks.machine import clocks
-from benchmarks.updates_jobs import BETA, RATE, Job, Seen, digest, module_and_data, word_tokenizer
+from benchmarks.updates_jobs import BETA, RATE, Job, Seen, module_and_data, word_tokenizer
 from lit_prm.batching import Updates
 from lit_prm.formats import read_groups
 from lit_prm.records import Group
 
 
 def by_trl(
-    job: Job, folder: Path, dtype: str, device: str, *, precompute: bool, turned: bool
-) -> tuple[Any, Seen, tuple[float, float]]:
-    """TRL's trainer on our order of problems; ``turned`` has each step's pairs backwards."""
+    job: Job,
+    folder: Path,
+    dtype: str,
+    device: str,
+    seen: Seen,
+    *,
+    precompute: bool = False,
+    turned: bool = False,
+    pieces: int = 1,
+) -> tuple[Any, tuple[float, float]]:
+    """TRL's trainer on our order of problems.
+
+    ``turned`` has each step's examples backwards, ``pieces`` cuts its micro-batches further.
+    """
     import datasets
     from transformers import AutoModelForCausalLM, PrinterCallback
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
@@ -37,31 +48,33 @@ def by_trl(
         gradient_checkpointing=False, bf16=False, use_cpu=device == "cpu", report_to="none", save_strategy="no",
         logging_strategy="no", disable_tqdm=True, max_length=None, precompute_ref_log_probs=precompute,
     )  # fmt: skip
-    sizes = {"per_device_train_batch_size": _OF_A_PROBLEM[job.trl], "gradient_accumulation_steps": job.problems}
+    sizes = {
+        "per_device_train_batch_size": _OF_A_PROBLEM[job.trl] // pieces,
+        "gradient_accumulation_steps": job.problems * pieces,
+    }
     kind, args = (
         (KTOTrainer, KTOConfig(**settings, **sizes, loss_type=job.trl))
         if kto
         else (DPOTrainer, DPOConfig(**settings, **sizes, loss_type=[job.trl]))
     )
-    trainer = recording(kind, job)(
+    trainer = recording(kind, job, seen)(
         model=policy, ref_model=reference, args=args, processing_class=word_tokenizer(policy.config.vocab_size),
         train_dataset=datasets.Dataset.from_list(rows),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     trainer.began = clocks(device)
     trainer.train()
-    return policy, trainer.seen, trainer.began
+    return policy.config, trainer.began
 
 
 # TRL's examples of one problem
 _OF_A_PROBLEM = {"sigmoid": 16, "nca_pair": 16, "bco_pair": 4, "apo_zero_unpaired": 8}
 
 
-def recording(kind: Any, job: Job) -> Any:
-    """TRL's trainer, noting what every update saw; its loss divided by our scale."""
+def recording(kind: Any, job: Job, seen: Seen) -> Any:
+    """TRL's trainer, noting what every update saw."""
 
     class Recording(kind):  # type: ignore[misc]
-        seen = Seen([], [], [], [])
         waiting: list[tuple[float, list[list[int]]]]
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **others: Any) -> Any:
@@ -72,13 +85,12 @@ def recording(kind: Any, job: Job) -> Any:
             self.waiting = [*getattr(self, "waiting", []), (float(loss.detach()), rows)]
             return found
 
-        def training_step(self, *args: Any, **others: Any) -> Any:
-            done = super().training_step(*args, **others)
+        def training_step(self, model: Any, *args: Any, **others: Any) -> Any:
+            done = super().training_step(model, *args, **others)
             if len(self.waiting) == self.args.gradient_accumulation_steps:
                 losses = [loss for loss, _ in self.waiting]
-                self.seen.losses.append(sum(losses) / len(losses) / job.scale)
-                self.seen.ids.append(digest([row for _, rows in self.waiting for row in rows]))
-                self.seen.ended.append(clocks(self.args.device.type))
+                rows = [row for _, rows in self.waiting for row in rows]
+                seen.note(sum(losses) / len(losses), rows, model, job.scale)
                 self.waiting = []
             return done
 

@@ -6,20 +6,20 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import Trainer
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 
 from benchmarks.machine import clocks, peak_bytes, product_rate, update_flops
-from benchmarks.updates_jobs import JOBS, Job, Seen, digest, flat, module_and_data
+from benchmarks.updates_jobs import JOBS, Job, Seen, module_and_data
 from benchmarks.updates_trl import by_trl
 from callbacks.references import FillReference
 from lit_prm.batch import Batch
@@ -28,8 +28,8 @@ from lit_prm.batch import Batch
 class Watch(Callback):
     """Notes what every update saw and when it ended."""
 
-    def __init__(self) -> None:
-        self.seen = Seen([], [], [], [])
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
         self.began = (0.0, 0.0)
         self.cuts: list[Batch] = []
 
@@ -39,26 +39,22 @@ class Watch(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.cuts.append(batch)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            note(self.seen, float(trainer.callback_metrics["train/loss"]), self.cuts)
+            note(self.seen, float(trainer.callback_metrics["train/loss"]), self.cuts, module.policy)
             self.cuts = []
 
 
-def note(seen: Seen, loss: float, cuts: Sequence[Batch]) -> None:
+def note(seen: Seen, loss: float, cuts: Sequence[Batch], policy: Any) -> None:
     """An update of these micro-batches has ended."""
-    seen.losses.append(loss)
-    seen.ended.append(clocks(cuts[0].ids.device.type))
-    lengths = [(batch, batch.prompt_length.tolist(), batch.length.tolist()) for batch in cuts]
-    seen.ids.append(
-        digest([row[:n].tolist() for batch, _, n_of in lengths for row, n in zip(batch.ids, n_of, strict=True)])
-    )
-    for _, prompts, whole in lengths:
-        seen.sequences.extend(zip(prompts, whole, strict=True))
+    rows = [row[:n].tolist() for batch in cuts for row, n in zip(batch.ids, batch.length.tolist(), strict=True)]
+    seen.note(loss, rows, policy)
+    for batch in cuts:
+        seen.sequences.extend(zip(batch.prompt_length.tolist(), batch.length.tolist(), strict=True))
 
 
-def by_trainer(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, Seen, tuple[float, float]]:
+def by_trainer(job: Job, folder: Path, dtype: str, device: str, seen: Seen) -> tuple[Any, tuple[float, float]]:
     """The trainer, module, data module and callbacks of `make exp`."""
     module, data = module_and_data(job, folder, dtype)
-    watch = Watch()
+    watch = Watch(seen)
     trainer = Trainer(
         accelerator=device, devices=1, max_epochs=job.epochs, logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False, num_sanity_val_steps=0, limit_val_batches=0,
@@ -66,10 +62,10 @@ def by_trainer(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, Se
         callbacks=[FillReference(), watch],
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
-    return module.policy, watch.seen, watch.began
+    return module.policy.config, watch.began
 
 
-def by_bare_loop(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, Seen, tuple[float, float]]:
+def by_bare_loop(job: Job, folder: Path, dtype: str, device: str, seen: Seen) -> tuple[Any, tuple[float, float]]:
     """The same maths without trainer and callbacks, on a full store."""
     module, data = module_and_data(job, folder, dtype)
     module.configure_model()
@@ -77,7 +73,7 @@ def by_bare_loop(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, 
     data.setup("fit")
     cut = {"accumulate_grad_batches": job.cuts, "global_rank": 0, "world_size": 1}
     data.trainer = SimpleNamespace(**cut)  # type: ignore[assignment]
-    optimizer, seen = module.optimizer_factory(list(module.parameters())), Seen([], [], [], [])
+    optimizer = module.optimizer_factory(list(module.parameters()))
     began = clocks(device)
     cuts = (move_data_to_device(batch, device) for _ in range(job.epochs) for batch in data.train_dataloader())
     while update := list(islice(cuts, job.cuts)):
@@ -90,40 +86,32 @@ def by_bare_loop(job: Job, folder: Path, dtype: str, device: str) -> tuple[Any, 
             loss.backward()
             total += float(loss.detach())
         optimizer.step()
-        note(seen, total, update)
-    return module.policy, seen, began
+        note(seen, total, update, module.policy)
+    return module.policy.config, began
 
 
-def main(name: str, side: str, folder: Path, dtype: str, threads: int, device: str) -> None:
+def main(name: str, side: str, folder: Path, dtype: str, threads: int, device: str, gradients: Path | None) -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(threads)
     if side.startswith("trl"):
         import trl  # noqa: F401  imports do not count on either side
-    sides: dict[str, Callable[..., tuple[Any, Seen, tuple[float, float]]]] = {
-        "ours cold": by_trainer,
-        "ours warm": by_trainer,
-        "ours bare": by_bare_loop,
-        "trl online": partial(by_trl, precompute=False, turned=False),
-        "trl precompute": partial(by_trl, precompute=True, turned=False),
-        "trl reordered": partial(by_trl, precompute=False, turned=True),
-    }
-    start = clocks(device)
-    parts = [sides[side](job, folder, dtype, device) for job in JOBS[name]]
-    end, peak = clocks(device), peak_bytes(device)
-    seen = Seen(*(sum((getattr(part, field) for _, part, _ in parts), []) for field in Seen._fields))  # noqa: RUF017
-    np.save(folder / f"{side}.npy", np.concatenate([flat(policy) for policy, _, _ in parts]))
+    with gradients.open("wb") if gradients else nullcontext() as file:
+        seen, updates_cpu, start = Seen.into(file), 0.0, clocks(device)
+        for job in JOBS[name]:
+            config, began = SIDES[side](job, folder, dtype, device, seen)
+            updates_cpu += seen.ended[-1][1] - began[1]
+        end, peak = clocks(device), peak_bytes(device)
     found = {
         "wall": end[0] - start[0],
         "cpu": end[1] - start[1],
         "first_update": seen.ended[0][0] - start[0],
         "first_cpu": seen.ended[0][1] - start[1],
-        "updates_cpu": sum(part.ended[-1][1] - began[1] for _, part, began in parts),
+        "updates_cpu": updates_cpu,
         "peak_gb": peak / 1e9,
         "losses": seen.losses,
         "ids": seen.ids,
     }
     if seen.sequences:
-        config = parts[0][0].config
         found |= {
             "tokens": sum(length for _, length in seen.sequences),
             "flops": update_flops(config, seen.sequences),
@@ -132,5 +120,18 @@ def main(name: str, side: str, folder: Path, dtype: str, threads: int, device: s
     print(json.dumps(found))
 
 
+SIDES: dict[str, Callable[..., tuple[Any, tuple[float, float]]]] = {
+    "ours cold": by_trainer,
+    "ours warm": by_trainer,
+    "ours bare": by_bare_loop,
+    "trl online": by_trl,
+    "trl precompute": partial(by_trl, precompute=True),
+    "trl reordered": partial(by_trl, turned=True),
+    "trl in pieces": partial(by_trl, pieces=4),
+}
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]), sys.argv[6])
+    *words, threads, device, kept = sys.argv[1:]
+    job, side, at, dtype = words
+    main(job, side, Path(at), dtype, int(threads), device, Path(kept) if kept else None)

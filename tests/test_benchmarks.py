@@ -13,6 +13,7 @@ import pytest
 from benchmarks import plan_check, scoring, update_floor, updates, updates_work
 from benchmarks.acceptance import judged
 from benchmarks.updates_jobs import JOBS, prepare
+from lit_prm.models import load_model
 from lit_prm.records import Group, Problem, Rollout
 
 Run = Callable[..., dict[str, Any]]
@@ -29,8 +30,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Measures one side of job `tiny`, cut short, in this process."""
     monkeypatch.setitem(JOBS, "tiny", (JOBS["tiny"][0]._replace(problems=2, times=2),))
 
-    def run(job: str, side: str, folder: Path, dtype: str, _: object) -> dict[str, Any]:
-        updates_work.main(job, side, folder, dtype, 1, "cpu")
+    def run(job: str, side: str, folder: Path, dtype: str, _: object, keep: str = "") -> dict[str, Any]:
+        updates_work.main(job, side, folder, dtype, 1, "cpu", folder / f"{keep}.f32" if keep else None)
         found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
         return found
 
@@ -39,16 +40,36 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_updates_compares_trainer_and_bare_loop_and_sees_a_side_that_differs(run: Run, tmp_path: Path) -> None:
     prepare("tiny", tmp_path, "tiny", 1)
-    first = {side: run("tiny", side, tmp_path, "float32", None) for side in updates.ALONE}
+    first = {side: run("tiny", side, tmp_path, "float32", None, side) for side in updates.ALONE}
     assert len(first["ours warm"]["losses"]) == 2
-    assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [True]
+    assert [row["close"] for row in updates.verify(first, tmp_path)] == [True]
 
-    moved = np.load(tmp_path / "ours bare.npy")
-    np.save(tmp_path / "ours bare.npy", moved + 1e-3 * (moved - np.load(tmp_path / "start.npy")))
-    assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [False]
-    np.save(tmp_path / "ours bare.npy", moved)
+    kept = tmp_path / "ours bare.f32"
+    gradients = np.fromfile(kept, np.float32)
+    assert len(gradients) == 2 * sum(p.numel() for p in load_model(str(tmp_path / "policy")).parameters())
+    (gradients * np.float32(1.001)).tofile(kept)
+    assert [row["close"] for row in updates.verify(first, tmp_path)] == [False]
+    gradients.tofile(kept)
     first["ours bare"]["losses"][1] += 1e-3
-    assert [row["close"] for row in updates.verify(first, tmp_path, "float32")] == [False]
+    assert [row["close"] for row in updates.verify(first, tmp_path)] == [False]
+    gradients[:-1].tofile(kept)
+    with pytest.raises(ValueError, match="not the same updates"):
+        updates.verify(first, tmp_path)
+
+
+def test_sides_that_round_are_as_near_to_float32_as_the_first_of_them(run: Run, tmp_path: Path) -> None:
+    prepare("tiny", tmp_path, "tiny", 1)
+    first = {updates.TRUTH: run("tiny", "ours cold", tmp_path, "float32", None, updates.TRUTH)}
+    first |= {side: run("tiny", side, tmp_path, "bfloat16", None, side) for side in updates.ALONE}
+    one, other = updates.verify(first, tmp_path)
+    assert one["close"]
+    assert other["close"]
+    assert 0 < one["update"] < 0.05
+    assert other["between"] < one["update"]
+
+    truth, rounded = (np.fromfile(tmp_path / f"{side}.f32", np.float32) for side in (updates.TRUTH, "ours bare"))
+    (truth + 1.6 * (rounded - truth)).tofile(tmp_path / "ours bare.f32")
+    assert [row["close"] for row in updates.verify(first, tmp_path)] == [True, False]
 
 
 @pytest.mark.parametrize("apart", [0.0, 1e-3])
