@@ -54,6 +54,12 @@ def test_training_flops_are_those_that_costs_counts() -> None:
     assert found.numbers["hours"] == pytest.approx(total / (989e12 * 0.4 * 3600))
 
 
+def test_a_loss_that_reads_each_response_behind_another_prompt_stores_and_reads_it_twice() -> None:
+    once, twice = (planned(name, "1xh100", LLAMA, problems=10).numbers for name in ("ce-8resp", "kto-8resp"))
+    assert twice["store_bytes"] == 2 * once["store_bytes"] > 0
+    assert twice["flops"]["reference"] == 2 * once["flops"]["reference"]
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [
