@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -153,7 +154,7 @@ def far(one: Path, other: Path) -> float:
         known = right[i : i + (1 << 22)].astype(np.float64)
         apart += float(((left[i : i + (1 << 22)] - known) ** 2).sum())
         length += float((known**2).sum())
-    return (apart / length) ** 0.5
+    return math.sqrt(apart / length)
 
 
 MEDIANS = ("wall", "cpu", "first_update", "first_cpu", "updates_cpu", "peak_gb")

@@ -62,7 +62,8 @@ def by_trainer(job: Job, folder: Path, dtype: str, device: str, seen: Seen) -> t
         callbacks=[FillReference(), watch],
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
-    return module.policy.config, watch.began
+    policy: Any = module.policy
+    return policy.config, watch.began
 
 
 def by_bare_loop(job: Job, folder: Path, dtype: str, device: str, seen: Seen) -> tuple[Any, tuple[float, float]]:
@@ -87,7 +88,8 @@ def by_bare_loop(job: Job, folder: Path, dtype: str, device: str, seen: Seen) ->
             total += float(loss.detach())
         optimizer.step()
         note(seen, total, update, module.policy)
-    return module.policy.config, began
+    policy: Any = module.policy
+    return policy.config, began
 
 
 def main(name: str, side: str, folder: Path, dtype: str, threads: int, device: str, gradients: Path | None) -> None:
