@@ -79,7 +79,8 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"generators": of_all_ranks(torch.get_rng_state())}
+        now = torch.get_rng_state() if self._generator is None else self._generator  # which still waits for a batch
+        return {"generators": of_all_ranks(now)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         states = state_dict["generators"]

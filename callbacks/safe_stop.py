@@ -153,8 +153,10 @@ class SafeStop(Checkpoint):
         asked = torch.tensor(self.asked or 0, device=trainer.strategy.root_device)
         if trainer.world_size > 1:
             asked = trainer.strategy.reduce(asked, reduce_op="max")
-            self.asked = int(asked) or None
-        return self.asked is not None
+        agreed = int(asked)
+        if agreed:  # else ``asked`` is left alone: a signal may have come while the others were waited for
+            self.asked = agreed
+        return agreed != 0
 
     def _stop(self, trainer: Trainer) -> NoReturn:
         """Save what is not saved yet, and raise, on every rank."""

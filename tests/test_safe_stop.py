@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -229,3 +231,44 @@ def test_a_signal_too_late_to_stop_anything_is_told_after_the_end(tmp_path: Path
 def test_a_signal_that_was_ignored_stays_so(tmp_path: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert len(train(tmp_path, Signals("on_train_batch_start", 2, signal.SIGINT)).seen) == 16 + 12 + 2
+
+
+def test_a_signal_that_comes_while_the_ranks_are_asked_is_heard_at_the_next_update() -> None:
+    class Strategy:
+        root_device, launcher = "cpu", None
+        calls = 0
+
+        def reduce(self, asked: Tensor, reduce_op: str) -> Tensor:
+            self.calls += 1
+            if self.calls == 1:
+                os.kill(os.getpid(), signal.SIGTERM)  # behind the note that was sent to the others
+            return asked
+
+    trainer: Any = SimpleNamespace(strategy=Strategy(), world_size=2)
+    safe = SafeStop()
+    agreed = []
+    with suppress(Stopped), safe.listening(trainer):
+        safe._training = True
+        agreed = [safe._agreed(trainer), safe._agreed(trainer)]
+    assert agreed == [False, True]
+
+
+def test_random_numbers_go_on_after_two_stops_in_one_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[float] = []
+
+    def step(self: Line, batch: list[Tensor], batch_idx: int) -> Tensor:
+        drawn.append(torch.rand(()).item())
+        loss: Tensor = self.layer(batch[0]).square().mean()
+        return loss
+
+    monkeypatch.setattr(Line, "training_step", step)
+    train(tmp_path / "whole")
+    unbroken = drawn.copy()
+    drawn.clear()
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            train(tmp_path / "broken", Signals("on_validation_batch_start", 0))
+    train(tmp_path / "broken")
+    assert drawn == unbroken
