@@ -21,7 +21,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.batch import Batch, Encoded, collate
-from lit_prm.packing import PACKED, can_pack, packed_states, real
+from lit_prm.packing import PACKED, can_pack, packed_states, real, windows_told
 from lit_prm.sharded import LATEST, as_many_on_every_rank, consolidated, standing, whole_in_turn
 from lit_prm.shared_prompts import shared_states
 
@@ -92,9 +92,20 @@ def why_not_packed(model: PreTrainedModel) -> str | None:
         cast(Any, model).set_attn_implementation(PACKED)
         if not can_pack(model):
             return "its attention cannot be exchanged"
-        return _why_different(model, padded, token_logps(model, rows))
+        with windows_told() as told:
+            packed = token_logps(model, rows)
+        if sum(window is not None for window in told) < (layers := _layers_with_a_window(model.config)):
+            return f"{layers} of its layers have a window that its attention is not told"
+        return _why_different(model, padded, packed)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
         return _first_line(error)
+
+
+def _layers_with_a_window(config: Any) -> int:
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return int(config.num_hidden_layers) if getattr(config, "sliding_window", None) else 0
+    return sum(kind in ("sliding_attention", "chunked_attention") for kind in kinds)
 
 
 def states_at(model: nn.Module, batch: Batch, where: Tensor) -> Tensor:
@@ -104,12 +115,27 @@ def states_at(model: nn.Module, batch: Batch, where: Tensor) -> Tensor:
     end without padding, else padded rows. ``where`` has places in responses and at the last token of prompts only.
     """
     lm = cast(Any, model)
+    _refuse_unlike_positions(lm.config, batch.length)
     if batch.shares_prompts:
         return shared_states(lm.base_model, batch)[where]
     if can_pack(lm):
         return packed_states(lm.base_model, batch)[where[real(batch)]]
     states = lm.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
     return cast(Tensor, states[where])
+
+
+def _refuse_unlike_positions(config: Any, length: Tensor) -> None:
+    """Some rotary frequencies depend on the longest response of a batch: the others' rewards would, too."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kind = rope.get("rope_type")
+    if kind not in ("longrope", "dynamic") or len(length) < 2:
+        return
+    most = rope.get("original_max_position_embeddings") or config.max_position_embeddings
+    if (longest := int(length.max())) > most:
+        raise ValueError(
+            f"a response of {longest} tokens stands in a batch with others, and rotary positions of type {kind} would "
+            f"change theirs beyond {most} tokens; set data.max_length to at most {most}, or one response a batch"
+        )
 
 
 def token_logps(model: nn.Module, batch: Batch, chunk: int = CHUNK) -> Tensor:

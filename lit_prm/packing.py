@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -135,6 +136,22 @@ def _window(size: int, window: int, device: torch.device) -> Tensor:
     at = torch.arange(size, device=device)
     back = at.unsqueeze(1) - at
     return (back >= 0) & (back < window)
+
+
+@contextmanager
+def windows_told() -> Iterator[list[int | None]]:
+    """Inside, the windows of calls of packed attention: some models tell theirs to masks alone, which it reads not."""
+    told: list[int | None] = []
+
+    def noting(*args: Any, **options: Any) -> Any:
+        told.append(options.get("sliding_window"))
+        return packed_attention(*args, **options)
+
+    AttentionInterface.register(PACKED, noting)
+    try:
+        yield told
+    finally:
+        AttentionInterface.register(PACKED, cast(Callable[..., Any], packed_attention))
 
 
 AttentionInterface.register(PACKED, cast(Callable[..., Any], packed_attention))

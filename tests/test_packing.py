@@ -19,10 +19,13 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
+    LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
 )
 
 from lit_prm.batch import Batch, Encoded, collate
@@ -228,3 +231,28 @@ def test_an_exported_folder_names_no_attention_of_ours(folders: tuple[str, str],
     load_model(folders[0], attention="auto").save_pretrained(tmp_path)
     assert "packed" not in (tmp_path / "config.json").read_text()
     assert LlamaConfig.from_pretrained(tmp_path).vocab_size == VOCABULARY
+
+
+@pytest.mark.parametrize("windows", [0, 2])
+def test_a_model_whose_windows_are_in_its_masks_alone_is_padded(windows: int) -> None:
+    kinds = ["sliding_attention"] * windows + ["full_attention"] * (2 - windows)
+    options: dict[str, Any] = {"num_experts": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    options |= {"shared_expert_intermediate_size": 32}
+    options |= {"layer_types": kinds, "use_sliding_window": True, "sliding_window": 64}  # longer than the sample
+    model = small(Qwen2MoeForCausalLM, Qwen2MoeConfig(**SHAPE, **options))
+    assert why_not_packed(model) == (
+        f"{windows} of its layers have a window that its attention is not told" if windows else None
+    )
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_positions_that_hang_on_a_neighbours_length_are_refused(kind: str) -> None:
+    rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 1e4, "original_max_position_embeddings": 32, "factor": 4.0}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    model = small(LlamaForCausalLM, LlamaConfig(**SHAPE, max_position_embeddings=128, rope_parameters=rope))
+    short, long = rows_of([(3, [5, 9])]), rows_of([(3, [40])])
+    assert_close(token_logps(model, collate(short))[:1, :8], token_logps(model, collate(short[:1])))
+    token_logps(model, collate(long))
+    with pytest.raises(ValueError, match=r"a response of 43 tokens stands in a batch.*data\.max_length to at most 32"):
+        token_logps(model, collate([*short, *long]))
