@@ -25,7 +25,7 @@ from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.schedule import WarmupCosine, paper_adamw
 from lit_prm.sharded import frozen_names, is_cut, put_weights
-from lit_prm.zero import ZeRO
+from lit_prm.zero import ZeRO, buffers_kept
 
 OptimizerFactory = Callable[[Any], Optimizer]
 
@@ -79,7 +79,7 @@ class LitPRM(LightningModule):
         self.start = start
         self.optimizer_factory = optimizer
         self.schedule = schedule or WarmupCosine()
-        self._configured = False
+        self._configured = self._trained = False
         self._seen: list[_Seen] = []  # micro-batches of the update under way
         self._zero = torch.zeros(())  # the reward that counts as zero in it
         self._clock = time.perf_counter()
@@ -92,12 +92,18 @@ class LitPRM(LightningModule):
     def untrained_policy(self) -> PreTrainedModel | None:
         """The policy before the first update of a run that starts from its base model's weights, else None."""
         trainer = self.trainer
-        trained = trainer.state.fn != TrainerFn.FITTING or trainer.global_step or trainer.ckpt_path or self.start
+        judged = trainer.state.fn != TrainerFn.FITTING
+        trained = self._trained or judged or trainer.global_step or trainer.ckpt_path or self.start
         return None if trained else cast(PreTrainedModel | None, self.policy)
 
     def references(self) -> list[Reference]:
         """Every distinct source of reference log-probs that training or scoring asks."""
         return list({id(r): r for r in (self.reference, *self.reward_model.references())}.values())
+
+    def to(self, *args: Any, **kwargs: Any) -> LitPRM:
+        """As of any module, but a type is that of weights alone."""
+        with buffers_kept(self):
+            return super().to(*args, **kwargs)
 
     def setup(self, stage: str) -> None:
         """References compute in the type that weights are to have, or equal networks would not say the same."""
@@ -226,8 +232,22 @@ class LitPRM(LightningModule):
             )
 
     def on_train_start(self) -> None:
+        self._refuse_part_of_an_update()
+        self._trained = True
         self._seen.clear()
         self._clock = time.perf_counter()
+
+    def on_validation_end(self) -> None:
+        self._clock = time.perf_counter()  # its seconds are not the next update's
+
+    def _refuse_part_of_an_update(self) -> None:
+        """Lightning would step at an epoch's end by the gradients of some micro-batches of a global batch."""
+        batches, cuts = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        if not math.isinf(batches) and batches % cuts:
+            raise ValueError(
+                f"an epoch would end after {batches} micro-batches, in the middle of an update, which has {cuts} "
+                f"(trainer.accumulate_grad_batches); set trainer.limit_train_batches to a multiple of {cuts}"
+            )
 
     def _record(self, seen: _Seen, batch_idx: int) -> None:
         """Log once per update, over all micro-batches of this rank; rewards are those of rank 0."""

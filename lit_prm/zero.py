@@ -28,6 +28,19 @@ from lit_prm.whole import written_whole
 _PARTS = ("checkpoint", "checkpoint-2")  # of a checkpoint's folder: one stands while the other is written
 
 
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Inside, weights may be cast to another type, and buffers keep theirs; all may move.
+
+    Lightning and DeepSpeed cast both: rotary frequencies in bfloat16 turn far positions by whole radians.
+    """
+    kept = [(part, name, buffer) for part in module.modules() for name, buffer in part._buffers.items()]
+    yield
+    for part, name, buffer in kept:
+        now = part._buffers[name]
+        part._buffers[name] = buffer if buffer is None or now is None else buffer.to(now.device)
+
+
 class ZeRO(DeepSpeedStrategy):
     """Optimizer (``stage`` 1), gradients (2) and weights (3) cut over all processes.
 
@@ -100,15 +113,9 @@ class ZeRO(DeepSpeedStrategy):
             del alive
 
     def setup(self, trainer: Trainer) -> None:
-        """Weights are cast to the type of the precision, buffers are not.
-
-        DeepSpeed and Lightning would cast both: rotary frequencies in bfloat16 turn far positions by whole radians.
-        """
         assert self.lightning_module is not None
-        buffers = [(m, name, b) for m in self.lightning_module.modules() for name, b in m._buffers.items()]
-        super().setup(trainer)
-        for module, name, buffer in buffers:
-            module._buffers[name] = None if buffer is None else buffer.to(self.root_device)
+        with buffers_kept(self.lightning_module):  # DeepSpeed casts as Lightning does
+            super().setup(trainer)
 
     def backward(self, closure_loss: Tensor, optimizer: Optimizer | None, *args: Any, **options: Any) -> Tensor:
         """Lightning has divided by the number of micro-batches; by itself DeepSpeed would do so again."""

@@ -88,6 +88,20 @@ def test_the_order_of_problems_and_of_responses_changes_nothing(loss: Loss) -> N
 
 
 @every_loss
+def test_the_types_that_a_trainer_makes_default_change_nothing(loss: Loss) -> None:
+    """Precision bf16-true lets torch make bfloat16 of what names no type: positions of tokens above 256, say."""
+    view = random_view(torch.randn(2, 700, generator=torch.Generator().manual_seed(9)))
+    terms = terms_of(loss, view)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        again = terms_of(loss, view)
+    finally:
+        torch.set_default_dtype(before)
+    assert_close(again, terms)
+
+
+@every_loss
 def test_a_batch_without_responses_has_no_terms(loss: Loss) -> None:
     nothing = rows_of(random_view(torch.zeros(4, 12)), torch.zeros(0, dtype=torch.long))
     assert terms_of(loss, nothing).shape == (0,)

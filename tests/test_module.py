@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -23,11 +25,12 @@ from lit_prm.losses.dpo import DPO
 from lit_prm.models import load_model
 from lit_prm.module import LitPRM, reward_metrics
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reference import Frozen, Reference, Stored
+from lit_prm.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.reward_model import ImplicitReward
 from lit_prm.schedule import WarmupCosine
 from lit_prm.steps import BlankLine
 from tests import reference as slow
+from tests.conftest import small_llama
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")  # updates alone are looked at
 
@@ -234,6 +237,55 @@ def test_weights_are_loaded_once_and_only_when_configured(policy_folder: Path) -
 
 
 # --- what cannot go on ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("batches", "refused"), [(3, True), (4, False)])
+def test_an_epoch_that_ends_within_an_update_is_refused(
+    batches: int, refused: bool, rows: list[Encoded], policy_folder: Path
+) -> None:
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, accumulate_grad_batches=2, limit_train_batches=batches, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    model = LitPRM(ImplicitReward(str(policy_folder), Uniform(), beta=BETA), CE(), optimizer=sgd)
+    with (
+        pytest.raises(ValueError, match=r"3 micro-batches, in the middle of an update.*multiple of 2")
+        if refused
+        else nullcontext()
+    ):
+        trainer.fit(model, cuts(rows, (0, 3), (1, 2), (0, 3), (1, 2)))
+
+
+def test_a_policy_is_untrained_in_its_first_fit_only(rows: list[Encoded], policy_folder: Path) -> None:
+    found = []
+
+    class Asks(Callback):
+        def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            assert isinstance(pl_module, LitPRM)
+            found.append(pl_module.untrained_policy())
+
+    model = LitPRM(ImplicitReward(str(policy_folder), Uniform(), beta=BETA), CE(), optimizer=sgd)
+    for _ in range(2):
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, callbacks=[Asks()],
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(model, cuts(rows, (0, 1, 2, 3)))
+    assert found == [model.policy, None]
+
+
+def test_in_bfloat16_a_policy_that_is_its_reference_earns_nothing_however_far(tmp_path: Path) -> None:
+    """Rotary frequencies cast with the weights would turn far positions of the policy alone."""
+    small_llama(0).save_pretrained(tmp_path)
+    ids = torch.randint(400, (1, 500), generator=torch.Generator().manual_seed(0)).int().numpy()[0]
+    far = [Encoded(ids, 100, np.zeros(400, np.int32), 1.0, 0, 0)]
+    model = LitPRM(ImplicitReward(str(tmp_path), Frozen(str(tmp_path)), beta=BETA), CE(), optimizer=sgd)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, precision="bf16-true", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, cuts(far, (0,)))
+    assert trainer.callback_metrics["train/loss"] == pytest.approx(math.log(2), abs=1e-7)
 
 
 def test_a_checkpoint_of_another_model_is_refused(policy_folder: Path) -> None:

@@ -317,3 +317,18 @@ def test_a_store_is_little_larger_than_its_numbers(tmp_path: Path) -> None:
     entries, size = store.size()
     assert entries == 2000
     assert size < 5 * lengths.sum()
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_entries_of_another_type_are_others_though_the_store_was_asked_before(
+    loaded: bool, reference_folder: Path, batch: Batch, tmp_path: Path
+) -> None:
+    stored = Stored(str(reference_folder), str(tmp_path / "r.sqlite"))
+    full = stored.logps(batch)
+    if not loaded:
+        stored.source.release()
+    stored.compute_in("bfloat16")
+    assert torch.equal(
+        stored.logps(batch), Stored(str(reference_folder), str(tmp_path / "b.sqlite"), "bfloat16").logps(batch)
+    )
+    assert torch.equal(Stored(str(reference_folder), str(tmp_path / "r.sqlite")).logps(batch), full)

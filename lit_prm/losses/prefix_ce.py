@@ -49,7 +49,7 @@ class PrefixCE(Loss):
     def _weights(self, group: Tensor) -> Tensor:
         """(t / T)^late over its sum in the response; [N] -> [N]."""
         index, _ = numbered(group)
-        share = (place_in_group(group) + 1) / index.bincount()[index]
+        share = (place_in_group(group) + 1).float() / index.bincount()[index]
         return group_log_softmax(self.late * share.log(), group).exp()
 
     def num_terms(self, labels: Tensor, group: Tensor) -> int:

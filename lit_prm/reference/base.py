@@ -77,7 +77,9 @@ class Frozen(Reference):
         return {"reference": self.name, "reference_weights": weights_hash(self.name)}
 
     def compute_in(self, dtype: Dtype) -> None:
-        self.dtype = dtype
+        if dtype != self.dtype:
+            self.dtype = dtype
+            self.release()
 
     @property
     def loaded(self) -> bool:

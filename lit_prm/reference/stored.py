@@ -109,6 +109,7 @@ class Stored(Reference):
 
     def compute_in(self, dtype: Dtype) -> None:
         self.source.compute_in(dtype)
+        self._salt = b""  # entries of another type have other addresses
 
     def read_only(self) -> Reference:
         return _Looked(self)
