@@ -52,8 +52,8 @@ class RolloutDataModule(LightningDataModule):
     trained on; candidates without labels can be scored, not judged. ``fraction`` and ``responses`` choose
     problems and responses by ``seed``, nested: smaller choices lie inside larger; ``regimes`` then change what was
     chosen, one after the other, with the help of other named ``files``; at last a ``labeler`` gives steps
-    their labels. With ``share_prompts`` training runs each prompt once for all its responses of a micro-batch, which
-    pays where prompts are longer than responses. ``batch_size`` counts responses per update, over all devices;
+    their labels. With ``share_prompts`` training runs each prompt once for all its responses of a micro-batch: fewer
+    tokens, the same rewards up to rounding. ``batch_size`` counts responses per update, over all devices;
     ``trainer.accumulate_grad_batches`` says into how many micro-batches an update is cut, and changes nothing else.
     """
 

@@ -21,8 +21,8 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.batch import Batch, Encoded, collate
-from lit_prm.packing import PACKED, can_pack, packed_states, real, windows_told
-from lit_prm.sharded import LATEST, as_many_on_every_rank, consolidated, standing, whole_in_turn
+from lit_prm.packing import PACKED, can_pack, is_packed, packed_states, windows_told
+from lit_prm.sharded import LATEST, as_many_on_every_rank, consolidated, is_cut, standing, whole_in_turn
 from lit_prm.shared_prompts import shared_states
 
 Dtype = str  # "float32", "bfloat16" or "auto", as configs write it
@@ -116,10 +116,11 @@ def states_at(model: nn.Module, batch: Batch, where: Tensor) -> Tensor:
     """
     lm = cast(Any, model)
     _refuse_unlike_positions(lm.config, batch.length)
+    if can_pack(lm):
+        packed, place = packed_states(lm.base_model, batch)
+        return packed[place[where]]
     if batch.shares_prompts:
         return shared_states(lm.base_model, batch)[where]
-    if can_pack(lm):
-        return packed_states(lm.base_model, batch)[where[real(batch)]]
     states = lm.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
     return cast(Tensor, states[where])
 
@@ -180,20 +181,31 @@ def check_readable(model: PreTrainedModel) -> None:
 @torch.no_grad()
 def why_not_shared(model: PreTrainedModel) -> str | None:
     """Why prompts cannot be run once for all their responses, None where a small sample shows that they can."""
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    attention = getattr(model.config, "_attn_implementation", "sdpa")
-    window = getattr(model.config, "sliding_window", None)
-    if kinds != {"full_attention"} or window:
-        what = f"a window of {window} tokens" if window else f"layers of {', '.join(sorted(kinds))}"
-        return f"it has {what}, so its cache may not hold a whole prompt"
-    if attention not in ("sdpa", "eager", PACKED):
-        return f"its attention is {attention}, which takes no mask of four dimensions"
+    if not is_packed(model) and (reason := _why_no_cache(model)):
+        return reason
     whole, shared = (_moved(collate(_sample(model), share_prompts=share), model.device) for share in (False, True))
     try:
         with in_eval_mode(model):
             return _why_different(model, token_logps(model, whole), token_logps(model, shared))
     except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
         return f"its cache is not a standard one ({_first_line(error)})"
+
+
+def _why_no_cache(model: PreTrainedModel) -> str | None:
+    """Why responses cannot be run behind kept keys and values of their prompts, as models that are not packed do."""
+    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    attention = getattr(model.config, "_attn_implementation", "sdpa")
+    window = getattr(model.config, "sliding_window", None)
+    if kinds != {"full_attention"} or window:
+        what = f"a window of {window} tokens" if window else f"layers of {', '.join(sorted(kinds))}"
+        return f"it has {what}, so its cache may not hold a whole prompt"
+    if attention not in ("sdpa", "eager"):
+        return f"its attention is {attention}, which takes no mask of four dimensions"
+    if getattr(model, "is_activation_checkpointing", False):
+        return "gradient checkpointing keeps no keys of prompts"
+    if any(map(is_cut, model.parameters())):
+        return "under ZeRO-3 all processes must call it equally often, and they have unequal parts"
+    return None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.schedule import WarmupCosine, paper_adamw
-from lit_prm.sharded import frozen_names, is_cut, put_weights
+from lit_prm.sharded import frozen_names, put_weights
 from lit_prm.zero import ZeRO, buffers_kept
 
 OptimizerFactory = Callable[[Any], Optimizer]
@@ -220,13 +220,7 @@ class LitPRM(LightningModule):
         policy = getattr(self.reward_model, "policy", None)
         if policy is None:
             return
-        if getattr(self.reward_model, "gradient_checkpointing", False):
-            reason: str | None = "gradient checkpointing keeps no keys of prompts"
-        elif any(map(is_cut, policy.parameters())):
-            reason = "under ZeRO-3 all processes must call it equally often, and they have unequal parts"
-        else:
-            reason = why_not_shared(policy)
-        if reason:
+        if reason := why_not_shared(policy):
             raise ValueError(
                 f"data.share_prompts is true, but {type(policy).__name__} cannot run so: {reason}; set it to false"
             )

@@ -1,10 +1,11 @@
-"""Responses laid end to end in one row: no padding is computed, and attention stays inside each response."""
+"""Responses laid end to end in one row: no padding is computed, shared prompts once, attention stays inside each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from itertools import accumulate
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,27 +25,83 @@ _NO_MASK = torch.empty((1, 1, 0, 0), dtype=torch.bool)
 
 def can_pack(model: Any) -> bool:
     """Whether the model's attention is told where a response ends when it runs several end to end."""
-    return getattr(model.config, "_attn_implementation", None) in (PACKED, *FLASH)
+    return is_packed(model) or getattr(model.config, "_attn_implementation", None) in FLASH
 
 
-def packed_states(base: Any, batch: Batch) -> Tensor:
-    """Last hidden states of the batch's N tokens that are no padding, row after row; [N, H].
+def is_packed(model: Any) -> bool:
+    """Whether it is our attention, which is told as well which prompt a response stands behind."""
+    return getattr(model.config, "_attn_implementation", None) == PACKED
+
+
+class Row(NamedTuple):
+    """How the tokens of a batch lie in one row of N: S segments, each a response with its prompt, or one of the two."""
+
+    token: Tensor  # [N] place in the flattened batch, [B * T]
+    place: Tensor  # [B, T] place in the row of every token, 0 of padding
+    sizes: list[int]  # [S] tokens of each segment
+    behind: list[int]  # [S] the segment that each sees before its own; itself if none
+
+
+def laid(batch: Batch) -> Row:
+    """Rows end to end; where prompts are shared, all prompts and then all responses."""
+    lengths, prompts, width = batch.length.tolist(), batch.prompt_length.tolist(), batch.ids.shape[1]
+    parts, behind = [(r, 0, n) for r, n in enumerate(lengths)], list(range(len(lengths)))  # row, begin, end
+    owner = torch.as_tensor(batch.owner).tolist()
+    if owner:
+        first = [owner.index(p) for p in range(max(owner) + 1)]
+        parts = [(r, 0, prompts[r]) for r in first] + [(r, prompts[r], n) for r, n in enumerate(lengths)]
+        behind = [*range(len(first)), *owner]
+    token = torch.cat([torch.arange(r * width + begin, r * width + end) for r, begin, end in parts])
+    place = torch.zeros(batch.ids.shape, dtype=torch.long)
+    place.view(-1)[token] = torch.arange(len(token))
+    for row, p in enumerate(owner):
+        place[row, : prompts[row]] = place[first[p], : prompts[row]]
+    on = batch.ids.device
+    return Row(token.to(on), place.to(on), [end - begin for _, begin, end in parts], behind)
+
+
+def packed_states(base: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Last hidden states of the N tokens that are computed, and which of them is whose; [N, H], [B, T].
 
     Equal to those of padded rows up to rounding, gradients included.
     """
-    length = batch.length.to(batch.ids.device)
-    column = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-    ends = torch.nn.functional.pad(length.cumsum(0), (1, 0)).int()
-    longest = int(batch.length.max())
-    flash = base.config._attn_implementation in FLASH
+    flash = not is_packed(base)
+    if flash and batch.shares_prompts:
+        raise ValueError(f"{base.config._attn_implementation} cannot share prompts; take attention: packed")
+    row, device = laid(batch), batch.ids.device
     states = base(
-        input_ids=batch.ids[real(batch)].unsqueeze(0),
-        position_ids=column.expand_as(batch.ids)[real(batch)].unsqueeze(0),
-        attention_mask=None if flash else _NO_MASK.to(batch.ids.device),
-        cu_seq_lens_q=ends, cu_seq_lens_k=ends, max_length_q=longest, max_length_k=longest,
-        use_cache=False,
+        input_ids=batch.ids.view(-1)[row.token].unsqueeze(0),
+        position_ids=(row.token % batch.ids.shape[1]).unsqueeze(0),
+        attention_mask=None if flash else _NO_MASK.to(device),
+        use_cache=False, **told_of(row, device),
     ).last_hidden_state  # fmt: skip
-    return cast(Tensor, states[0])
+    return states[0], row.place
+
+
+def told_of(row: Row, device: torch.device) -> dict[str, Any]:
+    """What attention reads of a row, where segments end among queries and among keys, under the names of flash kernels.
+
+    Where segments see others: ``key_at`` [keys], the keys of all segments one after the other, and ``behind`` [S].
+    """
+    seen = [n if b == s else row.sizes[b] + n for s, (n, b) in enumerate(zip(row.sizes, row.behind, strict=True))]
+    ends, ends_seen = (torch.tensor([0, *accumulate(n)], dtype=torch.int32, device=device) for n in (row.sizes, seen))
+    told = {
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends_seen,
+        "max_length_q": max(row.sizes),
+        "max_length_k": max(seen),
+    }
+    if seen == row.sizes:
+        return told
+    at = torch.arange(sum(row.sizes)).split(row.sizes)
+    key_at = torch.cat(_with_those_behind(at, row.behind))
+    return {**told, "key_at": key_at.to(device), "behind": torch.tensor(row.behind)}
+
+
+def _with_those_behind(parts: Sequence[Tensor], behind: Sequence[int]) -> list[Tensor]:
+    """What every segment sees: its own part after that of the segment behind it; of [n, ...] each."""
+    pairs = enumerate(zip(parts, behind, strict=True))
+    return [part if b == s else torch.cat([parts[b], part]) for s, (part, b) in pairs]
 
 
 def real(batch: Batch) -> Tensor:
@@ -65,10 +122,10 @@ def packed_attention(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each of the sequences that ``cu_seq_lens_q`` [B + 1] cuts the row into.
+    """Causal attention within each of the segments that ``cu_seq_lens_q`` [S + 1] cuts the row into.
 
-    [1, heads, N, D] -> [1, N, heads, D]. Without it this is the attention of transformers' ``sdpa``: the same model
-    runs padded rows, caches and masks.
+    [1, heads, N, D] -> [1, N, heads, D]; the rest is as `told_of` tells. Without it this is the attention of
+    transformers' ``sdpa``: the same model runs padded rows, caches and masks.
     """
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(
@@ -77,8 +134,13 @@ def packed_attention(
         )  # fmt: skip
     if others.get("softcap") is not None or others.get("s_aux") is not None:
         raise ValueError("packed attention has neither soft caps nor sinks; use attention: sdpa or eager")
-    kernel = _varlen if _has_varlen(query) and not dropout else _one_by_one
-    return kernel(query, key, value, cu_seq_lens_q, scaling, dropout, sliding_window, others["max_length_q"]), None
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, D] each
+    told = {"scale": scaling, "enable_gqa": q.shape[1] != k.shape[1]}
+    if _has_varlen(query) and not dropout:
+        return _varlen(q, k, v, cu_seq_lens_q, sliding_window, others, told).unsqueeze(0), None
+    sizes = cu_seq_lens_q.diff().tolist()
+    behind = others["behind"].tolist() if "behind" in others else range(len(sizes))
+    return _one_by_one(q, k, v, sizes, behind, sliding_window, told | {"dropout_p": dropout}).unsqueeze(0), None
 
 
 def _has_varlen(query: Tensor) -> bool:
@@ -86,56 +148,49 @@ def _has_varlen(query: Tensor) -> bool:
 
 
 def _varlen(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    ends: Tensor,
-    scale: float | None,
-    _: float,
-    window: int | None,
-    most: int,
+    q: Tensor, k: Tensor, v: Tensor, ends: Tensor, window: int | None, told: dict[str, Any], options: dict[str, Any]
 ) -> Tensor:
-    """One kernel for all sequences, on CUDA in half precision."""
+    """One kernel for all segments, on CUDA in half precision; the last query of each sees up to its last key."""
     from torch.nn.attention.varlen import varlen_attn
 
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, D] each
+    if "key_at" in told:
+        k, v = k[told["key_at"]], v[told["key_at"]]
+    most = told["max_length_q"], told["max_length_k"]
     seen = (-1 if window is None else window - 1, 0)
-    gqa = q.shape[1] != k.shape[1]
-    found = varlen_attn(q, k, v, ends, ends, most, most, scale=scale, window_size=seen, enable_gqa=gqa)
-    return cast(Tensor, found).unsqueeze(0)
+    return cast(Tensor, varlen_attn(q, k, v, ends, told["cu_seq_lens_k"], *most, window_size=seen, **options))
 
 
 def _one_by_one(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    ends: Tensor,
-    scale: float | None,
-    drop: float,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sizes: list[int],
+    behind: Sequence[int],
     window: int | None,
-    _: int,
+    options: dict[str, Any],
 ) -> Tensor:
-    """A kernel for each sequence: as fast on a CPU, and in every precision."""
-    sizes = ends.diff().tolist()
-    gqa = query.shape[1] != key.shape[1]
+    """A kernel for each segment: as fast on a CPU, and in every precision."""
+    dtype = q.dtype
+    if q.device.type == "cpu" and dtype.itemsize < 4:  # whose backward pass is slower than float32's
+        q, k, v = q.float(), k.float(), v.float()
     # split, not slices, whose backward passes would each write a whole row
-    parts = zip(*(x.split(sizes, dim=2) for x in (query, key, value)), strict=True)
+    queries, keys, values = (x.split(sizes) for x in (q, k, v))
     found = []
-    for q, k, v in parts:
-        mask = _window(q.shape[2], window, q.device) if window is not None and window < q.shape[2] else None
-        found.append(
-            scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=drop, is_causal=mask is None, scale=scale, enable_gqa=gqa
-            )
-        )
-    return torch.cat(found, dim=2).transpose(1, 2)
+    for parts in zip(queries, _with_those_behind(keys, behind), _with_those_behind(values, behind), strict=True):
+        own, seen, _ = (x.shape[0] for x in parts)
+        whole = seen == own and (window is None or window >= own)
+        mask = None if whole else _mask(own, seen, window, q.device)
+        query, key, value = (x.transpose(0, 1).unsqueeze(0) for x in parts)  # [1, heads, n, D]
+        out = scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=whole, **options)
+        found.append(out[0].transpose(0, 1))
+    return torch.cat(found).to(dtype)
 
 
-def _window(size: int, window: int, device: torch.device) -> Tensor:
-    """What each token sees of the ``window`` last ones, itself among them; [size, size]."""
-    at = torch.arange(size, device=device)
-    back = at.unsqueeze(1) - at
-    return (back >= 0) & (back < window)
+def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+    """What the last ``queries`` of ``keys`` tokens see, the ``window`` last ones up to themselves; [queries, keys]."""
+    at = torch.arange(keys, device=device)
+    back = at[keys - queries :].unsqueeze(1) - at
+    return (back >= 0) & (back < (window or keys))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from lit_prm import shared_prompts
 from lit_prm.batch import Encoded, collate
 from lit_prm.models import token_logps, why_not_shared
+from lit_prm.packing import PACKED
 from lit_prm.scoring.planning import planned
 from tests.conftest import small_llama
 
@@ -40,7 +42,13 @@ def untied(seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()  # type: ignore[no-any-return]
 
 
-MODELS = {"tied": small_llama(0), "untied": untied(0)}
+def packed(seed: int) -> LlamaForCausalLM:
+    model = small_llama(seed)
+    model.set_attn_implementation(PACKED)
+    return model
+
+
+MODELS = {"tied": small_llama(0), "untied": untied(0), "packed": packed(0)}
 problems = st.lists(
     st.tuples(st.integers(1, 20), st.lists(st.integers(0, 30), min_size=1, max_size=4)), min_size=1, max_size=5
 )
@@ -82,7 +90,11 @@ def test_each_prompt_goes_through_the_model_once(monkeypatch: pytest.MonkeyPatch
     )
     with torch.no_grad():
         token_logps(model, collate(rows, share_prompts=True))
-    assert seen == [2 * 9, 5 * 5]  # two prompts padded to 9, five responses padded to 5
+        assert seen == [2 * 9, 5 * 5]  # two prompts padded to 9, five responses padded to 5
+        seen.clear()
+        model.set_attn_implementation(PACKED)
+        token_logps(model, collate(rows, share_prompts=True))
+    assert seen == [7 + 9 + 3 + 5 + 4 + 2 + 2]
 
 
 def test_models_that_cannot_share_say_why() -> None:
@@ -91,7 +103,15 @@ def test_models_that_cannot_share_say_why() -> None:
         vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, sliding_window=8,
     )  # fmt: skip
-    assert "a window of 8 tokens" in str(why_not_shared(MistralForCausalLM(config).eval()))
+    windowed: Any = MistralForCausalLM(config).eval()
+    assert "a window of 8 tokens" in str(why_not_shared(windowed))
+    windowed.set_attn_implementation(PACKED)
+    assert why_not_shared(windowed) is None  # a packed row masks what is behind as well
+    flash = small_llama(0)
+    flash.config._attn_implementation = "flash_attention_2"
+    assert "its attention is flash_attention_2" in str(why_not_shared(flash))
+    with pytest.raises(ValueError, match="flash_attention_2 cannot share prompts"):
+        token_logps(flash, collate(rows_of([(3, [2, 2])]), share_prompts=True))
     gpt = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4, n_positions=64)).eval()
     assert why_not_shared(gpt) is None  # learned positions, given explicitly
 

@@ -191,8 +191,11 @@ def test_prompts_that_cannot_be_shared_are_told_before_the_reference_is_asked(
     refused: Refused, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Stored, "prepare", lambda *_: pytest.fail("asked the reference"))
-    checkpointing = "--model.reward_model.init_args.gradient_checkpointing=true"
-    message = refused("exp", "ce-8resp", *desk.options("--data.share_prompts=true", checkpointing))
+    of_model = [
+        "--model.reward_model.init_args.gradient_checkpointing=true",
+        "--model.reward_model.init_args.attention=sdpa",
+    ]
+    message = refused("exp", "ce-8resp", *desk.options("--data.share_prompts=true", *of_model))
     assert "LlamaForCausalLM cannot run so: gradient checkpointing keeps no keys" in message
 
 
