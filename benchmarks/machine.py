@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lit_prm.batch import Batch
 from lit_prm.costs import Work, backward, forward, shape_of
 
 
@@ -46,8 +47,16 @@ def product_rate(dtype: torch.dtype, width: int, height: int, device: str = "cpu
     return times * 2 * tokens * width * height / statistics.median(took)
 
 
-def update_flops(config: Any, sequences: Iterable[tuple[int, int]]) -> int:
-    """Of the products of updates on sequences of (prompt, prompt and response) tokens, the head on responses only."""
-    sizes = list(sequences)
-    shape, work = shape_of(config), Work.read([n for _, n in sizes], sum(n - prompt for prompt, n in sizes))
-    return forward(shape, work) + backward(shape, work)
+def work_of(batch: Batch) -> Work:
+    """What an update on this batch cannot do without: shared prompts once, the head on response tokens only."""
+    once = Work.read(batch.length, int((batch.length - batch.prompt_length).sum()))
+    owner = torch.as_tensor(batch.owner).tolist()
+    again = [int(batch.prompt_length[row]) for row, p in enumerate(owner) if p in owner[:row]]
+    repeated = Work.read(again, 0)
+    return Work(once.tokens - repeated.tokens, once.contexts - repeated.contexts, once.outputs)
+
+
+def update_flops(config: Any, work: Iterable[Work]) -> int:
+    """Of the products of updates that do this work, forward and backward."""
+    shape, whole = shape_of(config), sum(work, Work())
+    return forward(shape, whole) + backward(shape, whole)

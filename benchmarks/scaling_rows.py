@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.machine import peak_bytes, update_flops
+from benchmarks.machine import peak_bytes, update_flops, work_of
 from benchmarks.updates_jobs import BETA, RATE, SHAPES
 from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.losses.dpo import DPO
@@ -44,7 +44,7 @@ def measured(size: Size, shape: str, repeats: int) -> dict[str, Any]:
     losses, seconds = updates(policy, batch, ours, 1 + max(repeats, 1))
     memory = peak_bytes() - before
     refuse_other_losses(losses[:2], updates(model(size, shape), batch, plain, 2)[0])
-    flops = update_flops(policy.config, zip(batch.prompt_length.tolist(), batch.length.tolist(), strict=True))
+    flops = update_flops(policy.config, [work_of(batch)])
     return {**size._asdict(), "seconds": statistics.median(seconds[1:]), "bytes": memory, "products": flops}
 
 

@@ -13,7 +13,8 @@ python -m benchmarks.updates long --shape 1.5b --device cuda --dtype bfloat16   
 Seeded random weights, SGD without momentum, beta 0.05: an update is a gradient. Every measurement is a process of its
 own, from behind its imports to its last update (loading, tokenising and reference log-probs count), the sides in turns.
 Our side is the trainer, module and data module that `make exp` runs: `cold` with an empty store of reference log-probs,
-`warm` with a full one, `bare` the same maths in a plain loop. TRL runs `online` and with `precompute_ref_log_probs`.
+`warm` with a full one, `bare` the same maths in a plain loop, all with `data.share_prompts`. TRL runs `online` and with
+`precompute_ref_log_probs`.
 No time is printed unless losses agree to 2e-5 and updates, which are gradients, to 2e-5 of their length. In bfloat16
 both sides round, so both are held against our float32: an update may be half as far again from it as TRL's is, a loss
 2^-8. `--sides` may ask for two more of TRL's, `trl reordered` (a step's pairs backwards) and `trl in pieces` (a quarter

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.machine import clocks
+from lit_prm.costs import Work
 from lit_prm.data import RolloutDataModule
 from lit_prm.formats import write_groups
 from lit_prm.losses import Loss
@@ -89,12 +90,13 @@ class Seen(NamedTuple):
     losses: list[float]  # ours
     ids: list[str]  # digest of the distinct sequences
     ended: list[tuple[float, float]]  # clocks at its end
-    sequences: list[tuple[int, int]]  # of every update: tokens of the prompt, and with the response; of ours
+    work: list[Work]  # of every micro-batch, of ours
+    tokens: list[int]  # of its responses, each with its prompt
     gradients: BinaryIO | None  # of our loss, update after update, all parameters of each in float32
 
     @classmethod
     def into(cls, gradients: BinaryIO | None) -> Seen:
-        return cls([], [], [], [], gradients)
+        return cls([], [], [], [], [], gradients)
 
     def note(self, loss: float, rows: Sequence[Sequence[int]], policy: Any, scale: float = 1.0) -> None:
         """An update on these token ids has ended; ``loss`` and the policy's gradients are ``scale`` times ours."""
@@ -155,7 +157,12 @@ def module_and_data(job: Job, folder: Path, dtype: str) -> tuple[LitPRM, Rollout
         schedule=lambda optimizer, _: LambdaLR(optimizer, lambda _: 1.0),  # type: ignore[arg-type]
     )
     data = RolloutDataModule(
-        str(folder / "policy"), "rollouts.jsonl", root=str(folder), batch_size=8 * job.problems, max_length=2048
+        str(folder / "policy"),
+        "rollouts.jsonl",
+        root=str(folder),
+        batch_size=8 * job.problems,
+        max_length=2048,
+        share_prompts=True,
     )
     return module, data
 

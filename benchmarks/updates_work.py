@@ -18,7 +18,7 @@ from lightning import Trainer
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 
-from benchmarks.machine import clocks, peak_bytes, product_rate, update_flops
+from benchmarks.machine import clocks, peak_bytes, product_rate, update_flops, work_of
 from benchmarks.updates_jobs import JOBS, Job, Seen, module_and_data
 from benchmarks.updates_trl import by_trl
 from callbacks.references import FillReference
@@ -47,8 +47,8 @@ def note(seen: Seen, loss: float, cuts: Sequence[Batch], policy: Any) -> None:
     """An update of these micro-batches has ended."""
     rows = [row[:n].tolist() for batch in cuts for row, n in zip(batch.ids, batch.length.tolist(), strict=True)]
     seen.note(loss, rows, policy)
-    for batch in cuts:
-        seen.sequences.extend(zip(batch.prompt_length.tolist(), batch.length.tolist(), strict=True))
+    seen.work.extend(map(work_of, cuts))
+    seen.tokens.extend(int(batch.length.sum()) for batch in cuts)
 
 
 def by_trainer(job: Job, folder: Path, dtype: str, device: str, seen: Seen) -> tuple[Any, tuple[float, float]]:
@@ -113,10 +113,10 @@ def main(name: str, side: str, folder: Path, dtype: str, threads: int, device: s
         "losses": seen.losses,
         "ids": seen.ids,
     }
-    if seen.sequences:
+    if seen.work:
         found |= {
-            "tokens": sum(length for _, length in seen.sequences),
-            "flops": update_flops(config, seen.sequences),
+            "tokens": sum(seen.tokens),
+            "flops": update_flops(config, seen.work),
             "rate": product_rate(getattr(torch, dtype), config.hidden_size, config.intermediate_size, device),
         }
     print(json.dumps(found))

@@ -12,7 +12,10 @@ import pytest
 
 from benchmarks import plan_check, scoring, update_floor, updates, updates_work
 from benchmarks.acceptance import judged
+from benchmarks.machine import work_of
 from benchmarks.updates_jobs import JOBS, prepare
+from lit_prm.batch import Encoded, collate
+from lit_prm.costs import Work
 from lit_prm.models import load_model
 from lit_prm.records import Group, Problem, Rollout
 
@@ -178,3 +181,15 @@ def test_plan_check_measures_a_row_within_its_bound(tmp_path: Path, monkeypatch:
     assert not ended.value.code
     (row,) = json.loads(out.read_text())["rows"]
     assert abs(row["off"]) <= plan_check.FAR
+
+
+def test_the_floor_counts_shared_prompts_once() -> None:
+    sizes = [(3, [4, 2]), (5, [1])]  # of prompts, and of the responses behind each
+    rows = [
+        Encoded(np.zeros(p + n, np.int32), p, np.zeros(n, np.int32), 1.0, group, row)
+        for row, (group, p, n) in enumerate((g, p, n) for g, (p, responses) in enumerate(sizes) for n in responses)
+    ]
+    for share, prompts in ((False, [3, 3, 5]), (True, [3, 5])):
+        contexts = sum(sum(range(1, p + 1)) for p in prompts) + sum((4, 5, 6, 7)) + sum((4, 5)) + 6
+        rows[2].ids[0] = 1  # another prompt than the first
+        assert work_of(collate(rows, share_prompts=share)) == Work(sum(prompts) + 7, contexts, 7)
