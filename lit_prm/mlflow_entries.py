@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lit_prm.outbox import Entry
+from lit_prm.outbox import Entry, Refused
 
 Item = TypeVar("Item")
 
@@ -26,9 +26,14 @@ def is_outage(error: Exception) -> bool:
     from requests.exceptions import RequestException
 
     if isinstance(error, MlflowException):
-        status = error.get_http_status_code()
-        return bool(status >= 500 or status == 429)
-    return isinstance(error, RequestException)
+        return _passes(error.get_http_status_code())
+    if isinstance(error, RequestException):
+        return error.response is None or _passes(error.response.status_code)
+    return False
+
+
+def _passes(status: int) -> bool:
+    return status >= 500 or status in (408, 429)
 
 
 def _metrics(client: Any, run: str, rows: Sequence[tuple[str, float, int, int]]) -> None:
@@ -66,10 +71,16 @@ def _data(client: Any, run: str, digests: Mapping[str, str]) -> None:
 
 
 def _files(client: Any, run: str, path: str) -> None:
-    if Path(path).is_dir():
-        client.log_artifacts(run, path, Path(path).name)
-    elif Path(path).exists():
-        client.log_artifact(run, path)
+    """One too large for the store, or a disk that is full, is no reason to stop the work."""
+    try:
+        if Path(path).is_dir():
+            client.log_artifacts(run, path, Path(path).name)
+        else:
+            client.log_artifact(run, path)
+    except OSError as error:  # answers to HTTP requests among them
+        if is_outage(error):
+            raise
+        raise Refused(f"{path}: {error}") from error
 
 
 def _status(client: Any, run: str, status: str, ended: int | None) -> None:

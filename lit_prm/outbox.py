@@ -19,6 +19,10 @@ from lit_prm.whole import written_whole
 Entry = Mapping[str, Any]  # JSON
 
 
+class Refused(Exception):
+    """The store or the disk will never take this entry; others it may."""
+
+
 class Outbox:
     """Sends every entry once at least, in the order given; the sender is never kept waiting for long.
 
@@ -26,10 +30,11 @@ class Outbox:
     when 30 times as long as the failed one took has passed, and ``SHORTEST`` seconds: an outage costs 3 % of the
     sender's time. When the store is back, what is kept is sent in pieces of ``LONGEST`` seconds, one for each entry
     that comes; the file is gone when all is sent, and one left by a killed process is sent first. Sending an
-    entry twice must be harmless, and what ``send`` raises for other reasons is not ours to catch.
+    entry twice must be harmless, and what ``send`` raises for other reasons is not ours to catch, but for ``Refused``.
 
-    A kept line that is no entry (a power cut or a full disk leaves half of one), or that the store refuses, goes to
-    ``<file>.damaged`` and holds up no other. Processes that share a file write it and send from it in turn.
+    A refused entry, and a kept line that is none (a power cut or a full disk leaves half of one) or that the store does
+    not take, goes to ``<file>.damaged`` and holds up no other. Processes that share a file write it and send from it in
+    turn.
     """
 
     SHORTEST, LONGEST = 20.0, 10.0
@@ -61,8 +66,14 @@ class Outbox:
     def _deliver(self, entry: Entry) -> None:
         if self.waits:
             self._attempt(lambda: self._send_kept(self.LONGEST))
-        if self.waits or not self._attempt(lambda: self._send(entry)):
+        if self.waits or not self._attempt(lambda: self._send_new(entry)):
             self._keep(entry)
+
+    def _send_new(self, entry: Entry) -> None:
+        try:
+            self._send(entry)
+        except Refused as error:
+            self._set_aside(json.dumps(entry).encode(), error)
 
     def _attempt(self, action: Callable[[], None]) -> bool:
         began = time.monotonic()
@@ -125,7 +136,7 @@ class Outbox:
 
     def _set_aside(self, line: bytes, error: Exception) -> None:
         if not self.refused:  # once
-            _say(f"lines of {self.file} cannot be sent and go to {self.damaged}", error)
+            _say(f"the work goes on; what of its record cannot be sent goes to {self.damaged}", error)
         self.refused += 1
         self._append(self.damaged, line)
 

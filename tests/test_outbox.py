@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.outbox import Entry, Outbox
+from lit_prm.outbox import Entry, Outbox, Refused
 
 
 class Away(Exception):
@@ -98,6 +98,25 @@ def test_what_is_no_outage_is_raised_and_not_kept(tmp_path: Path) -> None:
     assert not box.waits
 
 
+def test_an_entry_refused_for_itself_ends_no_work_and_holds_up_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store()
+
+    def send(entry: Entry) -> None:
+        if entry["n"] == 1:
+            raise Refused("too large")
+        store.send(entry)
+
+    box = Outbox(tmp_path / "missed.jsonl", send, lambda error: isinstance(error, Away))
+    for n in range(3):
+        box.put({"n": n})
+    assert numbered(store.got) == [0, 2]
+    assert json.loads(box.damaged.read_text()) == {"n": 1}
+    assert not box.waits
+    assert f"goes to {box.damaged} (too large)" in capsys.readouterr().err
+
+
 # --- the file: half a line, other writers, a long backlog -------------------------------------------
 
 
@@ -112,7 +131,7 @@ def test_half_a_line_spoils_neither_the_next_entry_nor_the_next_start(
     assert numbered(store.got) == [0, 1, 2]
     assert (box.sent, box.refused, box.waits) == (2, 1, False)
     assert box.damaged.read_bytes() == b'{"n": \n'
-    assert f"cannot be sent and go to {tmp_path / 'missed.jsonl.damaged'}" in capsys.readouterr().err
+    assert f"cannot be sent goes to {tmp_path / 'missed.jsonl.damaged'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", [b"not json", b"\xff\xfe\x00", b"5", b"\0" * 8, b'{"n": 0} {"n": 1}'])

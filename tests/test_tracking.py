@@ -390,6 +390,36 @@ def test_a_store_that_goes_away_costs_no_work_and_no_point(
     assert not (tmp_path / "run" / "mlflow-missed.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("status", "outage"), [(None, True), (503, True), (408, True), (429, True), (413, False), (403, False)]
+)
+def test_a_request_is_an_outage_only_where_repeating_it_may_help(status: int | None, outage: bool) -> None:
+    from requests import HTTPError, Response
+
+    from lit_prm.mlflow_entries import is_outage
+
+    error = HTTPError("told")
+    if status is not None:
+        error.response = Response()
+        error.response.status_code = status
+    assert is_outage(error) is outage
+
+
+def test_an_artifact_that_cannot_be_stored_ends_no_run(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    logger = tracker(tmp_path, uri)
+    (file := tmp_path / "summary.json").write_text("{}")
+    monkeypatch.setattr(logger.experiment, "log_artifact", full)
+    logger.log_files(file)
+    logger.log_metrics({"train/loss": 1.0}, 0)
+    assert points(logger) == [0]
+    assert "summary.json: [Errno 28] No space left on device" in capsys.readouterr().err
+
+
 def test_what_the_store_refuses_is_an_error(tmp_path: Path, uri: str) -> None:
     from mlflow.exceptions import MlflowException
 
