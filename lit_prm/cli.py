@@ -53,6 +53,9 @@ def main(args: Sequence[str] | None = None) -> None:
     command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
         _run(command, rest)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept", file=sys.stderr)
+        raise SystemExit(130) from None
     except Exception as error:
         if os.environ.get("LIT_PRM_TRACEBACK") or not is_mistake(error):
             raise

@@ -152,7 +152,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 def _answer(data: bytes) -> Answer:
     try:
         answer = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # half an answer, or brackets without end
         raise Passing(f"an answer of {len(data)} bytes is no JSON ({error})") from None
     if not isinstance(answer, dict):
         raise Passing(f"the answer is a {type(answer).__name__}, not an object")

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-TROUBLES = ("timeout", "drop", "half", "429", "500", "cut json", "no choices")
+TROUBLES = ("timeout", "drop", "half", "429", "500", "cut json", "deep json", "no choices")
 SLOW = 0.6  # seconds: more than the clients of the tests wait
 
 
@@ -150,6 +150,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, {"choices": []})
         elif trouble == "cut json":
             self._raw(200, json.dumps(answer(json.loads(text), self.server.most)).encode()[:-9])
+        elif trouble == "deep json":
+            self._raw(200, b'{"choices": ' + b"[" * 100_000)
         elif trouble == "half":
             self.send_response(200)
             self.send_header("Content-Length", "1000")

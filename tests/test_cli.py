@@ -86,3 +86,16 @@ def test_this_cpu_is_known() -> None:
         pytest.skip("the kernel names no flags")
     known = set(flags.read_text().split("flags", 1)[1].split("\n", 1)[0].split())
     assert lightning_cli._cpu_has_bf16() == bool(known & {"avx512_bf16", "amx_bf16"})
+
+
+def test_ctrl_c_ends_a_command_with_a_word_and_its_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lit_prm.experiment.show_available", lambda _: interrupted())
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["list"])
+    assert ended.value.code == 130
+    assert "stopped; what was finished is kept" in capsys.readouterr().err

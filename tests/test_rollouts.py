@@ -19,6 +19,7 @@ import pytest
 from lit_prm.answers import is_correct
 from lit_prm.cli import main
 from lit_prm.models import load_tokenizer
+from lit_prm.rollouts.files import Job as FileJob
 from lit_prm.rollouts.samples import Journal, Sample
 from lit_prm.sampling import Job, LocalSampler
 from lit_prm.whole import alone
@@ -350,7 +351,7 @@ def test_a_killed_job_in_this_process_ends_like_an_unbroken_one(
     whole = local(policy_folder, problems, tmp_path / "whole.jsonl")
     with monkeypatch.context() as patch:
         interrupt_after(13, patch)  # in the midst of the second job
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             local(policy_folder, problems, tmp_path / "r.jsonl")
     jobs, draw = list[int](), LocalSampler.draw
 
@@ -363,6 +364,25 @@ def test_a_killed_job_in_this_process_ends_like_an_unbroken_one(
     assert jobs == [4 - 1]
     more = local(policy_folder, problems, tmp_path / "r.jsonl", "--n", "4")
     assert [row["completions"][:3] for row in more] == [row["completions"] for row in whole]
+
+
+def test_writing_a_row_costs_the_same_however_many_problems_there_are(
+    server: FakeServer, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count: Any = FileJob.samples.fget  # type: ignore[attr-defined]
+    asked = list[int]()
+
+    def samples(self: FileJob) -> int:
+        asked.append(1)
+        return int(count(self))
+
+    monkeypatch.setattr(FileJob, "samples", property(samples))
+    seen = []
+    for limit in ("2", "8"):
+        sample(server, problems, tmp_path / f"{limit}.jsonl", "--limit", limit)
+        seen.append(len(asked))
+        asked.clear()
+    assert seen[0] == seen[1]
 
 
 # --- kills ----------------------------------------------------------------------------------------
@@ -386,7 +406,7 @@ def test_an_interrupted_job_asks_for_what_is_left(
 ) -> None:
     sample(server, problems, tmp_path / "whole.jsonl")
     interrupt_after(11, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         sample(server, problems, tmp_path / "r.jsonl", "--concurrency", "1")
     assert not (tmp_path / "r.jsonl").exists()
     monkeypatch.undo()
@@ -402,7 +422,7 @@ def test_samples_that_come_together_are_asked_for_together_again(
     several = ["--per-request", "4", "--n", "6", "--limit", "2", "--concurrency", "1"]
     sample(server, problems, tmp_path / "whole.jsonl", *several)
     interrupt_after(arrived, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         sample(server, problems, tmp_path / "r.jsonl", *several)
     monkeypatch.undo()
     sample(server, problems, tmp_path / "r.jsonl", *several)

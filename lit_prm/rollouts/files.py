@@ -53,10 +53,10 @@ class Job:
             with closing(Journal(self._journal(), self._held(asked.values()))) as samples:
                 refused = yield from self._drawn(asked, samples)
                 kept = [problem for problem in self.problems if _key(problem) not in refused]
-                rows = []
+                rows, every = [], self.samples
                 for row in self._rows(kept, [[samples[name] for name in asked[_key(p)]] for p in kept]):
                     rows.append(row)
-                    yield Done(self.samples, len(rows))
+                    yield Done(every, len(rows))
             self._record(refused)
             write_rows(self.out, rows)
             clear(self.parts)
