@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import yaml
 from lit_prm.experiment import OVERRIDES, config_files, options
 
 if TYPE_CHECKING:
-    from lit_prm.plan.lengths import Assumed, Lengths
+    from lit_prm.plan.lengths import Lengths
     from lit_prm.plan.memory import Memory
     from lit_prm.plan.setup import Setup
 
@@ -79,9 +80,9 @@ def _refuse_signs(asked: argparse.Namespace) -> None:
         raise ValueError(f"--mfu {asked.mfu} is no share of the peak; give a number above 0, at most 1")
     for name in ("memory", "peak", "problems", "prompt_tokens", "response_tokens"):
         value = getattr(asked, name)
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < float("inf"):
             option = name.replace("_", "-")
-            raise ValueError(f"--{option} {value:g} is not above 0; give how much there is, or leave it out")
+            raise ValueError(f"--{option} {value:g} is no amount above 0; give how much there is, or leave it out")
 
 
 def devices() -> dict[str, dict[str, float]]:
@@ -111,7 +112,7 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     available = round((asked.memory or rates["memory"]) * 1e9)
     config, source = config_of(setup.policy, asked.shape)
     counted = weights(config, word_head=setup.word_head, adapter=setup.adapter)
-    lengths = lengths_of(resolved["data"], setup, _assumed(asked))
+    lengths = lengths_of(resolved["data"], setup, _given(asked))
 
     def needed(of: Setup) -> Memory:
         return memory(config, counted, of, lengths.longest(of))
@@ -137,10 +138,11 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         "responses": lengths.responses,
         "prompt_tokens": lengths.prompt_tokens,
         "tokens_per_epoch": lengths.tokens,
-        "updates": lengths.updates * setup.epochs,
+        "updates": min(lengths.updates * setup.epochs, setup.most_updates or math.inf),
         "longest_micro_batch_tokens": lengths.longest(setup).tokens,
         "store_bytes": _store(setup, lengths),
         "flops": asdict(work) | {"total": work.total},
+        "labels_steps": bool(resolved["data"].get("labeler")),
         "mfu": asked.mfu,
         "peak_tflops": peak,
         "hours": hours,
@@ -191,14 +193,10 @@ def _alternatives(setup: Setup) -> dict[str, Setup]:
     return {of.strategy: of for of in (replace(setup, sharding=s) for s in (given, *every))}
 
 
-def _assumed(asked: argparse.Namespace) -> Assumed | None:
-    from lit_prm.plan.lengths import Assumed
-
-    given = (asked.problems, asked.prompt_tokens, asked.response_tokens)
-    if not any(given):
-        return None
-    default = Assumed()
-    return Assumed(*(v or getattr(default, f.name) for v, f in zip(given, fields(Assumed), strict=True)))
+def _given(asked: argparse.Namespace) -> dict[str, int]:
+    """What is said of the data in place of what the files say."""
+    said = {"problems": asked.problems, "prompt": asked.prompt_tokens, "response": asked.response_tokens}
+    return {name: number for name, number in said.items() if number}
 
 
 def _facts(n: dict[str, Any]) -> dict[str, str]:
@@ -217,5 +215,5 @@ def _facts(n: dict[str, Any]) -> dict[str, str]:
         "FLOPs": f"{flops['total']:.2e}: training {flops['training']:.2e}, recomputed {flops['recomputed']:.2e}, "
         f"reference {flops['reference']:.2e}",
         "time": f"{n['hours']:.2g} hours at {n['mfu']:.0%} of {n['peak_tflops']:g} TFLOP/s a device, "
-        "evaluation left out",
+        + ("evaluation and the labelling of steps left out" if n["labels_steps"] else "evaluation left out"),
     }  # fmt: skip

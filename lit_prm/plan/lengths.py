@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -63,15 +63,20 @@ class Lengths:
         return self.prompt_tokens + self.response_tokens
 
 
-def lengths_of(data: dict[str, Any], setup: Setup, assumed: Assumed | None) -> Lengths:
-    """From the files of the configuration, unless something is assumed or they are not there."""
+def lengths_of(data: dict[str, Any], setup: Setup, given: dict[str, int]) -> Lengths:
+    """From the files of the configuration, unless something is given or they are not there; fields of ``Assumed``."""
     file = Path(data["root"]).expanduser() / Path(data["train"]).expanduser()
-    tokenizer = _tokenizer(data["tokenizer"]) if assumed is None and file.exists() else None
-    if tokenizer is not None:
-        return _of_file(file, data, setup, tokenizer)
-    missing = f"the tokenizer of {data['tokenizer']}" if file.exists() else file
-    why = "given" if assumed else f"assumed, since {missing} is not here (yet)"
-    return _of_assumed(assumed or Assumed(), setup, why)
+    some = Assumed()
+    some = replace(some, problems=max(round(data.get("fraction", 1.0) * some.problems), 1))
+    if given:
+        return _of_assumed(replace(some, **given), setup, "given")
+    if not file.exists():
+        return _of_assumed(some, setup, f"assumed, since {file} is not here (yet)")
+    groups = _chosen(file, data)
+    if (tokenizer := _tokenizer(data["tokenizer"])) is None:
+        why = f"tokens assumed, since the tokenizer of {data['tokenizer']} is not here (yet)"
+        return _of_assumed(replace(some, problems=len(groups)), setup, why)
+    return _of_file(file, groups, data, setup, tokenizer)
 
 
 def _tokenizer(name: str) -> Any:
@@ -82,14 +87,18 @@ def _tokenizer(name: str) -> Any:
         return None
 
 
-def _of_file(file: Path, data: dict[str, Any], setup: Setup, tokenizer: Any) -> Lengths:
+def _chosen(file: Path, data: dict[str, Any]) -> Sequence[Group]:
+    """The problems and responses that are trained on."""
     groups: Sequence[Group] = labelled(read_groups(str(file), on_bad=data.get("bad_rows", "raise")).groups, str(file))
-    every = subsample(
+    return subsample(
         groups,
         fraction_of_problems=data.get("fraction", 1.0),
         responses_per_problem=data.get("responses"),
         seed=data.get("seed", 0),
     )
+
+
+def _of_file(file: Path, every: Sequence[Group], data: dict[str, Any], setup: Setup, tokenizer: Any) -> Lengths:
     chosen = random.Random(0).sample(every, SAMPLE) if len(every) > SAMPLE else list(every)
     encoder = Encoder(
         tokenizer,
@@ -163,9 +172,10 @@ def _longest_allowed(setup: Setup, problems: int, updates: int, prompt: int) -> 
     """
     fewest, most = problems // updates, -(-problems // updates)
     if fewest < setup.cuts:
+        remedy = "raise data.batch_size or lower trainer.accumulate_grad_batches"
         raise ValueError(
             f"an update of {setup.batch_size} responses has {fewest} problems, too few for {setup.accumulate} "
-            f"micro-batches x {setup.ranks} devices; raise data.batch_size or lower trainer.accumulate_grad_batches"
+            f"micro-batches x {setup.ranks} devices; {remedy if updates > 1 else 'there must be more problems'}"
         )
     assert setup.responses is not None  # or nothing could be assumed
     rows = -(-most // setup.cuts) * setup.responses

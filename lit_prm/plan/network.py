@@ -46,7 +46,7 @@ def config_of(model: str, shape: str | None = None) -> tuple[Any, str]:
     file = Path(name).expanduser()
     file = file / "config.json" if file.is_dir() else file
     if file.is_file():
-        return from_fields(json.loads(file.read_text())), str(file)
+        return from_fields(_fields_of(file)), str(file)
     known = known_shapes()
     if name in known:
         return from_fields(known[name]), "lit_prm/plan/models.yaml"
@@ -60,6 +60,16 @@ def config_of(model: str, shape: str | None = None) -> tuple[Any, str]:
         f"no config.json of {name} is at hand, and the shapes known are {', '.join(known)}; give one of these or a "
         "path of a config.json by --shape"
     )
+
+
+def _fields_of(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is no config.json ({error}); give the file of a model, or its folder") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is no config.json: it holds a {type(found).__name__}; give the file of a model")
+    return found
 
 
 def known_shapes() -> dict[str, dict[str, Any]]:

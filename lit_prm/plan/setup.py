@@ -35,6 +35,7 @@ class Setup:
     responses: int | None  # of a problem; None for all there are
     max_length: int
     epochs: int
+    most_updates: int | None  # of the whole run, whatever its epochs have
     word_head: bool  # rewards come from log-probs, not from a value head
     mismatched: bool  # every response is read once more, behind another prompt, without gradient
     reference: str  # what rewards are relative to: stored, live, adapter off, none
@@ -125,11 +126,12 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
         lora=_lora(reward["class_path"], options),
         attention=str(options.get("attention") or "sdpa"),
         checkpointing=bool(options.get("gradient_checkpointing")),
-        accumulate=int(trainer["accumulate_grad_batches"]),
-        batch_size=int(data["batch_size"]),
+        accumulate=_number("trainer.accumulate_grad_batches", trainer["accumulate_grad_batches"]),
+        batch_size=_number("data.batch_size", data["batch_size"]),
         responses=data.get("responses"),
-        max_length=int(data["max_length"]),
-        epochs=int(trainer["max_epochs"]),
+        max_length=_number("data.max_length", data["max_length"]),
+        epochs=_number("trainer.max_epochs", trainer["max_epochs"]),
+        most_updates=most if (most := int(trainer.get("max_steps") or -1)) > 0 else None,
         word_head=not _class(reward["class_path"]).__name__.endswith("Head"),
         mismatched=bool(_class(model["loss"]["class_path"]).mismatched),
         reference=reference,
@@ -210,9 +212,12 @@ def _optimizer(path: str) -> type[torch.optim.Optimizer]:
 
 def _number(option: str, value: Any) -> int:
     try:
-        return int(value)
+        number = int(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{option} is {value!r}, and a plan needs a number; give --{option} 8, say") from None
+        number = 0
+    if number < 1:
+        raise ValueError(f"{option} is {value!r}, and a plan needs a number above 0; give --{option} 8, say")
+    return number
 
 
 def _dtype(name: str) -> torch.dtype:

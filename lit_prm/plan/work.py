@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +32,14 @@ def work_of(config: Any, setup: Setup, lengths: Lengths) -> Flops:
     """
     shape = shape_of(config)
     outputs = lengths.response_tokens if setup.word_head else 0
+    epochs = min(setup.epochs, (setup.most_updates or math.inf) / lengths.updates)
     epoch = Work(lengths.tokens, round(lengths.mean_contexts * lengths.responses), outputs)
     once = forward(shape, epoch)
     again = once if setup.mismatched else 0
-    asked = setup.epochs if setup.reference in ("live", "adapter off") else 0
+    asked = epochs if setup.reference in ("live", "adapter off") else 0
     filled = 0 if setup.filled_by == "nobody" else 1
     return Flops(
-        training=setup.epochs * (once + backward(shape, epoch) + again),
-        recomputed=setup.epochs * forward(shape, Work(epoch.tokens, epoch.contexts)) if setup.checkpointing else 0,
-        reference=(asked + filled) * (once + again),
+        training=round(epochs * (once + backward(shape, epoch) + again)),
+        recomputed=round(epochs * forward(shape, Work(epoch.tokens, epoch.contexts))) if setup.checkpointing else 0,
+        reference=round((asked + filled) * (once + again)),
     )

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from lit_prm.cli import main
+from lit_prm.formats import write_groups
 from lit_prm.plan.command import devices
+from lit_prm.records import Group, Problem, Rollout
 from tests.plan.planning import LLAMA, planned
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,6 +62,31 @@ def test_a_loss_that_reads_each_response_behind_another_prompt_stores_and_reads_
     assert twice["flops"]["reference"] == 2 * once["flops"]["reference"]
 
 
+def test_what_is_not_trained_on_is_not_planned() -> None:
+    whole, quarter = (planned(name, "1xh100", LLAMA).numbers for name in ("ce-8resp", "ce-8resp-25inst"))
+    assert (whole["responses"], quarter["responses"]) == (264_000, 66_000)
+    assert quarter["flops"]["total"] == pytest.approx(whole["flops"]["total"] / 4)
+    short = planned("ce-8resp", "1xh100", LLAMA, "--trainer.max_steps=10").numbers
+    assert short["updates"] == 10
+    assert short["flops"]["training"] == pytest.approx(whole["flops"]["training"] * 10 / whole["updates"])
+    assert short["flops"]["reference"] == whole["flops"]["reference"]  # the store is filled with all
+
+
+def test_problems_are_counted_though_their_tokenizer_is_not_here(tmp_path: Path) -> None:
+    answers = tuple(Rollout(response=text, correct=text == "a") for text in "ab")
+    every = [Group(problem=Problem(id=str(n), prompt=f"What is {n}?"), rollouts=answers) for n in range(128)]
+    write_groups(tmp_path / "train.jsonl", every)
+    place = [f"--data.train={tmp_path / 'train.jsonl'}", "--data.tokenizer=nobody/has-this", "--data.responses=2"]
+    found = planned("ce-8resp", "1xh100", LLAMA, *place).numbers
+    assert found["responses"] == 256
+    assert "the tokenizer of nobody/has-this is not here" in found["lengths_from"]
+
+
+def test_labelling_is_said_to_be_left_out() -> None:
+    for name, told in (("shepherd-8resp-soft", True), ("ce-8resp", False)):
+        assert ("labelling of steps left out" in planned(name, "1xh100", LLAMA).facts["time"]) is told
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [
@@ -68,10 +95,15 @@ def test_a_loss_that_reads_each_response_behind_another_prompt_stores_and_reads_
         (["--trainer.devices=auto"], "trainer.devices is 'auto'"),
         (["--mfu=2"], "--mfu 2.0 is no share"),
         (["--trainer.strategy=deepspeed_stage_2"], "--trainer.strategy lit_prm.zero.ZeRO"),
-        (["--problems=-1"], "--problems -1 is not above 0"),
-        (["--problems=0"], "--problems 0 is not above 0"),
-        (["--memory=-5"], "--memory -5 is not above 0"),
-        (["--peak=nan"], "--peak nan is not above 0"),
+        (["--memory=inf"], "--memory inf is no amount above 0"),
+        (["--trainer.devices=-1"], "trainer.devices is '-1', and a plan needs a number above 0"),
+        (["--data.batch_size=0"], "data.batch_size is 0, and a plan needs a number above 0"),
+        ([f"--shape={REPOSITORY / 'README.md'}"], "README.md is no config.json"),
+        (["--problems=3"], "devices; there must be more problems"),
+        (["--problems=-1"], "--problems -1 is no amount above 0"),
+        (["--problems=0"], "--problems 0 is no amount above 0"),
+        (["--memory=-5"], "--memory -5 is no amount above 0"),
+        (["--peak=nan"], "--peak nan is no amount above 0"),
         (["--shape=./none"], r"--shape"),
         (["--model.optimizer=callbacks.Costs"], "optimizer"),
         (["--trainer.max_epochs=0"], "trains nothing"),

@@ -66,7 +66,7 @@ def test_it_is_read_and_can_be_cut(args: list[str]) -> None:
     asked, overrides = arguments().parse_known_args(args)
     resolved = yaml.safe_load(resolved_config(options(asked.name, asked.scale, 0, overrides)))
     setup = setup_of(resolved, on_gpu=False)
-    assert lengths_of(resolved["data"], setup, None).longest(setup).tokens > 0
+    assert lengths_of(resolved["data"], setup, {}).longest(setup).tokens > 0
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from lit_prm.batch import Encoded
 from lit_prm.batching import Updates
 from lit_prm.data import RolloutDataModule
-from lit_prm.plan.lengths import Assumed, MicroBatch, lengths_of, longest_of, store_size
+from lit_prm.plan.lengths import MicroBatch, lengths_of, longest_of, store_size
 from lit_prm.reference.store import LogpStore
 from lit_prm.steps import Newline
 from tests.plan.planning import planned, setup_at
@@ -27,7 +27,9 @@ def rows(problems: int, width: int) -> list[Encoded]:
 @pytest.mark.parametrize(("batch_size", "cuts"), [(64, 8), (64, 3), (96, 8), (40, 4)])
 def test_assumed_updates_are_cut_as_the_sampler_cuts_them(problems: int, batch_size: int, cuts: int) -> None:
     setup = replace(setup_at("8xh100"), batch_size=batch_size, ranks=cuts, max_length=20)
-    assumed = lengths_of({"root": ".", "train": "none", "tokenizer": "none"}, setup, Assumed(problems, 5, 15))
+    assumed = lengths_of(
+        {"root": ".", "train": "none", "tokenizer": "none"}, setup, {"problems": problems, "prompt": 5, "response": 15}
+    )
     assert assumed.longest(setup) == longest_of(rows(problems, 20), setup)
     assert assumed.problems == len(Updates(rows(problems, 20), batch_size).problems) // assumed.updates
 
@@ -43,7 +45,7 @@ def test_padding_is_planned_where_it_is_computed() -> None:
 def test_what_is_not_stored_needs_to_know_how_many_responses_a_problem_has() -> None:
     setup = setup_at("1xh100", "--data.responses=null")
     with pytest.raises(ValueError, match=r"give --data\.responses 8"):
-        lengths_of({"root": ".", "train": "none", "tokenizer": "none"}, setup, None)
+        lengths_of({"root": ".", "train": "none", "tokenizer": "none"}, setup, {})
 
 
 def test_lengths_are_those_of_the_data_at_hand(micro_world: Path) -> None:
