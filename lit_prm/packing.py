@@ -14,6 +14,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from lit_prm import cpu_attention
 from lit_prm.batch import Batch
 
 PACKED = "packed"  # the name of our attention among those of transformers
@@ -135,12 +136,11 @@ def packed_attention(
     if others.get("softcap") is not None or others.get("s_aux") is not None:
         raise ValueError("packed attention has neither soft caps nor sinks; use attention: sdpa or eager")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, D] each
-    told = {"scale": scaling, "enable_gqa": q.shape[1] != k.shape[1]}
     if _has_varlen(query) and not dropout:
-        return _varlen(q, k, v, cu_seq_lens_q, sliding_window, others, told).unsqueeze(0), None
+        return _varlen(q, k, v, cu_seq_lens_q, scaling, sliding_window, others).unsqueeze(0), None
     sizes = cu_seq_lens_q.diff().tolist()
     behind = others["behind"].tolist() if "behind" in others else range(len(sizes))
-    return _one_by_one(q, k, v, sizes, behind, sliding_window, told | {"dropout_p": dropout}).unsqueeze(0), None
+    return _one_by_one(q, k, v, sizes, behind, scaling, dropout, sliding_window).unsqueeze(0), None
 
 
 def _has_varlen(query: Tensor) -> bool:
@@ -148,7 +148,7 @@ def _has_varlen(query: Tensor) -> bool:
 
 
 def _varlen(
-    q: Tensor, k: Tensor, v: Tensor, ends: Tensor, window: int | None, told: dict[str, Any], options: dict[str, Any]
+    q: Tensor, k: Tensor, v: Tensor, ends: Tensor, scale: float | None, window: int | None, told: dict[str, Any]
 ) -> Tensor:
     """One kernel for all segments, on CUDA in half precision; the last query of each sees up to its last key."""
     from torch.nn.attention.varlen import varlen_attn
@@ -156,8 +156,9 @@ def _varlen(
     if "key_at" in told:
         k, v = k[told["key_at"]], v[told["key_at"]]
     most = told["max_length_q"], told["max_length_k"]
-    seen = (-1 if window is None else window - 1, 0)
-    return cast(Tensor, varlen_attn(q, k, v, ends, told["cu_seq_lens_k"], *most, window_size=seen, **options))
+    seen, gqa = (-1 if window is None else window - 1, 0), q.shape[1] != k.shape[1]
+    found = varlen_attn(q, k, v, ends, told["cu_seq_lens_k"], *most, scale=scale, window_size=seen, enable_gqa=gqa)
+    return cast(Tensor, found)
 
 
 def _one_by_one(
@@ -166,24 +167,28 @@ def _one_by_one(
     v: Tensor,
     sizes: list[int],
     behind: Sequence[int],
+    scale: float | None,
+    dropout: float,
     window: int | None,
-    options: dict[str, Any],
 ) -> Tensor:
     """A kernel for each segment: as fast on a CPU, and in every precision."""
-    dtype = q.dtype
-    if q.device.type == "cpu" and dtype.itemsize < 4:  # whose backward pass is slower than float32's
-        q, k, v = q.float(), k.float(), v.float()
     # split, not slices, whose backward passes would each write a whole row
     queries, keys, values = (x.split(sizes) for x in (q, k, v))
     found = []
     for parts in zip(queries, _with_those_behind(keys, behind), _with_those_behind(values, behind), strict=True):
-        own, seen, _ = (x.shape[0] for x in parts)
+        query, key, value = (x.transpose(0, 1).unsqueeze(0) for x in parts)  # [1, heads, n, D]
+        own, seen = query.shape[2], key.shape[2]
         whole = seen == own and (window is None or window >= own)
         mask = None if whole else _mask(own, seen, window, q.device)
-        query, key, value = (x.transpose(0, 1).unsqueeze(0) for x in parts)  # [1, heads, n, D]
-        out = scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=whole, **options)
+        if cpu_attention.pays(query, seen, dropout):
+            out = cpu_attention.attention(query, key, value, mask, scale)
+        else:
+            out = scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=whole, scale=scale,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )  # fmt: skip
         found.append(out[0].transpose(0, 1))
-    return torch.cat(found).to(dtype)
+    return torch.cat(found)
 
 
 def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
