@@ -137,7 +137,7 @@ def test_a_model_without_a_cache_is_refused() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(problems=problems, budget=st.sampled_from([1, 30, 1000]), may_share=st.booleans())
-def test_plans_hold_every_row_once_and_whole_problems(
+def test_plans_hold_every_row_once_within_the_budget(
     problems: list[tuple[int, list[int]]], budget: int, may_share: bool
 ) -> None:
     rows = rows_of(problems)
@@ -145,8 +145,10 @@ def test_plans_hold_every_row_once_and_whole_problems(
     assert sorted(i for batch, _ in plan for i in batch) == list(range(len(rows)))
     assert may_share or not any(shares for _, shares in plan)
     for batch, shares in plan:
-        inside = {rows[i].group for i in batch}
-        assert not shares or len(batch) >= sum(row.group in inside for row in rows)
+        prompts = {rows[i].ids[: rows[i].prompt_length].tobytes(): rows[i].prompt_length for i in batch}
+        once = sum(prompts.values()) + sum(len(rows[i]) - rows[i].prompt_length for i in batch)
+        tokens = once if shares else len(batch) * max(len(rows[i]) for i in batch)
+        assert tokens <= budget or len(batch) == 1
 
 
 def test_batches_keep_rows_of_shared_prompts() -> None:

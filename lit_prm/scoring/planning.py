@@ -8,27 +8,33 @@ from lit_prm.batch import Encoded
 from lit_prm.batching import TokenBudget
 
 LEAST_SAVED = 0.1  # of all tokens: below, whole rows sorted over all problems have less padding to pay for
-CHUNK = 32  # times the budget: padded tokens of one chunk, whose prompts are run once
 
 
 def planned(rows: Sequence[Encoded], budget: int, *, may_share: bool) -> Iterator[tuple[list[int], bool]]:
     """Every row once, in batches, and whether a batch is to share prompts.
 
-    Where shared prompts save much, a batch is whole problems, those with prompts of like length together; otherwise
-    rows of like length with at most ``budget`` padded tokens.
+    Where shared prompts save much, problem after problem, with at most ``budget`` tokens or one response in a batch,
+    each prompt once; otherwise rows of like length with at most ``budget`` padded tokens.
     """
-    if not may_share or _saved(rows) < LEAST_SAVED:
+    if may_share and _saved(rows) >= LEAST_SAVED:
+        yield from ((batch, True) for batch in _problem_after_problem(rows, budget))
+    else:
         yield from ((list(cut.rows), False) for cut in TokenBudget(rows, budget))
-        return
-    batch, longest = list[int](), 0
+
+
+def _problem_after_problem(rows: Sequence[Encoded], budget: int) -> Iterator[list[int]]:
+    batch, tokens = list[int](), 0
     for problem in _problems(rows):
-        width = max(longest, *(len(rows[i]) for i in problem))
-        if batch and (len(batch) + len(problem)) * width > CHUNK * budget:
-            yield batch, True
-            batch, width = [], max(len(rows[i]) for i in problem)
-        batch, longest = batch + problem, width
-    if batch:
-        yield batch, True
+        prompt = rows[problem[0]].prompt_length
+        to_read = prompt  # of the prompt, in this batch
+        for i in problem:
+            own = len(rows[i]) - prompt
+            if batch and tokens + to_read + own > budget:
+                yield batch
+                batch, tokens, to_read = [], 0, prompt
+            batch.append(i)
+            tokens, to_read = tokens + to_read + own, 0
+    yield batch
 
 
 def _problems(rows: Sequence[Encoded]) -> list[list[int]]:
