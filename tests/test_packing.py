@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -256,3 +257,47 @@ def test_positions_that_hang_on_a_neighbours_length_are_refused(kind: str) -> No
     token_logps(model, collate(long))
     with pytest.raises(ValueError, match=r"a response of 43 tokens stands in a batch.*data\.max_length to at most 32"):
         token_logps(model, collate([*short, *long]))
+
+
+# --- CUDA ------------------------------------------------------------------------------------------
+
+
+def varlen(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, seen: Tensor, most: int, most_seen: int, *,
+    scale: float | None, window_size: tuple[int, int], enable_gqa: bool,
+) -> Tensor:  # fmt: skip
+    """torch's ``varlen_attn`` by its documentation, sequence after sequence: the last query sees up to the last key."""
+    assert (most, most_seen) == (int(ends.diff().max()), int(seen.diff().max()))
+    found = []
+    for (a, b), (c, d) in zip(pairwise(ends.tolist()), pairwise(seen.tolist()), strict=True):
+        back = torch.arange(d - b + a - c, d - c).unsqueeze(1) - torch.arange(d - c)
+        mask = (back >= 0) & ((back <= window_size[0]) | (window_size[0] < 0))
+        q, k, v = (x.transpose(0, 1) for x in (query[a:b], key[c:d], value[c:d]))
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=enable_gqa)
+        found.append(out.transpose(0, 1))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("name", ["window", "bias"])
+@pytest.mark.parametrize("share", [False, True])
+def test_the_kernel_for_cuda_is_told_the_same_segments(name: str, share: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arguments, with a stand-in for the kernel, which no CPU has."""
+    model = MODELS[name]()
+    padded = token_logps(model, collate(ROWS))
+    monkeypatch.setattr("lit_prm.packing._has_varlen", lambda _: True)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen)
+    model.set_attn_implementation(PACKED)
+    assert_close(token_logps(model, collate(ROWS, share_prompts=share)), padded, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("share", [False, True])
+def test_on_cuda_the_kernel_runs_all_responses_at_once(share: bool) -> None:
+    model = MODELS["bias"]().bfloat16().cuda()
+    padded, packed = (collate(ROWS, share_prompts=s) for s in (False, share))
+    before = token_logps(model, padded._replace(ids=padded.ids.cuda(), step=padded.step.cuda()))
+    model.set_attn_implementation(PACKED)
+    after = token_logps(model, packed._replace(ids=packed.ids.cuda(), step=packed.step.cuda()))
+    assert (after - before).abs().max() <= 0.3
+    after.sum().backward()
