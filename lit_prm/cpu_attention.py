@@ -14,19 +14,20 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-def pays(query: Tensor, keys: int, dropout: float) -> bool:
+def pays(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
     """Whether `attention` takes these and is the faster one."""
-    half_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    return half_on_cpu and query.requires_grad and not dropout and query.shape[2] > 0 and keys <= MOST_KEYS
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or dropout:
+        return False
+    sizes_fit = query.shape[2] > 0 and key.shape[2] <= MOST_KEYS and query.shape[3] == value.shape[3]
+    return sizes_fit and (query.requires_grad or key.requires_grad or value.requires_grad)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
-    """What torch's own returns, bit for bit, with truer gradients; ``mask`` is True at what is seen, None causal.
+    """What torch's own returns, bit for bit, with truer gradients; ``mask`` is added to scores, None means causal.
 
     [1, heads, queries, D], [1, heads of keys, keys, D] twice, [queries, keys] -> [1, heads, queries, D].
     """
-    added = None if mask is None else torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
-    return cast(Tensor, _Float32Backward.apply(query, key, value, added, scale))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _Float32Backward.apply(query, key, value, mask, scale))  # type: ignore[no-untyped-call]
 
 
 class _Float32Backward(torch.autograd.Function):

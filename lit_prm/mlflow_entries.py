@@ -29,7 +29,7 @@ def is_outage(error: Exception) -> bool:
         return _passes(error.get_http_status_code())
     if isinstance(error, RequestException):
         return error.response is None or _passes(error.response.status_code)
-    return False
+    return isinstance(error, ConnectionError | TimeoutError)
 
 
 def _passes(status: int) -> bool:

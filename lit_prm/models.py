@@ -115,27 +115,33 @@ def states_at(model: nn.Module, batch: Batch, where: Tensor) -> Tensor:
     end without padding, else padded rows. ``where`` has places in responses and at the last token of prompts only.
     """
     lm = cast(Any, model)
-    _refuse_unlike_positions(lm.config, batch.length)
+    _refuse_unlike_positions(lm.config, batch)
     if can_pack(lm):
         packed, place = packed_states(lm.base_model, batch)
         return packed[place[where]]
     if batch.shares_prompts:
+        if window := _window_of(lm.config):
+            raise ValueError(f"{type(model).__name__} cannot share prompts: {window}; set data.share_prompts to false")
         return shared_states(lm.base_model, batch)[where]
     states = lm.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
     return cast(Tensor, states[where])
 
 
-def _refuse_unlike_positions(config: Any, length: Tensor) -> None:
-    """Some rotary frequencies depend on the longest response of a batch: the others' rewards would, too."""
+def _refuse_unlike_positions(config: Any, batch: Batch) -> None:
+    """Some rotary frequencies depend on the longest sequence of a call, or of all calls: so would rewards of others."""
     rope = getattr(config, "rope_parameters", None) or {}
-    kind = rope.get("rope_type")
-    if kind not in ("longrope", "dynamic") or len(length) < 2:
+    kind, most = rope.get("rope_type"), config.max_position_embeddings if rope else 0
+    if kind == "longrope":
+        most = rope.get("original_max_position_embeddings") or most
+        alone = len(batch.length) == 1 and not batch.shares_prompts
+    elif kind == "dynamic":
+        alone = False
+    else:
         return
-    most = rope.get("original_max_position_embeddings") or config.max_position_embeddings
-    if (longest := int(length.max())) > most:
+    if not alone and (longest := int(batch.length.max())) > most:
         raise ValueError(
-            f"a response of {longest} tokens stands in a batch with others, and rotary positions of type {kind} would "
-            f"change theirs beyond {most} tokens; set data.max_length to at most {most}, or one response a batch"
+            f"a response has {longest} tokens, and rotary positions of type {kind} change beyond {most} for all that "
+            f"are run with it or after it; set data.max_length to at most {most}"
         )
 
 
@@ -188,17 +194,14 @@ def why_not_shared(model: PreTrainedModel) -> str | None:
         with in_eval_mode(model):
             return _why_different(model, token_logps(model, whole), token_logps(model, shared))
     except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        return f"its cache is not a standard one ({_first_line(error)})"
+        return _first_line(error)
 
 
 def _why_no_cache(model: PreTrainedModel) -> str | None:
     """Why responses cannot be run behind kept keys and values of their prompts, as models that are not packed do."""
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
     attention = getattr(model.config, "_attn_implementation", "sdpa")
-    window = getattr(model.config, "sliding_window", None)
-    if kinds != {"full_attention"} or window:
-        what = f"a window of {window} tokens" if window else f"layers of {', '.join(sorted(kinds))}"
-        return f"it has {what}, so its cache may not hold a whole prompt"
+    if window := _window_of(model.config):
+        return window
     if attention not in ("sdpa", "eager"):
         return f"its attention is {attention}, which takes no mask of four dimensions"
     if getattr(model, "is_activation_checkpointing", False):
@@ -206,6 +209,18 @@ def _why_no_cache(model: PreTrainedModel) -> str | None:
     if any(map(is_cut, model.parameters())):
         return "under ZeRO-3 all processes must call it equally often, and they have unequal parts"
     return None
+
+
+def _window_of(config: Any) -> str | None:
+    """Why the model's cache may not hold a whole prompt."""
+    kinds, window = (
+        set(getattr(config, "layer_types", None) or ["full_attention"]),
+        getattr(config, "sliding_window", None),
+    )
+    if kinds == {"full_attention"} and not window:
+        return None
+    what = f"a window of {window} tokens" if window else f"layers of {', '.join(sorted(kinds))}"
+    return f"it has {what}, so its cache may not hold a whole prompt"
 
 
 @contextmanager

@@ -237,7 +237,7 @@ class LitPRM(LightningModule):
     def _refuse_part_of_an_update(self) -> None:
         """Lightning would step at an epoch's end by the gradients of some micro-batches of a global batch."""
         batches, cuts = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
-        if not math.isinf(batches) and batches % cuts:
+        if not math.isinf(batches) and batches % cuts and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise ValueError(
                 f"an epoch would end after {batches} micro-batches, in the middle of an update, which has {cuts} "
                 f"(trainer.accumulate_grad_batches); set trainer.limit_train_batches to a multiple of {cuts}"
@@ -251,7 +251,7 @@ class LitPRM(LightningModule):
         update = _Seen(*(torch.cat(column) for column in zip(*self._seen, strict=True)))
         self._seen.clear()
         metrics = reward_metrics(update.rewards, update.labels, update.group, update.tokens)
-        metrics["train/lr"] = torch.tensor(self._learning_rate())
+        metrics["train/lr"] = torch.tensor(self._learning_rate(), dtype=torch.float32)  # whatever type is default
         size, ranks = len(update.rewards), self.trainer.world_size
         self.log("train/loss", ranks * update.loss.sum(), prog_bar=True, batch_size=size, sync_dist=ranks > 1)
         self.log_dict(metrics, batch_size=size, rank_zero_only=True)

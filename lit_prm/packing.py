@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
@@ -135,6 +136,9 @@ def packed_attention(
         )  # fmt: skip
     if others.get("softcap") is not None or others.get("s_aux") is not None:
         raise ValueError("packed attention has neither soft caps nor sinks; use attention: sdpa or eager")
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):  # under which rotary positions come in float32, and kernels would cast anyway
+        query, key, value = (x.to(torch.get_autocast_dtype(kind)) for x in (query, key, value))
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, D] each
     if _has_varlen(query) and not dropout:
         return _varlen(q, k, v, cu_seq_lens_q, scaling, sliding_window, others).unsqueeze(0), None
@@ -179,8 +183,8 @@ def _one_by_one(
         query, key, value = (x.transpose(0, 1).unsqueeze(0) for x in parts)  # [1, heads, n, D]
         own, seen = query.shape[2], key.shape[2]
         whole = seen == own and (window is None or window >= own)
-        mask = None if whole else _mask(own, seen, window, q.device)
-        if cpu_attention.pays(query, seen, dropout):
+        mask = None if whole else _corner(-(-seen // 256) * 256, window, q.dtype, q.device)[-own:, -seen:]
+        if cpu_attention.pays(query, key, value, dropout):
             out = cpu_attention.attention(query, key, value, mask, scale)
         else:
             out = scaled_dot_product_attention(
@@ -191,11 +195,17 @@ def _one_by_one(
     return torch.cat(found)
 
 
-def _mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """What the last ``queries`` of ``keys`` tokens see, the ``window`` last ones up to themselves; [queries, keys]."""
-    at = torch.arange(keys, device=device)
-    back = at[keys - queries :].unsqueeze(1) - at
-    return (back >= 0) & (back < (window or keys))
+@lru_cache(maxsize=2)
+def _corner(size: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is added to the scores of ``size`` tokens, 0 for the ``window`` last ones up to themselves; [size, size].
+
+    Its last rows and columns serve segments that see so many; all layers keep this one for their backward pass.
+    """
+    with torch.inference_mode(False):  # a validation may ask first, and training then needs it
+        at = torch.arange(size, device=device)
+        back = at.unsqueeze(1) - at
+        hidden = (back < 0) | (back >= (window or size))
+        return torch.zeros((size, size), dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
 
 
 @contextmanager
@@ -211,8 +221,10 @@ def windows_told() -> Iterator[list[int | None]]:
     try:
         yield told
     finally:
-        AttentionInterface.register(PACKED, cast(Callable[..., Any], packed_attention))
+        AttentionInterface.register(PACKED, _eager)
 
 
-AttentionInterface.register(PACKED, cast(Callable[..., Any], packed_attention))
+# lists of segments, of another length in each batch, are nothing for torch.compile: it compiles what lies around
+_eager = cast(Callable[..., Any], torch.compiler.disable(packed_attention))
+AttentionInterface.register(PACKED, _eager)
 AttentionMaskInterface.register(PACKED, sdpa_mask)  # for rows that are not packed

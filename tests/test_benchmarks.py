@@ -73,6 +73,11 @@ def test_sides_that_round_are_as_near_to_float32_as_the_first_of_them(run: Run, 
     truth, rounded = (np.fromfile(tmp_path / f"{side}.f32", np.float32) for side in (updates.TRUTH, "ours bare"))
     (truth + 1.6 * (rounded - truth)).tofile(tmp_path / "ours bare.f32")
     assert [row["close"] for row in updates.verify(first, tmp_path)] == [True, False]
+    (0.9 * truth).tofile(tmp_path / "ours warm.f32")  # another gradient, with nobody to compare it with
+    assert not updates.verify(first, tmp_path)[0]["close"]
+    first["ours warm"]["losses"][1] = float("nan")
+    rounded.tofile(tmp_path / "ours warm.f32")
+    assert not updates.verify(first, tmp_path)[0]["close"]
 
 
 @pytest.mark.parametrize("apart", [0.0, 1e-3])

@@ -18,14 +18,14 @@ def drawn(queries: int, keys: int, dtype: torch.dtype = torch.bfloat16) -> tuple
     return *(x.requires_grad_() for x in parts[:3]), parts[3]
 
 
-def seen(queries: int, keys: int) -> Tensor | None:
+def seen(queries: int, keys: int, dtype: torch.dtype) -> Tensor | None:
     """None where torch's own mask of causal attention is this one."""
-    return None if queries == keys else torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+    return None if queries == keys else torch.full((queries, keys), -torch.inf, dtype=dtype).triu(keys - queries + 1)
 
 
 def torchs(queries: int, keys: int, dtype: torch.dtype) -> tuple[Tensor, tuple[Tensor, ...]]:
     query, key, value, gradient = drawn(queries, keys, dtype)
-    mask = seen(queries, keys)
+    mask = seen(queries, keys, dtype)
     out = scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
     return out.detach(), torch.autograd.grad(out, (query, key, value), gradient)
 
@@ -33,8 +33,8 @@ def torchs(queries: int, keys: int, dtype: torch.dtype) -> tuple[Tensor, tuple[T
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (40, 40), (130, 130), (40, 97), (1, 512)])
 def test_values_are_torchs_and_gradients_nearer_to_the_truth(queries: int, keys: int) -> None:
     query, key, value, gradient = drawn(queries, keys)
-    assert cpu_attention.pays(query, keys, 0.0)
-    out = cpu_attention.attention(query, key, value, seen(queries, keys), None)
+    assert cpu_attention.pays(query, key, value, 0.0)
+    out = cpu_attention.attention(query, key, value, seen(queries, keys, torch.bfloat16), None)
     found = torch.autograd.grad(out, (query, key, value), gradient)
     values, theirs = torchs(queries, keys, torch.bfloat16)
     _, true = torchs(queries, keys, torch.float64)
@@ -44,9 +44,10 @@ def test_values_are_torchs_and_gradients_nearer_to_the_truth(queries: int, keys:
     assert far[0] <= 0.01 * sum(float(x.norm()) for x in true)
 
 
-@pytest.mark.parametrize("given", ["float32", "no gradient", "dropout", "long", "empty"])
+@pytest.mark.parametrize("given", ["float32", "no gradient", "dropout", "long", "empty", "narrow values"])
 def test_it_is_left_to_torch_where_it_does_not_pay(given: str) -> None:
-    query = drawn(0 if given == "empty" else 4, 4, torch.float32 if given == "float32" else torch.bfloat16)[0]
-    query = query.detach() if given == "no gradient" else query
-    keys, dropout = (513 if given == "long" else 4), (0.1 if given == "dropout" else 0.0)
-    assert not cpu_attention.pays(query, keys, dropout)
+    dtype = torch.float32 if given == "float32" else torch.bfloat16
+    parts = drawn(0 if given == "empty" else 4, 513 if given == "long" else 4, dtype)[:3]
+    query, key, value = (x.detach() for x in parts) if given == "no gradient" else parts
+    value = value[..., :8] if given == "narrow values" else value
+    assert not cpu_attention.pays(query, key, value, 0.1 if given == "dropout" else 0.0)

@@ -59,6 +59,16 @@ def test_what_dynamo_traces_computes_the_same(attention: str, checkpointing: boo
         assert_close(compiled[name], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings(DYNAMO)
+def test_attention_of_bfloat16_is_left_to_itself(folder: str) -> None:
+    usual, compiled = (
+        trained(implicit(folder, attention="packed", dtype="bfloat16", kernels=kernels))
+        for kernels in ([], [Compiled("aot_eager")])
+    )
+    for name, value in usual.items():
+        assert_close(compiled[name], value, rtol=0.05, atol=0.05 * float(value.abs().max()))
+
+
 def test_a_head_is_compiled_below_it(folder: str) -> None:
     reward = OutcomeHead(folder, kernels=[Compiled("eager")])
     reward.configure_model()

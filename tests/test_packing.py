@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
+from lit_prm import cpu_attention
 from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
@@ -251,12 +253,64 @@ def test_positions_that_hang_on_a_neighbours_length_are_refused(kind: str) -> No
     rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 1e4, "original_max_position_embeddings": 32, "factor": 4.0}
     if kind == "longrope":
         rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
-    model = small(LlamaForCausalLM, LlamaConfig(**SHAPE, max_position_embeddings=128, rope_parameters=rope))
+    most = 128 if kind == "longrope" else 32
+    model = small(LlamaForCausalLM, LlamaConfig(**SHAPE, max_position_embeddings=most, rope_parameters=rope))
     short, long = rows_of([(3, [5, 9])]), rows_of([(3, [40])])
     assert_close(token_logps(model, collate(short))[:1, :8], token_logps(model, collate(short[:1])))
-    token_logps(model, collate(long))
-    with pytest.raises(ValueError, match=r"a response of 43 tokens stands in a batch.*data\.max_length to at most 32"):
-        token_logps(model, collate([*short, *long]))
+    refused = r"a response has 43 tokens.*data\.max_length to at most 32"
+    for rows, alone in ((long, kind == "longrope"), ([*short, *long], False)):
+        with nullcontext() if alone else pytest.raises(ValueError, match=refused):
+            token_logps(model, collate(rows))
+    with pytest.raises(ValueError, match=refused):
+        token_logps(model, collate(long, share_prompts=True))
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_a_policy_that_is_its_reference_earns_nothing_though_prompts_are_shared(
+    window: int | None, tmp_path: Path
+) -> None:
+    """In bfloat16, where another way to run the same network would round otherwise."""
+    small(MistralForCausalLM, MistralConfig(**SHAPE, sliding_window=window)).save_pretrained(tmp_path)
+    reward = ImplicitReward(str(tmp_path), Frozen(str(tmp_path), "bfloat16"), BETA, dtype="bfloat16")
+    reward.configure_model()
+    for share in (False, True):
+        assert not reward(collate(ROWS, share_prompts=share)).any()
+
+
+def test_a_windowed_model_that_is_not_packed_shares_no_prompts() -> None:
+    model = MODELS["window"]()
+    with pytest.raises(ValueError, match="cannot share prompts: it has a window of 8 tokens"):
+        token_logps(model, collate(ROWS, share_prompts=True))
+
+
+def test_a_mask_that_a_validation_asked_for_serves_training() -> None:
+    model = MODELS["window"]()
+    model.set_attn_implementation(PACKED)
+    with torch.inference_mode():
+        token_logps(model, collate(ROWS))
+    token_logps(model, collate(ROWS)).sum().backward()
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_autocast_reaches_the_kernels_of_bfloat16(share: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotary positions come in float32 under it."""
+    model = MODELS["bias"]()
+    model.set_attn_implementation(PACKED)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = token_logps(model, collate(ROWS, share_prompts=share)).detach()
+    called: list[torch.dtype] = []
+    inner = cpu_attention.attention
+
+    def noted(query: Tensor, *others: Any) -> Tensor:
+        called.append(query.dtype)
+        return inner(query, *others)
+
+    monkeypatch.setattr(cpu_attention, "attention", noted)
+    with torch.autocast("cpu", torch.bfloat16):
+        logps = token_logps(model, collate(ROWS, share_prompts=share))
+    logps.sum().backward()
+    assert set(called) == {torch.bfloat16}
+    assert torch.equal(logps, plain)
 
 
 # --- CUDA ------------------------------------------------------------------------------------------

@@ -66,8 +66,10 @@ class Lengths:
 def lengths_of(data: dict[str, Any], setup: Setup, given: dict[str, int]) -> Lengths:
     """From the files of the configuration, unless something is given or they are not there; fields of ``Assumed``."""
     file = Path(data["root"]).expanduser() / Path(data["train"]).expanduser()
-    some = Assumed()
-    some = replace(some, problems=max(round(data.get("fraction", 1.0) * some.problems), 1))
+    some, fraction = Assumed(), data.get("fraction", 1.0)
+    if not 0 < fraction <= 1:
+        raise ValueError(f"data.fraction {fraction} is no share of the problems; give a number above 0, at most 1")
+    some = replace(some, problems=max(round(fraction * some.problems), 1))
     if given:
         return _of_assumed(replace(some, **given), setup, "given")
     if not file.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
@@ -34,7 +35,7 @@ class Setup:
     batch_size: int
     responses: int | None  # of a problem; None for all there are
     max_length: int
-    epochs: int
+    epochs: float  # without end where updates are bounded alone
     most_updates: int | None  # of the whole run, whatever its epochs have
     word_head: bool  # rewards come from log-probs, not from a value head
     mismatched: bool  # every response is read once more, behind another prompt, without gradient
@@ -107,8 +108,11 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
     """The setup of a resolved configuration; what has no number yet is refused."""
     trainer, model, data = config["trainer"], config["model"], config["data"]
     reward, options = model["reward_model"], model["reward_model"].get("init_args") or {}
-    if trainer["max_epochs"] == 0:
-        raise ValueError(f"{config['name']} trains nothing (trainer.max_epochs 0); plan the experiment it starts from")
+    epochs, updates = trainer.get("max_epochs"), trainer.get("max_steps")  # each -1 or null where it bounds nothing
+    if epochs == 0 or updates == 0:
+        what = "max_epochs" if epochs == 0 else "max_steps"
+        raise ValueError(f"{config['name']} trains nothing (trainer.{what} 0); plan the experiment it starts from")
+    most_updates = updates if updates and updates > 0 else None
     nodes = _number("trainer.num_nodes", trainer.get("num_nodes") or 1)
     ranks = nodes * _number("trainer.devices", trainer["devices"])
     stored = _stored(model, options)
@@ -130,8 +134,8 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
         batch_size=_number("data.batch_size", data["batch_size"]),
         responses=data.get("responses"),
         max_length=_number("data.max_length", data["max_length"]),
-        epochs=_number("trainer.max_epochs", trainer["max_epochs"]),
-        most_updates=most if (most := int(trainer.get("max_steps") or -1)) > 0 else None,
+        epochs=math.inf if most_updates and epochs in (None, -1) else _number("trainer.max_epochs", epochs),
+        most_updates=most_updates,
         word_head=not _class(reward["class_path"]).__name__.endswith("Head"),
         mismatched=bool(_class(model["loss"]["class_path"]).mismatched),
         reference=reference,

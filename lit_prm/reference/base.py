@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, load_model, token_logps, weights_hash
+from lit_prm.models import Attention, Dtype, load_model, token_logps, weights_hash
 
 
 class Reference(ABC):
@@ -64,9 +64,10 @@ class Uniform(Reference):
 class Frozen(Reference):
     """A frozen causal language model, loaded at first use and run without gradients at every call."""
 
-    def __init__(self, model: str, dtype: Dtype = "float32") -> None:
+    def __init__(self, model: str, dtype: Dtype = "float32", attention: Attention | None = "auto") -> None:
         self.name = model
         self.dtype = dtype
+        self.attention = attention
         self._model: PreTrainedModel | None = None
 
     @torch.no_grad()
@@ -92,7 +93,7 @@ class Frozen(Reference):
 
     def network(self, device: torch.device) -> PreTrainedModel:
         if self._model is None:
-            self._model = load_model(self.name, self.dtype)
+            self._model = load_model(self.name, self.dtype, self.attention)
             self._model.requires_grad_(False)
         if self._model.device != device:
             self._model = self._model.to(device)  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ class Stored(Reference):
     SAMPLE = 4  # entries that are computed again before a store is believed
 
     def __init__(self, model: str, path: str, dtype: Dtype = "float32", from_policy: bool = False) -> None:
-        self.source = Frozen(model, dtype)
+        self.source = Frozen(model, dtype, attention=None)  # of parts without padding
         self.store = LogpStore(path)
         self.from_policy = from_policy
         self._policy: PreTrainedModel | None = None  # while it is what it was loaded as

@@ -69,6 +69,8 @@ def test_what_is_not_trained_on_is_not_planned() -> None:
     short = planned("ce-8resp", "1xh100", LLAMA, "--trainer.max_steps=10").numbers
     assert short["updates"] == 10
     assert short["flops"]["training"] == pytest.approx(whole["flops"]["training"] * 10 / whole["updates"])
+    alone = planned("ce-8resp", "1xh100", LLAMA, "--trainer.max_steps=10", "--trainer.max_epochs=-1").numbers
+    assert alone == short
     assert short["flops"]["reference"] == whole["flops"]["reference"]  # the store is filled with all
 
 
@@ -107,6 +109,9 @@ def test_labelling_is_said_to_be_left_out() -> None:
         (["--shape=./none"], r"--shape"),
         (["--model.optimizer=callbacks.Costs"], "optimizer"),
         (["--trainer.max_epochs=0"], "trains nothing"),
+        (["--trainer.max_steps=0"], "trains nothing (trainer.max_steps 0)"),
+        (["--trainer.max_epochs=-1"], "trainer.max_epochs is -1"),
+        (["--data.fraction=5"], "data.fraction 5.0 is no share"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(args: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
