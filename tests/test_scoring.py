@@ -324,7 +324,7 @@ def test_a_scorer_that_disagrees_with_training_is_refused(
 ) -> None:
     scorer = scorer_of(implicit(folders), tokenizer)
     scorer.check(GROUPS)
-    monkeypatch.setattr("lit_prm.shared_prompts._mask", lambda *args: torch.zeros(1, 1, 1, 1))  # padding is seen
+    monkeypatch.setattr("lit_prm.packing._with_those_behind", lambda parts, _: list(parts))  # prompts are not seen
     with pytest.raises(ValueError, match=r"the scorer's rewards of it and its steps are .*, training's .*, more than"):
         scorer.check(GROUPS)
 
