@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from lit_prm.batch import Encoded
 from lit_prm.batching import Updates
+from lit_prm.costs import Work
 from lit_prm.encoding import Encoder
 from lit_prm.formats import read_groups
 from lit_prm.plan.setup import Setup
@@ -51,6 +52,7 @@ class Lengths:
     prompt_tokens: int  # of all, a prompt once for each of its responses
     response_tokens: int
     mean_contexts: float  # positions that the tokens of a response attend to, themselves among them
+    repeated: Work  # prompts behind which another response of the same problem stands, which need not be run again
     longest: Callable[[Setup], MicroBatch]  # of the first epoch, as a setup cuts its updates
     updates: int  # of an epoch
     problems: int  # of the smallest update
@@ -120,6 +122,7 @@ def _of_file(file: Path, every: Sequence[Group], data: dict[str, Any], setup: Se
         prompt_tokens=round(times * int(prompts.sum())),
         response_tokens=round(times * int((n - prompts).sum())),
         mean_contexts=float((n * (n + 1) / 2).mean()),
+        repeated=Work(*(round(times * part) for part in astuple(_repeated(rows)))),
         longest=lambda cut: longest_of(rows, cut),
         updates=updates,
         problems=len(every) // updates,
@@ -141,7 +144,15 @@ def _size(rows: Sequence[Encoded], setup: Setup) -> MicroBatch:
     """What training computes of these rows: their tokens end to end, or each as wide as the widest."""
     widths = [min(len(row), setup.max_length) for row in rows]
     outputs = sum(max(n - row.prompt_length, 0) for n, row in zip(widths, rows, strict=True))
-    return MicroBatch(sum(widths), outputs) if setup.packs else MicroBatch(len(rows) * max(widths), outputs, len(rows))
+    if not setup.packs:
+        return MicroBatch(len(rows) * max(widths), outputs, len(rows))
+    return MicroBatch(sum(widths) - (_repeated(rows).tokens if setup.shares else 0), outputs)
+
+
+def _repeated(rows: Sequence[Encoded]) -> Work:
+    """Of prompts of a problem that another row has as well."""
+    first = {row.group: i for i, row in reversed(list(enumerate(rows)))}
+    return Work.read([row.prompt_length for i, row in enumerate(rows) if first[row.group] != i], 0)
 
 
 def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> Lengths:
@@ -159,6 +170,7 @@ def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> Lengths:
         prompt_tokens=responses * prompt,
         response_tokens=responses * (n - prompt),
         mean_contexts=n * (n + 1) / 2,
+        repeated=Work(*((responses - assumed.problems) * part for part in astuple(Work.read([prompt], 0)))),
         longest=lambda cut: _longest_allowed(cut, assumed.problems, updates, prompt),
         updates=updates,
         problems=assumed.problems // updates,
@@ -180,8 +192,10 @@ def _longest_allowed(setup: Setup, problems: int, updates: int, prompt: int) -> 
             f"micro-batches x {setup.ranks} devices; {remedy if updates > 1 else 'there must be more problems'}"
         )
     assert setup.responses is not None  # or nothing could be assumed
-    rows = -(-most // setup.cuts) * setup.responses
-    return MicroBatch(rows * setup.max_length, rows * (setup.max_length - prompt), 1 if setup.packs else rows)
+    together = -(-most // setup.cuts)
+    rows = together * setup.responses
+    shared = (rows - together) * prompt if setup.shares else 0
+    return MicroBatch(rows * setup.max_length - shared, rows * (setup.max_length - prompt), 1 if setup.packs else rows)
 
 
 def store_size(response_tokens: Sequence[int], responses: int, sample: int = 5000) -> int:

@@ -34,6 +34,7 @@ class Setup:
     accumulate: int
     batch_size: int
     responses: int | None  # of a problem; None for all there are
+    share_prompts: bool
     max_length: int
     epochs: float  # without end where updates are bounded alone
     most_updates: int | None  # of the whole run, whatever its epochs have
@@ -89,6 +90,11 @@ class Setup:
         return self.attention in ("auto", PACKED, *FLASH)
 
     @property
+    def shares(self) -> bool:
+        """Whether a prompt is run once for all its responses in a micro-batch, without padding."""
+        return self.share_prompts and self.packs
+
+    @property
     def autocast(self) -> bool:
         """Whether every product casts its weights first."""
         return self.weights_in != self.computes_in
@@ -133,6 +139,7 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
         accumulate=_number("trainer.accumulate_grad_batches", trainer["accumulate_grad_batches"]),
         batch_size=_number("data.batch_size", data["batch_size"]),
         responses=data.get("responses"),
+        share_prompts=bool(data.get("share_prompts")),
         max_length=_number("data.max_length", data["max_length"]),
         epochs=math.inf if most_updates and epochs in (None, -1) else _number("trainer.max_epochs", epochs),
         most_updates=most_updates,

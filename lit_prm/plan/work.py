@@ -36,10 +36,12 @@ def work_of(config: Any, setup: Setup, lengths: Lengths) -> Flops:
     epoch = Work(lengths.tokens, round(lengths.mean_contexts * lengths.responses), outputs)
     once = forward(shape, epoch)
     again = once if setup.mismatched else 0
+    saved = lengths.repeated if setup.shares else Work()
+    read = Work(epoch.tokens - saved.tokens, epoch.contexts - saved.contexts, outputs)
     asked = epochs if setup.reference in ("live", "adapter off") else 0
     filled = 0 if setup.filled_by == "nobody" else 1
     return Flops(
-        training=round(epochs * (once + backward(shape, epoch) + again)),
-        recomputed=round(epochs * forward(shape, Work(epoch.tokens, epoch.contexts))) if setup.checkpointing else 0,
+        training=round(epochs * (forward(shape, read) + backward(shape, read) + again)),
+        recomputed=round(epochs * forward(shape, Work(read.tokens, read.contexts))) if setup.checkpointing else 0,
         reference=round((asked + filled) * (once + again)),
     )

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from lit_prm.cli import main
+from lit_prm.costs import Work, forward, shape_of
 from lit_prm.formats import write_groups
 from lit_prm.plan.command import devices
+from lit_prm.plan.network import config_of
 from lit_prm.records import Group, Problem, Rollout
 from tests.plan.planning import LLAMA, planned
 
@@ -60,6 +62,18 @@ def test_a_loss_that_reads_each_response_behind_another_prompt_stores_and_reads_
     once, twice = (planned(name, "1xh100", LLAMA, problems=10).numbers for name in ("ce-8resp", "kto-8resp"))
     assert twice["store_bytes"] == 2 * once["store_bytes"] > 0
     assert twice["flops"]["reference"] == 2 * once["flops"]["reference"]
+
+
+def test_shared_prompts_are_planned_once() -> None:
+    """8 responses of 450 tokens behind a prompt of 150: 3,750 of 4,800 tokens a problem."""
+    whole, shared = (
+        planned("ce-8resp", "1xh100", LLAMA, f"--data.share_prompts={s}").numbers for s in ("false", "true")
+    )
+    shape = shape_of(config_of("meta-llama/Llama-3.1-8B-Instruct")[0])
+    saved = 33_000 * 7 * 3 * forward(shape, Work.read([150], 0))
+    assert whole["flops"]["training"] - shared["flops"]["training"] == saved
+    assert shared["flops"]["reference"] == whole["flops"]["reference"]  # the store reads every response with its prompt
+    assert whole["longest_micro_batch_tokens"] - shared["longest_micro_batch_tokens"] == 7 * 150
 
 
 def test_what_is_not_trained_on_is_not_planned() -> None:

@@ -30,7 +30,9 @@ def test_assumed_updates_are_cut_as_the_sampler_cuts_them(problems: int, batch_s
     assumed = lengths_of(
         {"root": ".", "train": "none", "tokenizer": "none"}, setup, {"problems": problems, "prompt": 5, "response": 15}
     )
-    assert assumed.longest(setup) == longest_of(rows(problems, 20), setup)
+    for shares in (False, True):
+        some = replace(setup, share_prompts=shares)
+        assert assumed.longest(some) == longest_of(rows(problems, 20), some)
     assert assumed.problems == len(Updates(rows(problems, 20), batch_size).problems) // assumed.updates
 
 
