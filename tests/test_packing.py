@@ -36,7 +36,7 @@ from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
 from lit_prm.losses.nca import NCA
-from lit_prm.models import load_model, pack, token_logps, why_not_packed
+from lit_prm.models import _why_different, load_model, pack, token_logps, why_not_packed
 from lit_prm.packing import PACKED, packed_states, real
 from lit_prm.reference import Frozen, Reference, Stored
 from lit_prm.reward_model import ImplicitReward, OutcomeHead
@@ -311,6 +311,19 @@ def test_autocast_reaches_the_kernels_of_bfloat16(share: bool, monkeypatch: pyte
     logps.sum().backward()
     assert set(called) == {torch.bfloat16}
     assert torch.equal(logps, plain)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rounding", "refused"),
+    [(torch.bfloat16, 0.1, True), (torch.bfloat16, 0.3, False), (torch.float32, 0.3, True)],
+)
+def test_how_much_rounding_is_depends_on_the_model(dtype: torch.dtype, rounding: float, refused: bool) -> None:
+    """In half precision random words are improbable, and their log-probs are rounded by far more than good ones."""
+    model: Any = small_llama(0, VOCABULARY)
+    model, alone = model.to(dtype), -torch.ones(2, 8)
+    told = _why_different(model, alone, alone + 0.5, lambda: alone + rounding)
+    assert (told is not None) is refused
+    assert _why_different(model, alone, alone * torch.nan, lambda: alone) is not None
 
 
 # --- CUDA ------------------------------------------------------------------------------------------
