@@ -84,7 +84,10 @@ def test_sides_that_round_are_as_near_to_float32_as_the_first_of_them(run: Run, 
 def test_updates_prints_times_and_acceptance_of_equal_sides_only(
     run: Run, apart: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    sides: list[str] = []
+
     def measured(job: str, side: str, *others: Any) -> dict[str, Any]:
+        sides.append(side)
         found = run(job, side, *others)
         return {**found, "losses": [loss + apart * (side == "ours bare") for loss in found["losses"]]}
 
@@ -96,6 +99,7 @@ def test_updates_prints_times_and_acceptance_of_equal_sides_only(
     (found,) = json.loads(out.read_text())
     assert ("sides" not in found) == (apart > 0)
     assert ("(f) trainer over a bare loop, scale tiny" not in capsys.readouterr().out) == (apart > 0)
+    assert sides[0] == "ours cold"  # fills the store, in no table
     if not apart:
         assert list(found["sides"]) == list(updates.ALONE)  # none of TRL's, which the job has not
         assert all(side["of_floor"] > 0 and side["tokens_per_s"] > 0 for side in found["sides"].values())
