@@ -148,6 +148,7 @@ class LitPRM(LightningModule):
                 f"trainer.max_epochs {self.trainer.max_epochs} has no end, but the learning rate falls until the last "
                 "update; set trainer.max_epochs to at least 1, or trainer.max_steps"
             )
+        self._refuse_part_of_an_update()  # before references are asked for hours
         optimizer = self.optimizer_factory([p for p in self.parameters() if p.requires_grad])
         schedule = self.schedule(optimizer, int(updates))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -226,7 +227,7 @@ class LitPRM(LightningModule):
             )
 
     def on_train_start(self) -> None:
-        self._refuse_part_of_an_update()
+        self._refuse_part_of_an_update()  # where updates alone are bounded, batches were not known earlier
         self._trained = True
         self._seen.clear()
         self._clock = time.perf_counter()

@@ -324,6 +324,9 @@ def test_how_much_rounding_is_depends_on_the_model(dtype: torch.dtype, rounding:
     told = _why_different(model, alone, alone + 0.5, lambda: alone + rounding)
     assert (told is not None) is refused
     assert _why_different(model, alone, alone * torch.nan, lambda: alone) is not None
+    one = alone.clone()
+    one[0, 0] += 2e-3  # a single token
+    assert (_why_different(model, alone, one, lambda: alone) is not None) is (dtype == torch.float32)
 
 
 # --- CUDA ------------------------------------------------------------------------------------------
