@@ -21,7 +21,7 @@ _COUNTS = ("trained", "mismatched", "distinct")
 
 
 class Costs(Callback):
-    """Logs ``cost/...`` at the end of every epoch, for the run up to there (``lit_prm.costs`` says what they count).
+    """Logs ``cost/...`` at the end of every epoch, for the run up to there (``lit_prm.costs`` defines them).
 
     Counted is what the objective needs, not what this machine did: padding, a cold reference store and the number
     of micro-batches, ranks and restarts change nothing. ``generator`` is the model that wrote the rollouts and

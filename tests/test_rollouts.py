@@ -307,7 +307,8 @@ def test_options_of_servers_are_refused_without_one(problems: Path, capsys: pyte
 
 
 def test_asking_a_server_loads_no_model_library() -> None:
-    code = "import sys, lit_prm.rollouts.command, lit_prm.rollouts.files, lit_prm.rollouts.server; print(*sys.modules)"
+    modules = "lit_prm.rollouts.command, lit_prm.rollouts.files, lit_prm.rollouts.server"
+    code = f"import sys, {modules}; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "datasets"} & set(shown.stdout.split())
 

@@ -181,8 +181,9 @@ def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> Lengths:
 
 
 def _longest_allowed(setup: Setup, problems: int, updates: int, prompt: int) -> MicroBatch:
-    """Problems are dealt and cut as ``lit_prm.batching.Updates`` does, with the same refusal: each update and part of
-    one may have a problem more than others.
+    """Problems are dealt and cut as ``lit_prm.batching.Updates`` does, with the same refusal.
+
+    Each update and each part of one may have a problem more than others.
     """
     fewest, most = problems // updates, -(-problems // updates)
     if fewest < setup.cuts:

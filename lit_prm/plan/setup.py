@@ -178,8 +178,8 @@ def _lora(reward: str, options: dict[str, Any]) -> tuple[int, tuple[str, ...], f
     name = reward.rpartition(".")[2]
     if name == "AdaptedReward":
         raise ValueError(
-            "lit_prm.adapters.AdaptedReward reads an adapter that is there and trains nothing; plan what trains a new "
-            "one: --model.reward_model lit_prm.adapters.LoRAReward"
+            "lit_prm.adapters.AdaptedReward reads an adapter that is there and trains nothing; plan what "
+            "trains a new one: --model.reward_model lit_prm.adapters.LoRAReward"
         )
     if name != "LoRAReward":
         return None

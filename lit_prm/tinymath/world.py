@@ -31,6 +31,12 @@ from lit_prm.tinymath.solutions import write_problems
 from lit_prm.tinymath.stages import Stages
 from lit_prm.tinymath.tokenizer import make_tokenizer
 
+VERSION = "1"
+"""Raise it with every change of code that changes a file of the world: cached worlds are then built again.
+
+A golden test (``tests/tinymath/test_world.py``) fails when the texts change and the version does not.
+"""
+
 
 class Asked(NamedTuple):
     """Which model answers the first ``problems`` of a split (None: all), and how often each."""
@@ -109,7 +115,7 @@ class TinyMath:
         """Make what is not there; a second process waits for the first."""
         root.mkdir(parents=True, exist_ok=True)
         with _one_builder(root / ".lock"), _one_thread():
-            stages = Stages(root, _sources())
+            stages = Stages(root, _versions())
             stages.make("problems", {"seed": self.seed, "sizes": self.sizes}, self._problems)
             stages.make("models", self.training, lambda folder: self._models(root, folder))
             for name, asked in (("rollouts", self.rollouts), ("candidates", self.candidates)):
@@ -201,19 +207,6 @@ def _fresh(rng: random.Random, seen: set[str]) -> TinyProblem:
     return problem
 
 
-# Modules whose code decides what is in the files, besides this package.
-_DECISIVE = (
-    "answers", "batch", "encoding", "equivalence", "formats", "grading", "models", "packing", "records", "sampling",
-    "schedule", "steps", "verdicts",
-)  # fmt: skip
-
-
-def _sources() -> dict[str, str]:
-    """What determines the files besides settings: our code that makes them, and the versions it runs on."""
-    package = Path(__file__).parent
-    above = [
-        path for name in _DECISIVE for path in (package.parent.glob(f"{name}.py"), package.parent.glob(f"{name}/*.py"))
-    ]
-    files = sorted({*package.glob("*.py"), *(file for found in above for file in found)})
-    sources = {str(f.relative_to(package.parent)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
-    return sources | {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+def _versions() -> dict[str, str]:
+    """What determines the files besides the settings: the version of this world, and the libraries it runs on."""
+    return {"tinymath": VERSION} | {name: version(name) for name in ("torch", "transformers", "tokenizers")}

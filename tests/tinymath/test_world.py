@@ -14,6 +14,7 @@ from lit_prm.tinymath import TinyMath
 from lit_prm.tinymath import world as module
 from lit_prm.tinymath.checker import first_error
 from lit_prm.tinymath.irrelevant import code, general, irrelevant_groups
+from lit_prm.tinymath.tokenizer import make_tokenizer
 from tests.conftest import MICRO
 
 
@@ -33,6 +34,19 @@ def test_the_same_settings_give_the_same_bytes(built_world: Path, tmp_path: Path
     first, second = contents(built_world), contents(tmp_path / "another" / "place")
     assert first == second
     assert len(first) > 15
+
+
+def test_texts_change_only_with_the_version(built_world: Path) -> None:
+    """Digests of what commit 67d3a38 wrote, before worlds were keyed by a version.
+
+    If it fails and the change is meant, raise ``world.VERSION`` and write the new digest here.
+    """
+    texts = {
+        name: digest for name, digest in contents(built_world).items() if name.startswith(("problems-", "irrelevant-"))
+    }
+    whole = hashlib.sha256("".join(sorted(texts.values())).encode()).hexdigest()
+    tokenizer = hashlib.sha256(make_tokenizer().backend_tokenizer.to_str().encode()).hexdigest()
+    assert (module.VERSION, len(texts), whole[:16], tokenizer[:16]) == ("1", 5, "08be152cc6483e27", "5fd6fdc2e7aa3bd2")
 
 
 def test_what_is_there_is_not_built_again(built_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
