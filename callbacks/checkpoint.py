@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from lit_prm.whole import remove_leftovers, written_whole
+from lit_prm.storage.atomic import remove_leftovers, written_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -15,7 +15,7 @@ from lit_prm.batch import Batch
 from lit_prm.costs import Cost, Shape, Spent, Work, backward, forward, generated, labelled, of_earlier, shape_of
 from lit_prm.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.reward_model import ImplicitReward, RewardModel
-from lit_prm.run_files import read_record
+from lit_prm.storage.run_files import read_record
 
 _COUNTS = ("trained", "mismatched", "distinct")
 

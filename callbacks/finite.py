@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from lit_prm.batch import Batch
 from lit_prm.rewards import response_rewards
-from lit_prm.whole import written_whole
+from lit_prm.storage.atomic import written_whole
 
 _ABOUT = (
     "what one rank read for an update that was not made: torch.load(FILE)['batches'] holds its micro-batches; response "

@@ -19,8 +19,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lit_prm.run_files import read_record
-from lit_prm.tracking import MLflow, write_whole
+from lit_prm.storage.mlflow_logger import MLflow, write_whole
+from lit_prm.storage.run_files import read_record
 
 _PACKAGES = ("torch", "lightning", "transformers", "mlflow", "deepspeed", "datasets")
 

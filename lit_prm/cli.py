@@ -43,7 +43,7 @@ JOBS = {  # each takes its arguments; imported when asked for
     "export": "lit_prm.export.command:main",
     "bon": "lit_prm.bon.command:main",
     "processbench": "lit_prm.processbench.command:main",
-    "mlflow-upload": "lit_prm.mlflow_upload:main",
+    "mlflow-upload": "lit_prm.storage.mlflow_upload:main",
     "view": "lit_prm.viewer.command:main",
 }
 

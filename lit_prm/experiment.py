@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from lit_prm.run_files import config_of, read_record
+from lit_prm.storage.run_files import config_of, read_record
 
 EXPERIMENTS = Path("experiments")
 OVERRIDES = (
@@ -105,7 +105,7 @@ def other_options(folder: Path, name: str, scale: str, seed: int, overrides: Seq
 
     Callbacks are left out: they watch and record.
     """
-    from lit_prm.run_folder import differing
+    from lit_prm.storage.run_folder import differing
 
     stored = folder / "config.yaml"
     if not stored.exists():

@@ -35,7 +35,8 @@ from lit_prm.predictions import write_predictions
 from lit_prm.reference import Reference
 from lit_prm.regime import Regime
 from lit_prm.reward_model import RewardModel
-from lit_prm.run_folder import (
+from lit_prm.steps import StepRule
+from lit_prm.storage.run_folder import (
     differences,
     hold,
     is_finished,
@@ -46,7 +47,6 @@ from lit_prm.run_folder import (
     refuse_other_folders,
     status,
 )
-from lit_prm.steps import StepRule
 from lit_prm.tables import best_of_n_table
 from lit_prm.zero import refuse_stock_deepspeed
 

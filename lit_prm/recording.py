@@ -15,7 +15,7 @@ from lit_prm.candidates import CandidateSet
 from lit_prm.diagnosis import Scored, located
 from lit_prm.judging import Judgement
 from lit_prm.selection import AGGREGATES, bootstrap_interval
-from lit_prm.whole import written_whole
+from lit_prm.storage.atomic import written_whole
 
 Row = Mapping[str, Any]
 

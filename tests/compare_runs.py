@@ -12,7 +12,7 @@ import numpy as np
 from lit_prm.compare.problems import Problems
 from lit_prm.compare.runs import Experiment, Run
 from lit_prm.recording import write_rows
-from lit_prm.tracking import MLflow
+from lit_prm.storage.mlflow_logger import MLflow
 
 COUNTS = (1, 4, 16, 64)
 Right = Sequence[float]  # accuracy of the chosen answer, one per problem, at every N

@@ -9,7 +9,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
-from lit_prm.tracking import MLflow
+from lit_prm.storage.mlflow_logger import MLflow
 
 
 def fresh_store(folder: Path) -> str:

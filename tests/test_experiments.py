@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from lit_prm import experiment
-from lit_prm.flat import flatten
 from lit_prm.lightning_cli import resolved_config
+from lit_prm.storage.flat import flatten
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENTS = REPOSITORY / "experiments"

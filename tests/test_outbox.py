@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.outbox import Entry, Outbox, Refused
+from lit_prm.storage.mlflow_queue import Entry, Outbox, Refused
 
 
 class Away(Exception):
@@ -60,7 +60,7 @@ def test_everything_arrives_in_order(away: list[bool], hurries: list[bool]) -> N
 
 def test_an_outage_costs_three_percent_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("lit_prm.outbox.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("lit_prm.storage.mlflow_queue.time.monotonic", lambda: clock[0])
     store = Store([True] * 10_000, clock, patience=10.0)
     box = outbox(tmp_path / "missed.jsonl", store)
     for n in range(10_000):
@@ -189,7 +189,7 @@ def test_what_another_process_keeps_meanwhile_is_not_lost(tmp_path: Path) -> Non
 
 def test_a_backlog_is_sent_in_pieces_and_no_entry_of_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("lit_prm.outbox.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("lit_prm.storage.mlflow_queue.time.monotonic", lambda: clock[0])
 
     def send(entry: Entry) -> None:
         clock[0] += 1.0

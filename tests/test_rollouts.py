@@ -22,7 +22,7 @@ from lit_prm.models import load_tokenizer
 from lit_prm.rollouts.files import Job as FileJob
 from lit_prm.rollouts.samples import Journal, Sample
 from lit_prm.sampling import Job, LocalSampler
-from lit_prm.whole import alone
+from lit_prm.storage.atomic import alone
 from tests.fake_server import TROUBLES, FakeServer
 
 ROWS = [{"problem": f"What is {i} + {i * i}?", "answer": str(i + i * i), "level": 1 + i % 5} for i in range(10)]

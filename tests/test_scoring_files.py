@@ -25,7 +25,7 @@ from lit_prm.formats import write_groups
 from lit_prm.formats.scored import read_scored
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring import files
-from lit_prm.whole import LOCK, alone
+from lit_prm.storage.atomic import LOCK, alone
 
 GROUPS = [
     Group(

@@ -22,10 +22,10 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_prm import mlflow_upload
 from lit_prm.cli import main as command
-from lit_prm.flat import flatten
-from lit_prm.tracking import MLflow, entity_name, write_whole
+from lit_prm.storage import mlflow_upload
+from lit_prm.storage.flat import flatten
+from lit_prm.storage.mlflow_logger import MLflow, entity_name, write_whole
 from tests.mlflow_store import fresh_store, tracker
 
 
@@ -277,7 +277,7 @@ def test_constructing_touches_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_importing_leaves_mlflow_out() -> None:
-    code = "import sys, lit_prm.tracking as t; t.MLflow('run', 'name'); sys.exit('mlflow' in sys.modules)"
+    code = "import sys, lit_prm.storage.mlflow_logger as t; t.MLflow('run', 'name'); sys.exit('mlflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -308,7 +308,7 @@ def test_a_file_store_is_refused_with_the_remedy(tmp_path: Path) -> None:
 
 START = """
 import sys
-from lit_prm.tracking import MLflow
+from lit_prm.storage.mlflow_logger import MLflow
 logger = MLflow(sys.argv[1], "run")
 logger.log_metrics({"a": 1.0})
 print(logger.run_id)
@@ -396,7 +396,7 @@ def test_a_store_that_goes_away_costs_no_work_and_no_point(
 def test_a_request_is_an_outage_only_where_repeating_it_may_help(status: int | None, outage: bool) -> None:
     from requests import HTTPError, Response
 
-    from lit_prm.mlflow_entries import is_outage
+    from lit_prm.storage.mlflow_send import is_outage
 
     error = HTTPError("told")
     if status is not None:
@@ -523,7 +523,7 @@ def test_a_tracking_server_holds_the_same_record(tmp_path: Path, server: Server)
 def test_a_server_killed_in_mid_run_costs_no_work_and_no_point(
     tmp_path: Path, server: Server, back: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lit_prm.outbox.Outbox.SHORTEST", 0.5)
+    monkeypatch.setattr("lit_prm.storage.mlflow_queue.Outbox.SHORTEST", 0.5)
     seconds: dict[int, float] = {}
 
     class Watched(Regression):

@@ -105,7 +105,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 
 
 def _write(path: Path, value: object) -> None:
-    from lit_prm.whole import written_whole
+    from lit_prm.storage.atomic import written_whole
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:

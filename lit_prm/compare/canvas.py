@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lit_prm.whole import written_whole
+from lit_prm.storage.atomic import written_whole
 
 _COLOURS = (
     "#2f77d0", "#e0662c", "#2f9e6e", "#c2447f", "#8a63d2", "#b8860b", "#1f9aa8", "#8c6d5a", "#d14343", "#77808c",

@@ -91,7 +91,7 @@ def write(
 
 
 def _write_texts(folder: Path, html: str, markdown: str) -> list[Path]:
-    from lit_prm.whole import written_whole
+    from lit_prm.storage.atomic import written_whole
 
     folder.mkdir(parents=True, exist_ok=True)
     texts = {folder / "report.html": html, folder / "report.md": markdown}

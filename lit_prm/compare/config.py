@@ -8,7 +8,7 @@ from typing import Any
 
 from lit_prm.compare.cells import Cell, Table, shared
 from lit_prm.compare.runs import Experiment, Run
-from lit_prm.flat import flatten
+from lit_prm.storage.flat import flatten
 
 ABSENT = Cell("absent", "quiet")
 _NOISE = ("run_dir", "name", "ckpt_path", "config", "trainer.logger.", "trainer.default_root_dir")

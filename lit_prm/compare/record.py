@@ -22,7 +22,7 @@ KEY, ORIGINAL, _PARENT = "compare.key", "compared.run_id", "mlflow.parentRunId"
 
 def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path]) -> str:
     """The id of the parent run, which holds ``files`` of ``folder``; children of runs no longer compared go."""
-    from lit_prm.tracking import entity_name
+    from lit_prm.storage.mlflow_logger import entity_name
 
     runs = [run for experiment in evidence.experiments.values() for run in experiment.runs]
     client, place = store.client, store.client.get_run(runs[0].id).info.experiment_id

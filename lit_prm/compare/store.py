@@ -31,7 +31,7 @@ class Store:
     """The runs of an MLflow store; reading changes nothing in it."""
 
     def __init__(self, uri: str | None = None) -> None:
-        from lit_prm.tracking import clear_error, database_of, store_uri  # seconds, as is mlflow
+        from lit_prm.storage.mlflow_logger import clear_error, database_of, store_uri  # seconds, as is mlflow
 
         self.uri = store_uri(uri)
         database = database_of(self.uri)
@@ -82,7 +82,7 @@ class Store:
         return found
 
     def _search(self, query: str) -> Iterator[Any]:
-        from lit_prm.tracking import clear_error
+        from lit_prm.storage.mlflow_logger import clear_error
 
         token = None
         while True:
@@ -113,7 +113,7 @@ class Store:
 
     def _finished_names(self) -> list[tuple[str, str]]:
         """(scale, name) of what finished; a database is asked for tags alone, since a search reads all metrics too."""
-        from lit_prm.tracking import database_of
+        from lit_prm.storage.mlflow_logger import database_of
 
         database = database_of(self.uri)
         if database is None:

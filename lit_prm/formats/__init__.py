@@ -14,7 +14,7 @@ from lit_prm.formats.columns import BadRow, Row, sampled
 from lit_prm.formats.layouts import Layout, layout_of
 from lit_prm.formats.sources import open_source
 from lit_prm.records import Group, Message, Rollout
-from lit_prm.whole import written_whole
+from lit_prm.storage.atomic import written_whole
 
 __all__ = ["Reading", "Refused", "group_row", "read_groups", "refuse_unfit_name", "write_groups", "write_rows"]
 

@@ -12,7 +12,7 @@ from lit_prm.paper.claims import COST
 from lit_prm.paper.methods import BASELINES_BY_COST, CE_BY_COST, DPO_BY_COST, LABELS, VOTERS, shared
 from lit_prm.paper.results import Line, Results
 from lit_prm.papernumbers import COUNTS, GENERATORS
-from lit_prm.whole import written_whole
+from lit_prm.storage.atomic import written_whole
 
 Styled = tuple[Line, str, dict[str, Any]]  # what to draw, its label, how
 

@@ -17,8 +17,8 @@ from lit_prm.paper.methods import LABELS
 from lit_prm.paper.schedule import Job, Schedule, with_predecessors
 from lit_prm.paper.view import View
 from lit_prm.paper.workers import RunJob, Worker, interruptible, tail
-from lit_prm.run_files import read_record
-from lit_prm.whole import written_whole
+from lit_prm.storage.atomic import written_whole
+from lit_prm.storage.run_files import read_record
 
 RUNS, DOCS = Path("runs"), Path("docs")
 

@@ -55,7 +55,7 @@ def run(known: argparse.Namespace) -> dict[str, Any]:
     from lit_prm.processbench.report import as_numbers
     from lit_prm.processbench.scores import Choice, is_folder_of_scores, read_subset
     from lit_prm.processbench.subset import Subset
-    from lit_prm.whole import written_whole
+    from lit_prm.storage.atomic import written_whole
 
     subsets = list(dict.fromkeys(known.subsets))
     if known.choose not in subsets:

@@ -18,7 +18,7 @@ from lit_prm.formats.sources import open_source
 from lit_prm.grading import grade
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.rollouts.samples import Journal, Prompt, Refusal, Sample, Source, address
-from lit_prm.whole import alone, clear
+from lit_prm.storage.atomic import alone, clear
 
 GRADERS = 4  # threads that wait for the processes that grade, while samples arrive
 

@@ -26,9 +26,9 @@ from lit_prm.models import token_logps
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.schedule import WarmupCosine
 from lit_prm.steps import Newline
+from lit_prm.storage.atomic import written_whole
 from lit_prm.tinymath.problems import make_problem
 from lit_prm.tinymath.solutions import write_solution
-from lit_prm.whole import written_whole
 
 
 class SFT(LightningModule):

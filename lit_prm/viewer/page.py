@@ -11,8 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from lit_prm.formats.scored import ScoredGroups
+from lit_prm.storage.atomic import written_whole
 from lit_prm.viewer.content import Content, index, problem_content, token_scale
-from lit_prm.whole import written_whole
 
 SCRIPTS = ("decode.js", "dom.js", "scale.js", "problems.js", "steps.js", "responses.js", "keys.js", "page.js")
 

@@ -15,7 +15,7 @@ from lit_prm.experiment import config_files
 from lit_prm.lightning_cli import LitCLI, run
 from lit_prm.recording import read_rows
 from lit_prm.reward_model import ImplicitReward
-from lit_prm.run_folder import is_finished
+from lit_prm.storage.run_folder import is_finished
 from tests.fake_server import FakeServer
 from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
 
@@ -126,7 +126,10 @@ def test_model_checkpoint_works_beside_last_checkpoint(desk: Desk) -> None:
 
 
 def test_another_logger_hears_what_mlflow_does(desk: Desk) -> None:
-    ours = {"class_path": "lit_prm.tracking.MLflow", "init_args": {"folder": "${run_dir}", "run_name": "${name}"}}
+    ours = {
+        "class_path": "lit_prm.storage.mlflow_logger.MLflow",
+        "init_args": {"folder": "${run_dir}", "run_name": "${name}"},
+    }
     second = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "${run_dir}"}}
     both = desk.config("loggers", {"trainer": {"logger": [ours, second]}})
     run = desk.exp("ce-8resp", both, *BRIEF, record=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lit_prm.outbox import Entry, Refused
+from lit_prm.storage.mlflow_queue import Entry, Refused
 
 Item = TypeVar("Item")
 

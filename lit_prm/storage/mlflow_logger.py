@@ -19,10 +19,10 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lit_prm.flat import flatten
-from lit_prm.mlflow_entries import is_outage, send
-from lit_prm.outbox import Outbox
-from lit_prm.whole import written_whole
+from lit_prm.storage.atomic import written_whole
+from lit_prm.storage.flat import flatten
+from lit_prm.storage.mlflow_queue import Outbox
+from lit_prm.storage.mlflow_send import is_outage, send
 
 # Characters per value that the MLflow store accepts.
 _NAME, _PARAM_VALUE, _TAG_VALUE = 250, 6000, 8000

@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_prm.flat import flatten
-from lit_prm.run_files import config_of, read_record
+from lit_prm.storage.flat import flatten
+from lit_prm.storage.run_files import config_of, read_record
 
 # What may differ between a run and its continuation.
 _FREE = {

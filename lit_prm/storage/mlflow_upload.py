@@ -28,10 +28,10 @@ def _send(file: Path, run: str, named: str | None) -> tuple[int, int]:
     """How many entries the store has now and the file no longer, and how many lines were set aside."""
     from mlflow import MlflowClient
 
-    from lit_prm.mlflow_entries import is_outage, send
-    from lit_prm.outbox import Outbox
-    from lit_prm.run_folder import hold
-    from lit_prm.tracking import clear_error, store_uri
+    from lit_prm.storage.mlflow_logger import clear_error, store_uri
+    from lit_prm.storage.mlflow_queue import Outbox
+    from lit_prm.storage.mlflow_send import is_outage, send
+    from lit_prm.storage.run_folder import hold
 
     uri = store_uri(named)
     hold(file.parent)  # a run at work sends by itself

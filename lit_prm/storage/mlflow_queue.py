@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
-from lit_prm.whole import written_whole
+from lit_prm.storage.atomic import written_whole
 
 Entry = Mapping[str, Any]  # JSON
 
