@@ -34,7 +34,7 @@ from lit_prm.plan.setup import Setup, setup_of
 
 FAR = 0.15
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-TINY = {  # as lit_prm.tinymath makes it
+TINY = {  # as lit_prm.training.worlds.tinymath makes it
     "model_type": "llama",
     "hidden_size": 96,
     "intermediate_size": 288,

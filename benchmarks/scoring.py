@@ -30,7 +30,7 @@ from lit_prm.batch import Encoded
 from lit_prm.formats import read_groups
 from lit_prm.records import Group
 from lit_prm.scoring.model_scorer import ModelScorer
-from lit_prm.smol import SmolLM2
+from lit_prm.training.worlds.smol import SmolLM2
 
 SMOL, BETA = Path(".cache/smollm2"), 0.05
 

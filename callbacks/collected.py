@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from lit_prm.candidates import CandidateSet
 from lit_prm.diagnosis import Scored
-from lit_prm.module import Scores
+from lit_prm.training.module import Scores
 
 
 class Collected(Callback):

@@ -26,12 +26,9 @@ from omegaconf import OmegaConf
 import callbacks  # noqa: F401  their bare class names become known to configs
 from callbacks import RunRecord, SafeStop
 from callbacks.safe_stop import Stopped
-from lit_prm.data import RolloutDataModule
 from lit_prm.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.pairs import Pairs
-from lit_prm.module import LitPRM
-from lit_prm.predictions import write_predictions
 from lit_prm.reference import Reference
 from lit_prm.regime import Regime
 from lit_prm.reward_model import RewardModel
@@ -48,7 +45,10 @@ from lit_prm.storage.run_folder import (
     status,
 )
 from lit_prm.tables import best_of_n_table
-from lit_prm.zero import refuse_stock_deepspeed
+from lit_prm.training.datamodule import RolloutDataModule
+from lit_prm.training.module import LitPRM
+from lit_prm.training.predictions import write_predictions
+from lit_prm.training.zero import refuse_stock_deepspeed
 
 COMMANDS = ("fit", "validate", "test", "predict")
 

@@ -19,10 +19,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_prm.formats import read_groups, write_groups
 from lit_prm.records import Group, Rollout
-from lit_prm.tinymath import TinyMath
-from lit_prm.tinymath.checker import first_error
-from lit_prm.tinymath.problems import TinyProblem
-from lit_prm.tinymath.solutions import write_solution
+from lit_prm.training.worlds.tinymath import TinyMath
+from lit_prm.training.worlds.tinymath.checker import first_error
+from lit_prm.training.worlds.tinymath.problems import TinyProblem
+from lit_prm.training.worlds.tinymath.solutions import write_solution
 
 torch.set_num_threads(1)
 

@@ -35,7 +35,7 @@ import torch
 
 from lit_prm.cli import main
 from lit_prm.scoring import files
-from lit_prm.tinymath import TinyMath
+from lit_prm.training.worlds.tinymath import TinyMath
 from tests.conftest import MICRO, make_half_right
 from tests.integration.conftest import REPOSITORY, Desk, callbacks
 

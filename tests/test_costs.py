@@ -35,10 +35,10 @@ from lit_prm.costs import (
     shape_of,
 )
 from lit_prm.losses.ce import CE
-from lit_prm.module import LitPRM
 from lit_prm.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.reward_model import ImplicitReward, OutcomeHead, RewardModel
-from lit_prm.schedule import WarmupCosine
+from lit_prm.training.module import LitPRM
+from lit_prm.training.schedule import WarmupCosine
 from tests.conftest import small_llama
 
 pytestmark = [

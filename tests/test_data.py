@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from lit_prm.batch import Batch
-from lit_prm.data import RolloutDataModule, _one_after_the_other
 from lit_prm.formats import read_groups, write_groups
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.tinymath import TinyMath
+from lit_prm.training.datamodule import RolloutDataModule, _one_after_the_other
+from lit_prm.training.worlds.tinymath import TinyMath
 from tests.conftest import MICRO
 
 FILES: dict[str, Any] = {
@@ -259,7 +259,7 @@ def test_dots_in_a_hub_name_are_no_file_ending(
         asked.append(source)
         return SimpleNamespace(groups=())
 
-    monkeypatch.setattr("lit_prm.data.read_groups", read)
+    monkeypatch.setattr("lit_prm.training.datamodule.read_groups", read)
     monkeypatch.setenv("HOME", str(root))
     data = small(root / "elsewhere", policy_folder)
     for name in ("someone/data-v1.5", "missing.jsonl", "~/v.jsonl", "missing.jsonl.gz"):

@@ -23,12 +23,12 @@ from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
 from lit_prm.models import load_model
-from lit_prm.module import LitPRM, reward_metrics
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.reward_model import ImplicitReward
-from lit_prm.schedule import WarmupCosine
 from lit_prm.steps import BlankLine
+from lit_prm.training.module import LitPRM, reward_metrics
+from lit_prm.training.schedule import WarmupCosine
 from tests import reference as slow
 from tests.conftest import small_llama
 

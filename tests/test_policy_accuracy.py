@@ -9,14 +9,14 @@ import torch
 from lightning import Trainer
 
 from callbacks.policy_accuracy import PolicyAccuracy
-from lit_prm.data import RolloutDataModule
 from lit_prm.formats import write_groups
 from lit_prm.losses.ce import CE
-from lit_prm.module import LitPRM
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.reference import Uniform
 from lit_prm.reward_model import ImplicitReward, OutcomeHead, RewardModel
 from lit_prm.sampling import Decoder
+from lit_prm.training.datamodule import RolloutDataModule
+from lit_prm.training.module import LitPRM
 
 ANSWERS = ("1", "2", None, "1")
 

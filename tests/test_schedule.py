@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lit_prm.schedule import WarmupCosine, paper_adamw
+from lit_prm.training.schedule import WarmupCosine, paper_adamw
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(0.03, 100), (0.03, 1), (0.1, 7), (0.5, 12), (0.0, 5)])

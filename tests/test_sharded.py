@@ -14,7 +14,7 @@ from torch import nn
 from lit_prm.batch import Encoded, collate
 from lit_prm.models import load_model, token_logps, weights_hash
 from lit_prm.sharded import as_many_on_every_rank, consolidated, put_weights, standing, state_of, whole_in_turn
-from lit_prm.zero import _free_part, _let_stand
+from lit_prm.training.zero import _free_part, _let_stand
 
 
 def tied() -> nn.Module:

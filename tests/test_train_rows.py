@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from lit_prm.batch import Encoded
-from lit_prm.data import RolloutDataModule
 from lit_prm.encoding import Encoder
 from lit_prm.formats import write_groups
 from lit_prm.labeling import Labeler
@@ -23,7 +22,8 @@ from lit_prm.losses.kto import KTO
 from lit_prm.losses.steps import StepCE
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.regime import Added, Balanced
-from lit_prm.train_rows import with_a_term, with_step_labels
+from lit_prm.training.datamodule import RolloutDataModule
+from lit_prm.training.trainable import with_a_term, with_step_labels
 
 
 def group(name: str, *labels: bool, marks: tuple[float, ...] | None = None) -> Group:

@@ -22,7 +22,7 @@ from lit_prm.records import Group
 from lit_prm.reference.store import Logps, LogpStore
 from lit_prm.regime import subsample
 from lit_prm.steps import BlankLine
-from lit_prm.train_rows import labelled
+from lit_prm.training.trainable import labelled
 
 SAMPLE = 2000  # problems of a larger file that are read into tokens
 

@@ -14,7 +14,7 @@ from lit_prm.packing import FLASH, PACKED
 from lit_prm.plan.network import Adapter
 from lit_prm.plan.sharding import Sharding, Whole, Zero
 
-ZERO = "lit_prm.zero.ZeRO"
+ZERO = "lit_prm.training.zero.ZeRO"
 _ADAMW: dict[str, Any] = {"class_path": "torch.optim.AdamW", "init_args": {}}
 
 

@@ -104,7 +104,7 @@ class Zero(Sharding):
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Zero:
-        """From the options of ``lit_prm.zero.ZeRO``, which are Lightning's."""
+        """From the options of ``lit_prm.training.zero.ZeRO``, which are Lightning's."""
         if options.get("offload_parameters") or options.get("config"):
             raise ValueError(
                 "a plan knows DeepSpeed by the options of its strategy and without offload_parameters; leave out "

@@ -12,8 +12,8 @@ import torch
 from filelock import FileLock
 
 from lit_prm.cli import main
-from lit_prm.module import LitPRM
 from lit_prm.reference import Stored
+from lit_prm.training.module import LitPRM
 from tests.integration.conftest import Desk
 
 Refused = Callable[..., str]
@@ -92,13 +92,13 @@ def test_unknown_names_list_the_known(args: list[str], expected: list[str], refu
         ),
         (["--trainer.strategy=nope"], ["invalid strategy name", "nope"]),
         (["--trainer.strategy=fsdp", "--trainer.accelerator=cpu"], ["strategy `fsdp` requires a GPU"]),
-        (["--trainer.strategy=deepspeed_stage_2"], ["lit_prm.zero.ZeRO --trainer.strategy.init_args.stage N"]),
+        (["--trainer.strategy=deepspeed_stage_2"], ["lit_prm.training.zero.ZeRO --trainer.strategy.init_args.stage N"]),
         (
             ["--trainer.strategy", '{"class_path": "lightning.pytorch.strategies.DeepSpeedStrategy"}'],
-            ["lit_prm.zero.ZeRO --trainer.strategy.init_args.stage N"],
+            ["lit_prm.training.zero.ZeRO --trainer.strategy.init_args.stage N"],
         ),
         (
-            ["--trainer.strategy=lit_prm.zero.ZeRO", "--trainer.strategy.stage=4"],
+            ["--trainer.strategy=lit_prm.training.zero.ZeRO", "--trainer.strategy.stage=4"],
             ["error: stage 4 is none of ZeRO's: 1, 2 or 3; what cuts nothing is trainer.strategy ddp\n("],
         ),
     ],

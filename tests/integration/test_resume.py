@@ -19,7 +19,7 @@ from torch import Tensor
 from callbacks import BestOfN
 from lit_prm.batch import Batch
 from lit_prm.cli import main
-from lit_prm.module import LitPRM
+from lit_prm.training.module import LitPRM
 from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary
 
 RUN = "runs/tiny/ce-8resp/seed-0"

@@ -24,7 +24,7 @@ DROPOUT = ["--model.reward_model=lit_prm.adapters.LoRAReward", "--model.reward_m
 SCRIPT = """
 import os, signal, sys
 from lit_prm.cli import main
-from lit_prm.module import LitPRM
+from lit_prm.training.module import LitPRM
 step = LitPRM.training_step
 def acting(self, batch, batch_idx):
     loss = step(self, batch, batch_idx)

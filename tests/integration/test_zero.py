@@ -28,7 +28,7 @@ from tests.integration.conftest import REPOSITORY, Desk, callbacks, summary
 RUN = Path("runs/tiny/ce-8resp/seed-0")
 LAST = RUN / "checkpoints" / "last.ckpt"
 FILES = [f"--config=experiments/{name}.yaml" for name in ("base", "scale/tiny", "ce-8resp")]
-ZERO = ["--trainer.strategy=lit_prm.zero.ZeRO", "--trainer.strategy.param_persistence_threshold=0"]  # cut all
+ZERO = ["--trainer.strategy=lit_prm.training.zero.ZeRO", "--trainer.strategy.param_persistence_threshold=0"]  # cut all
 STRATEGIES = {"ddp": ["--trainer.strategy=ddp"]} | {
     f"zero-{stage}": [*ZERO, f"--trainer.strategy.stage={stage}"] for stage in (1, 2, 3)
 }

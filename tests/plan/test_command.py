@@ -110,7 +110,7 @@ def test_labelling_is_said_to_be_left_out() -> None:
         (["--trainer.devices=4"], "has 8 problems, too few for 8 micro-batches x 4 devices"),
         (["--trainer.devices=auto"], "trainer.devices is 'auto'"),
         (["--mfu=2"], "--mfu 2.0 is no share"),
-        (["--trainer.strategy=deepspeed_stage_2"], "--trainer.strategy lit_prm.zero.ZeRO"),
+        (["--trainer.strategy=deepspeed_stage_2"], "--trainer.strategy lit_prm.training.zero.ZeRO"),
         (["--memory=inf"], "--memory inf is no amount above 0"),
         (["--trainer.devices=-1"], "trainer.devices is '-1', and a plan needs a number above 0"),
         (["--data.batch_size=0"], "data.batch_size is 0, and a plan needs a number above 0"),

@@ -11,10 +11,10 @@ import pytest
 
 from lit_prm.batch import Encoded
 from lit_prm.batching import Updates
-from lit_prm.data import RolloutDataModule
 from lit_prm.plan.lengths import MicroBatch, lengths_of, longest_of, store_size
 from lit_prm.reference.store import LogpStore
 from lit_prm.steps import Newline
+from lit_prm.training.datamodule import RolloutDataModule
 from tests.plan.planning import planned, setup_at
 
 

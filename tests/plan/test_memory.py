@@ -28,7 +28,7 @@ def test_a_policy_that_fills_the_store_saves_a_whole_reference() -> None:
 
 
 def test_under_zero_the_store_is_filled_beside_an_optimizer_that_is_there_already() -> None:
-    zero = ["--trainer.strategy=lit_prm.zero.ZeRO", "--trainer.strategy.init_args.stage=3"]
+    zero = ["--trainer.strategy=lit_prm.training.zero.ZeRO", "--trainer.strategy.init_args.stage=3"]
     found = planned("ce-8resp", "1xh100", "--model.reference.init_args.from_policy=true", *zero, problems=8).memory
     standing = found.weights + found.gradients + found.optimizer + found.communication + found.framework
     assert found.filling - standing == CHUNK * 151_936 * (2 + 2 * 4)  # logits of Qwen's words, bfloat16 and float32

@@ -41,7 +41,7 @@ def test_a_change_that_helps_behind_others_only_is_tried_again() -> None:
 
     setup = replace(setup_at("8xh100", "--trainer.strategy=ddp"), filled_by="reference", reference_dtype=torch.bfloat16)
     setup = replace(setup, dtype=torch.bfloat16)
-    zero = {"--trainer.strategy": "lit_prm.zero.ZeRO", "--trainer.strategy.init_args.stage": "3"}
+    zero = {"--trainer.strategy": "lit_prm.training.zero.ZeRO", "--trainer.strategy.init_args.stage": "3"}
     assert remedies(setup, 5, peak, 8) == zero | {"--model.reference.init_args.from_policy": "true"}
 
 
@@ -51,6 +51,6 @@ def test_what_is_advised_is_taken_and_makes_it_fit() -> None:
         "ce-8resp", "8xh100", "--trainer.strategy=ddp", "--model.reference.init_args.from_policy=false", memory=36
     )
     words = [word for option in found.numbers["remedies"] for word in option.split()]
-    assert "lit_prm.zero.ZeRO" in words
+    assert "lit_prm.training.zero.ZeRO" in words
     again = planned("ce-8resp", "8xh100", "--trainer.strategy=ddp", *words, memory=36)
     assert again.numbers["fits"]

@@ -7,9 +7,9 @@ import pytest
 
 from lit_prm.answers import extract_answer, is_correct
 from lit_prm.steps import Newline
-from lit_prm.tinymath.checker import first_error
-from lit_prm.tinymath.problems import Operation, TinyProblem, make_problem
-from lit_prm.tinymath.solutions import FILLERS, LEADS, OPENINGS, write_solution
+from lit_prm.training.worlds.tinymath.checker import first_error
+from lit_prm.training.worlds.tinymath.problems import Operation, TinyProblem, make_problem
+from lit_prm.training.worlds.tinymath.solutions import FILLERS, LEADS, OPENINGS, write_solution
 
 CHAIN = TinyProblem("...", "Algebra", 3, (Operation("+", 4), Operation("*", 2), Operation("-", 5)))
 RIGHT = "First 3 + 4 = 7\nThen 2 times 7 is 14\n14 - 5 = 9\nThe answer is \\boxed{9}"

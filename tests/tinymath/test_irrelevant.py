@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from lit_prm.encoding import Encoder
 from lit_prm.steps import Newline
-from lit_prm.tinymath.irrelevant import Pair, code, general, irrelevant_groups, run
-from lit_prm.tinymath.problems import LARGEST
-from lit_prm.tinymath.tokenizer import make_tokenizer
+from lit_prm.training.worlds.tinymath.irrelevant import Pair, code, general, irrelevant_groups, run
+from lit_prm.training.worlds.tinymath.problems import LARGEST
+from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer
 
 BOTH = pytest.mark.parametrize("draw", [general, code])
 

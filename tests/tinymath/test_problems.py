@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm.tinymath import TinyMath
-from lit_prm.tinymath.problems import LARGEST, SUBJECTS, TinyProblem, make_problem
-from lit_prm.tinymath.solutions import write_problems
+from lit_prm.training.worlds.tinymath import TinyMath
+from lit_prm.training.worlds.tinymath.problems import LARGEST, SUBJECTS, TinyProblem, make_problem
+from lit_prm.training.worlds.tinymath.solutions import write_problems
 
 APPLY = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "mod": lambda a, b: a % b}
 

@@ -14,11 +14,11 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from lit_prm.encoding import Encoder
 from lit_prm.models import load_model, load_tokenizer
 from lit_prm.steps import Newline
-from lit_prm.tinymath import sft
-from lit_prm.tinymath.checker import first_error
-from lit_prm.tinymath.problems import make_problem
-from lit_prm.tinymath.sft import SFT, Keep, Solutions, train_base
-from lit_prm.tinymath.tokenizer import EOS, make_tokenizer
+from lit_prm.training.worlds.tinymath import sft
+from lit_prm.training.worlds.tinymath.checker import first_error
+from lit_prm.training.worlds.tinymath.problems import make_problem
+from lit_prm.training.worlds.tinymath.sft import SFT, Keep, Solutions, train_base
+from lit_prm.training.worlds.tinymath.tokenizer import EOS, make_tokenizer
 
 SETTINGS: dict[str, Any] = {
     "hidden": 32, "layers": 1, "steps": 6, "snapshots": {"generator": 3, "weaker": 1}, "batch_size": 3, "lr": 3e-3,

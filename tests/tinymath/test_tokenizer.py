@@ -8,10 +8,10 @@ from transformers import PreTrainedTokenizerFast
 from lit_prm.encoding import Encoder
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.steps import Newline
-from lit_prm.tinymath.irrelevant import code, general
-from lit_prm.tinymath.problems import LARGEST, make_problem
-from lit_prm.tinymath.solutions import write_solution
-from lit_prm.tinymath.tokenizer import EOS, UNKNOWN, make_tokenizer
+from lit_prm.training.worlds.tinymath.irrelevant import code, general
+from lit_prm.training.worlds.tinymath.problems import LARGEST, make_problem
+from lit_prm.training.worlds.tinymath.solutions import write_solution
+from lit_prm.training.worlds.tinymath.tokenizer import EOS, UNKNOWN, make_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 
 from lit_prm.formats import read_groups
 from lit_prm.sampling import LocalSampler
-from lit_prm.tinymath import TinyMath
-from lit_prm.tinymath import world as module
-from lit_prm.tinymath.checker import first_error
-from lit_prm.tinymath.irrelevant import code, general, irrelevant_groups
-from lit_prm.tinymath.tokenizer import make_tokenizer
+from lit_prm.training.worlds.tinymath import TinyMath
+from lit_prm.training.worlds.tinymath import world as module
+from lit_prm.training.worlds.tinymath.checker import first_error
+from lit_prm.training.worlds.tinymath.irrelevant import code, general, irrelevant_groups
+from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer
 from tests.conftest import MICRO
 
 

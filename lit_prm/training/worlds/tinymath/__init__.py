@@ -1,5 +1,5 @@
 """The embedded default: procedural MATH-like problems, an exact step checker, a small Llama trained from scratch."""
 
-from lit_prm.tinymath.world import TinyMath
+from lit_prm.training.worlds.tinymath.world import TinyMath
 
 __all__ = ["TinyMath"]

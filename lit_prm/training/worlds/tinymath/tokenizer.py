@@ -9,9 +9,9 @@ from typing import Any, cast
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.tinymath.irrelevant import code, general
-from lit_prm.tinymath.problems import LARGEST, make_problem
-from lit_prm.tinymath.solutions import write_solution
+from lit_prm.training.worlds.tinymath.irrelevant import code, general
+from lit_prm.training.worlds.tinymath.problems import LARGEST, make_problem
+from lit_prm.training.worlds.tinymath.solutions import write_solution
 
 PAD, EOS, ASK, SAY, UNKNOWN = "<pad>", "<eos>", "<ask>", "<say>", "<unk>"
 TEMPLATE = (

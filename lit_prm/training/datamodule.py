@@ -31,7 +31,7 @@ from lit_prm.records import Group
 from lit_prm.regime import Regime, subsample
 from lit_prm.report import DataReport, drop_shared, refuse_shared, shared
 from lit_prm.steps import BlankLine, StepRule
-from lit_prm.train_rows import labelled, token_counts, with_a_term, with_step_labels
+from lit_prm.training.trainable import labelled, token_counts, with_a_term, with_step_labels
 
 _SETS: dict[tuple[object, ...], CandidateSet] = {}  # by the content of their files and the encoder's
 MOST_SETS = 32

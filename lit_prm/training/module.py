@@ -23,9 +23,9 @@ from lit_prm.models import Dtype, weights_of, why_not_shared
 from lit_prm.reference import Reference, Uniform
 from lit_prm.reward_model import RewardModel
 from lit_prm.rewards import response_rewards, step_rewards, step_values
-from lit_prm.schedule import WarmupCosine, paper_adamw
 from lit_prm.sharded import frozen_names, put_weights
-from lit_prm.zero import ZeRO, buffers_kept
+from lit_prm.training.schedule import WarmupCosine, paper_adamw
+from lit_prm.training.zero import ZeRO, buffers_kept
 
 OptimizerFactory = Callable[[Any], Optimizer]
 

@@ -23,13 +23,13 @@ from lit_prm.models import load_tokenizer
 from lit_prm.records import Group, Problem
 from lit_prm.sampling import LocalSampler
 from lit_prm.steps import Newline
-from lit_prm.tinymath.checker import first_error
-from lit_prm.tinymath.irrelevant import code, general, irrelevant_groups
-from lit_prm.tinymath.problems import TinyProblem, make_problem
-from lit_prm.tinymath.sft import train_base
-from lit_prm.tinymath.solutions import write_problems
-from lit_prm.tinymath.stages import Stages
-from lit_prm.tinymath.tokenizer import make_tokenizer
+from lit_prm.training.worlds.tinymath.checker import first_error
+from lit_prm.training.worlds.tinymath.irrelevant import code, general, irrelevant_groups
+from lit_prm.training.worlds.tinymath.problems import TinyProblem, make_problem
+from lit_prm.training.worlds.tinymath.sft import train_base
+from lit_prm.training.worlds.tinymath.solutions import write_problems
+from lit_prm.training.worlds.tinymath.stages import Stages
+from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer
 
 VERSION = "1"
 """Raise it with every change of code that changes a file of the world: cached worlds are then built again.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.candidates import CandidateSet
-from lit_prm.module import Scores
 from lit_prm.recording import write_rows
 from lit_prm.selection import AGGREGATES
+from lit_prm.training.module import Scores
 
 
 def write_predictions(folder: Path, sets: Sequence[CandidateSet], outputs: Sequence[Any]) -> list[Path]:

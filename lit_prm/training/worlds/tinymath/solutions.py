@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from lit_prm.tinymath.problems import TinyProblem
+from lit_prm.training.worlds.tinymath.problems import TinyProblem
 
 LEADS = (
     "",

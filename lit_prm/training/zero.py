@@ -203,7 +203,7 @@ def refuse_stock_deepspeed(strategy: Strategy) -> None:
     if isinstance(strategy, DeepSpeedStrategy) and not isinstance(strategy, ZeRO):
         raise ValueError(
             f"trainer.strategy is {type(strategy).__name__}, Lightning's own: it divides accumulated gradients twice, "
-            "and its checkpoints hold other things than ours; take --trainer.strategy lit_prm.zero.ZeRO "
+            "and its checkpoints hold other things than ours; take --trainer.strategy lit_prm.training.zero.ZeRO "
             "--trainer.strategy.init_args.stage N, with N 1, 2 or 3"
         )
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.steps import Newline
-from lit_prm.tinymath.problems import LARGEST, NAMES, THINGS, Operation
+from lit_prm.training.worlds.tinymath.problems import LARGEST, NAMES, THINGS, Operation
 
 
 class Pair(NamedTuple):

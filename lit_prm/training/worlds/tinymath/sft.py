@@ -24,11 +24,11 @@ from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.encoding import Encoder
 from lit_prm.models import token_logps
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.schedule import WarmupCosine
 from lit_prm.steps import Newline
 from lit_prm.storage.atomic import written_whole
-from lit_prm.tinymath.problems import make_problem
-from lit_prm.tinymath.solutions import write_solution
+from lit_prm.training.schedule import WarmupCosine
+from lit_prm.training.worlds.tinymath.problems import make_problem
+from lit_prm.training.worlds.tinymath.solutions import write_solution
 
 
 class SFT(LightningModule):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from lit_prm.steps import Newline
-from lit_prm.tinymath.problems import TinyProblem
-from lit_prm.tinymath.solutions import WORDS
+from lit_prm.training.worlds.tinymath.problems import TinyProblem
+from lit_prm.training.worlds.tinymath.solutions import WORDS
 
 _SIGNS = {**{word: sign for sign, word in WORDS.items()}, **{sign: sign for sign in WORDS}}
 _EQUATION = re.compile(r"(\d+) (\+|-|\*|mod|plus|minus|times|modulo) (\d+) (?:=|is) (\d+)")

@@ -1,0 +1,1 @@
+"""Sources of training data that need no download by hand: tinymath and smol."""
