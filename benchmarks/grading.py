@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _start() -> float:
-    from lit_prm.equivalence.workers import Worker
+    from lit_prm.answers.workers.pool import Worker
 
     begun = time.monotonic()
     worker = Worker()
@@ -41,7 +41,7 @@ def _start() -> float:
 
 
 def _restart() -> float:
-    from lit_prm.equivalence.workers import Worker
+    from lit_prm.answers.workers.pool import Worker
 
     worker = Worker()
     worker.ask("x+1", "1+x", 60)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm.equivalence import Verdict, judge, verdicts, workers
-from lit_prm.equivalence.workers import MANY, Pool, Worker
+from lit_prm.answers.workers import Verdict, judge, verdicts, workers
+from lit_prm.answers.workers.pool import MANY, Pool, Worker
 from tests.hostile_answers import EVIL
 
 
@@ -84,7 +84,7 @@ def test_a_judge_can_do_no_harm(tmp_path: Path) -> None:
         for harm in harms
     )
     code = (
-        "import os, socket, subprocess, sympy\nfrom lit_prm.equivalence import judge\n"
+        "import os, socket, subprocess, sympy\nfrom lit_prm.answers.workers import judge\n"
         f"judge.same('x', '2x')\njudge._harmless()\n{tried}\nassert judge.same('14 + x', 'x + 14')\n"
         "assert str(sympy.sympify('sqrt(196)/50')) == '7/25'\nos.write(1, b'unharmed')"
     )
@@ -142,7 +142,7 @@ def test_dying_often_costs_the_asking_process_nothing(shared: Worker) -> None:
 
 
 def test_a_judge_retires_and_nobody_notices() -> None:
-    code = "from lit_prm.equivalence import judge, supervisor; judge.QUESTIONS = 2; supervisor.supervise()"
+    code = "from lit_prm.answers.workers import judge, supervisor; judge.QUESTIONS = 2; supervisor.supervise()"
     questions = "".join(json.dumps(["x+1", f"{i}+x", 30]) + "\n" for i in range(7))
     done = subprocess.run([sys.executable, "-c", code], input=questions, capture_output=True, text=True)
     assert done.stdout.split() == ["ready", *"0100000"]
@@ -168,7 +168,7 @@ def test_a_judge_that_lost_its_supervisor_computes_no_longer_than_the_limit(work
 
 
 def test_nothing_outlives_an_asking_process_that_is_killed() -> None:
-    code = f"from lit_prm.equivalence.workers import Worker; w = Worker(); w.ask('x', '2x', 30); print(w._child.pid, flush=True); w.ask({EVIL!r}, 'x', 2)"  # noqa: E501
+    code = f"from lit_prm.answers.workers.pool import Worker; w = Worker(); w.ask('x', '2x', 30); print(w._child.pid, flush=True); w.ask({EVIL!r}, 'x', 2)"  # noqa: E501
     asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert asking.stdout is not None
     supervisor = int(asking.stdout.readline())
@@ -221,7 +221,7 @@ def test_any_thread_and_any_fork_may_ask() -> None:
         thread.join()
     assert list(found.values()) == [[Verdict.EQUAL, Verdict.UNEQUAL]] * 8
     code = (
-        "import os; from lit_prm.equivalence import verdicts\n"
+        "import os; from lit_prm.answers.workers import verdicts\n"
         "list(verdicts([('x', '2x')], 30)); pid = os.fork()\n"
         "print(*[v.name for v in verdicts([('x+1', '1+x')], 30)], flush=True)\n"
         "pid and os.waitpid(pid, 0)"

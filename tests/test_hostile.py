@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lit_prm.answers import all_equivalent, equivalent, extract_answer, guess_answer, is_correct
-from lit_prm.equivalence import Verdict, verdicts
+from lit_prm.answers.workers import Verdict, verdicts
 from tests.hostile_answers import TRACE, gold_answers, hostile_pairs, perturbed
 
 Near = tuple[str, str, str]  # how it was changed, the answer, the changed one

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm import equivalence
-from lit_prm.equivalence import Pair, Verdict
-from lit_prm.verdicts import Verdicts, _rules, symbolically_equal
+from lit_prm.answers import workers as equivalence
+from lit_prm.answers.verdict_cache import Verdicts, _rules, symbolically_equal
+from lit_prm.answers.workers import Pair, Verdict
 
 Asked = list[tuple[Pair, float]]
 
@@ -88,7 +88,7 @@ def test_another_version_of_what_judges_asks_again(
     judged(Verdict.EQUAL)
     Verdicts(tmp_path / "v").equal([("x", "y")], 3)
     assert "math-verify" in _rules()
-    monkeypatch.setattr("lit_prm.verdicts._rules", lambda: "newer")
+    monkeypatch.setattr("lit_prm.answers.verdict_cache._rules", lambda: "newer")
     judged(Verdict.UNEQUAL)
     assert Verdicts(tmp_path / "v").equal([("x", "y")], 3) == [False]
 
@@ -114,9 +114,9 @@ def test_the_folder_is_named_by_the_environment(
 WRITER = """
 import sys
 from pathlib import Path
-from lit_prm import equivalence
-from lit_prm.equivalence import Verdict
-from lit_prm.verdicts import Verdicts
+from lit_prm.answers import workers as equivalence
+from lit_prm.answers.workers import Verdict
+from lit_prm.answers.verdict_cache import Verdicts
 equivalence.verdicts = lambda pairs, timeout: [Verdict.EQUAL if len(a) % 2 else Verdict.UNEQUAL for a, _ in pairs]
 verdicts = Verdicts(Path(sys.argv[1]))
 print("writing", flush=True)

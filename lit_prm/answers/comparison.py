@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lit_prm.answers.extraction import extract_answer
 from lit_prm.answers.normal import LONGEST, WORDS, normalise, number
-from lit_prm.verdicts import symbolically_equal
+from lit_prm.answers.verdict_cache import symbolically_equal
 
 _BASE = re.compile(r"(\d[\dA-F]*)_(?:(\d+)|\{(\d+)\})")  # 1101_2; in x_1 and \log_2 a letter stands before it
 _NEGATED = re.compile(r"-\d*[A-Za-z]=[^=]+")  # -x = 12

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import IO
 
-from lit_prm.equivalence.supervisor import PATIENCE, Verdict, next_line
+from lit_prm.answers.workers.supervisor import PATIENCE, Verdict, next_line
 
 START_SECONDS = 120.0  # importing sympy on a busy machine; not part of anyone's time limit
 MANY = 32  # questions at once that are worth a second worker's start
@@ -92,7 +92,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         self.close()
         self._child = child = subprocess.Popen(
-            [sys.executable, "-c", "from lit_prm.equivalence.supervisor import supervise; supervise()"],
+            [sys.executable, "-c", "from lit_prm.answers.workers.supervisor import supervise; supervise()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # its log lines would interleave with the caller's progress bars

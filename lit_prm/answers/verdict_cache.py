@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
-from lit_prm import equivalence
-from lit_prm.equivalence import Pair, Verdict
+from lit_prm.answers import workers as equivalence
+from lit_prm.answers.workers import Pair, Verdict
 
 
 def symbolically_equal(pairs: Sequence[Pair], timeout: float) -> list[bool]:
@@ -127,7 +127,7 @@ def _rules() -> str:
     import inspect
     from importlib.metadata import version
 
-    from lit_prm.equivalence import judge
+    from lit_prm.answers.workers import judge
 
     ours = inspect.getsource(judge)
     theirs = ("math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-runtime", "mpmath")
