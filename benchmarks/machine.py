@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lit_prm.batch import Batch
-from lit_prm.costs import Work, backward, forward, shape_of
+from lit_prm.models.flops import Work, backward, forward, shape_of
 
 
 def clocks(device: str = "cpu") -> tuple[float, float]:

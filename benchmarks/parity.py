@@ -33,9 +33,9 @@ from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
 from lit_prm.losses.kto import KTO
 from lit_prm.losses.nca import NCA
-from lit_prm.models import token_logps
+from lit_prm.models.language_model import token_logps
+from lit_prm.models.values import log_ratios, prefix_values, response_rewards
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.rewards import log_ratios, prefix_values, response_rewards
 from lit_prm.steps import Newline
 from tests.conftest import byte_tokenizer, small_llama
 

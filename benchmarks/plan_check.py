@@ -26,7 +26,7 @@ from benchmarks.machine import peak_bytes
 from lit_prm.batch import Batch
 from lit_prm.experiment import options
 from lit_prm.lightning_cli import resolved_config
-from lit_prm.models import token_logps
+from lit_prm.models.language_model import token_logps
 from lit_prm.plan.lengths import MicroBatch
 from lit_prm.plan.memory import memory
 from lit_prm.plan.network import config_of, from_fields, weights, with_layers

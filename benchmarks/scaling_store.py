@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.machine import peak_bytes
-from lit_prm.reference.store import Logps, LogpStore
+from lit_prm.models.reference.store import Logps, LogpStore
 
 TOKENS = (150, 750)  # of an entry, so 1.8 KB on average
 TOGETHER = 2  # entries of a transaction, about what a part of 1,024 tokens holds

@@ -12,16 +12,16 @@ from lightning.pytorch.callbacks import Callback
 from transformers import AutoConfig
 
 from lit_prm.batch import Batch
-from lit_prm.costs import Cost, Shape, Spent, Work, backward, forward, generated, labelled, of_earlier, shape_of
-from lit_prm.reference import Frozen, Reference, Stored, Uniform
-from lit_prm.reward_model import ImplicitReward, RewardModel
+from lit_prm.models.flops import Cost, Shape, Spent, Work, backward, forward, generated, labelled, of_earlier, shape_of
+from lit_prm.models.reference import Frozen, Reference, Stored, Uniform
+from lit_prm.models.reward_model import ImplicitReward, RewardModel
 from lit_prm.storage.run_files import read_record
 
 _COUNTS = ("trained", "mismatched", "distinct")
 
 
 class Costs(Callback):
-    """Logs ``cost/...`` at the end of every epoch, for the run up to there (``lit_prm.costs`` defines them).
+    """Logs ``cost/...`` at the end of every epoch, for the run up to there (``lit_prm.models.flops`` defines them).
 
     Counted is what the objective needs, not what this machine did: padding, a cold reference store and the number
     of micro-batches, ranks and restarts change nothing. ``generator`` is the model that wrote the rollouts and

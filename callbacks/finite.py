@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_prm.batch import Batch
-from lit_prm.rewards import response_rewards
+from lit_prm.models.values import response_rewards
 from lit_prm.storage.atomic import written_whole
 
 _ABOUT = (

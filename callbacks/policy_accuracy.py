@@ -13,7 +13,7 @@ from lit_prm.candidates import CandidateSet
 from lit_prm.diagnosis import with_interval
 from lit_prm.encoding import Encoder
 from lit_prm.labeling import graded_group
-from lit_prm.reward_model import ImplicitReward
+from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.sampling import Decoder
 
 

@@ -29,9 +29,9 @@ from callbacks.safe_stop import Stopped
 from lit_prm.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.pairs import Pairs
-from lit_prm.reference import Reference
+from lit_prm.models.reference import Reference
+from lit_prm.models.reward_model import RewardModel
 from lit_prm.regime import Regime
-from lit_prm.reward_model import RewardModel
 from lit_prm.steps import StepRule
 from lit_prm.storage.run_folder import (
     differences,

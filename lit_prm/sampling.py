@@ -14,7 +14,7 @@ from rich.progress import track
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lit_prm.models import Dtype, load_model, load_tokenizer
+from lit_prm.models.language_model import Dtype, load_model, load_tokenizer
 
 ROWS = 384  # sequences decoded together: more bring nothing on a CPU
 

@@ -14,15 +14,15 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch.testing import assert_close
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_prm.adapters import AdaptedReward, AdapterOff, base_of, is_adapter, load_adapted
 from lit_prm.batch import Batch, collate
 from lit_prm.encoding import Encoder
 from lit_prm.export.command import export
-from lit_prm.models import load_model, load_tokenizer, token_logps, weights_hash
+from lit_prm.models.adapters import AdaptedReward, AdapterOff, base_of, is_adapter, load_adapted
+from lit_prm.models.language_model import load_model, load_tokenizer, token_logps, weights_hash
+from lit_prm.models.reference import Frozen
+from lit_prm.models.reward_model import ImplicitReward
+from lit_prm.models.values import response_rewards
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reference import Frozen
-from lit_prm.reward_model import ImplicitReward
-from lit_prm.rewards import response_rewards
 from lit_prm.scoring.loading import load
 from lit_prm.steps import BlankLine
 from tests.conftest import small_llama
@@ -136,10 +136,10 @@ def test_an_exported_adapter_is_an_adapter_and_scores_as_its_run(
     config = {
         "model": {
             "reward_model": {
-                "class_path": "lit_prm.adapters.AdaptedReward",
+                "class_path": "lit_prm.models.adapters.AdaptedReward",
                 "init_args": {"policy": str(lora), "beta": 0.1},
             },
-            "reference": {"class_path": "lit_prm.reference.Uniform"},
+            "reference": {"class_path": "lit_prm.models.reference.Uniform"},
             "loss": {"class_path": "lit_prm.losses.ce.CE"},
         },
         "data": {"tokenizer": str(policy_folder), "steps": {"class_path": "lit_prm.steps.BlankLine"}},

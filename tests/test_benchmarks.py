@@ -15,8 +15,8 @@ from benchmarks.acceptance import judged
 from benchmarks.machine import work_of
 from benchmarks.updates_jobs import JOBS, prepare
 from lit_prm.batch import Encoded, collate
-from lit_prm.costs import Work
-from lit_prm.models import load_model
+from lit_prm.models.flops import Work
+from lit_prm.models.language_model import load_model
 from lit_prm.records import Group, Problem, Rollout
 
 Run = Callable[..., dict[str, Any]]

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import scaling, scaling_rows, scaling_store
 from benchmarks.scaling_rows import Size
 from benchmarks.scaling_store import LAYOUTS, Layout
-from lit_prm.reference.store import LogpStore
+from lit_prm.models.reference.store import LogpStore
 
 SMALL = Size(4, 32, 300)
 

@@ -17,9 +17,9 @@ from lit_prm.batching import Responses, TokenBudget
 from lit_prm.diagnosis import Scored
 from lit_prm.judging import Judgement, judge
 from lit_prm.losses.ce import CE
+from lit_prm.models.reference import Frozen
+from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.recording import read_rows
-from lit_prm.reference import Frozen
-from lit_prm.reward_model import ImplicitReward
 from lit_prm.selection import Sigmoid
 from lit_prm.steps import Newline
 from lit_prm.training.datamodule import RolloutDataModule

@@ -21,7 +21,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, Qwen3Config
 from callbacks import Costs
 from callbacks.costs import _first_stage
 from lit_prm.batch import Batch, Encoded, collate
-from lit_prm.costs import (
+from lit_prm.losses.ce import CE
+from lit_prm.models.flops import (
     Cost,
     Shape,
     Spent,
@@ -34,9 +35,8 @@ from lit_prm.costs import (
     of_earlier,
     shape_of,
 )
-from lit_prm.losses.ce import CE
-from lit_prm.reference import Frozen, Reference, Stored, Uniform
-from lit_prm.reward_model import ImplicitReward, OutcomeHead, RewardModel
+from lit_prm.models.reference import Frozen, Reference, Stored, Uniform
+from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel
 from lit_prm.training.module import LitPRM
 from lit_prm.training.schedule import WarmupCosine
 from tests.conftest import small_llama

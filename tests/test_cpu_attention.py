@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from lit_prm import cpu_attention
+from lit_prm.models import cpu_attention
 
 
 def drawn(queries: int, keys: int, dtype: torch.dtype = torch.bfloat16) -> tuple[Tensor, ...]:

@@ -22,10 +22,10 @@ from lit_prm.cli import main
 from lit_prm.encoding import Encoder
 from lit_prm.export import folder as writing
 from lit_prm.export.command import export
-from lit_prm.models import load_tokenizer
+from lit_prm.models.language_model import load_tokenizer
+from lit_prm.models.reference import Frozen
+from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reference import Frozen
-from lit_prm.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
 from lit_prm.scored import Rewards
 from lit_prm.scoring.check_samples import SAMPLES, verify, verify_folder
 from lit_prm.scoring.loading import build, load
@@ -69,8 +69,8 @@ def run_folder(folder: Path, kind: str, policy: Path, reference: Path, model: Re
     stored = {"model": str(reference), "path": str(folder / "store.sqlite"), "from_policy": False}
     config = {
         "model": {
-            "reward_model": {"class_path": f"lit_prm.reward_model.{kind}", "init_args": arguments},
-            "reference": {"class_path": "lit_prm.reference.Stored", "init_args": stored},
+            "reward_model": {"class_path": f"lit_prm.models.reward_model.{kind}", "init_args": arguments},
+            "reference": {"class_path": "lit_prm.models.reference.Stored", "init_args": stored},
             "loss": {"class_path": "lit_prm.losses.ce.CE"},
         },
         "data": {"tokenizer": str(policy), "steps": {"class_path": "lit_prm.steps.BlankLine"}, "max_length": 400},
@@ -152,7 +152,7 @@ def test_reward_json_names_all_that_scores_hang_on(exports: Callable[[str], Path
     folder = exports("ImplicitReward") / "export"
     found = json.loads((folder / "reward.json").read_text())
     assert found["reference"] == {
-        "class_path": "lit_prm.reference.Frozen",
+        "class_path": "lit_prm.models.reference.Frozen",
         "init_args": {"model": str(reference_folder)},
     }
     assert found["reward_model"]["init_args"] == {"policy": ".", "beta": 0.5, "dtype": "float32"}

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lit_prm.batch import collate
-from lit_prm.kernels import Compiled, Kernels, Liger
-from lit_prm.reference import Uniform
-from lit_prm.reward_model import ImplicitReward, OfPolicy, OutcomeHead
-from lit_prm.rewards import response_rewards
+from lit_prm.models.kernels import Compiled, Kernels, Liger
+from lit_prm.models.reference import Uniform
+from lit_prm.models.reward_model import ImplicitReward, OfPolicy, OutcomeHead
+from lit_prm.models.values import response_rewards
 from tests.conftest import small_llama
 from tests.test_packing import ROWS, VOCABULARY
 

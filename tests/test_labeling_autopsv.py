@@ -15,8 +15,8 @@ from lit_prm.batch import collate
 from lit_prm.encoding import Encoder
 from lit_prm.labeling import AutoPSV
 from lit_prm.labeling.autopsv import step_labels
+from lit_prm.models.reward_model import StepHead
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reward_model import StepHead
 from lit_prm.steps import EachToken, Newline
 
 CPU = torch.device("cpu")

@@ -11,18 +11,18 @@ from torch.testing import assert_close
 from transformers import PreTrainedTokenizerFast
 
 import lit_prm
-from lit_prm.adapters import LoRAReward
 from lit_prm.batch import Batch, collate
 from lit_prm.cli import main
 from lit_prm.encoding import Encoder
-from lit_prm.models import load_model, token_logps
+from lit_prm.models.adapters import LoRAReward
+from lit_prm.models.language_model import load_model, token_logps
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring.building import _weights
 from lit_prm.scoring.spec import RewardSpec
 from lit_prm.steps import BlankLine
 from tests.integration.conftest import Desk, desk, summary, weights  # noqa: F401  a fixture
 
-LORA = ["--model.reward_model=lit_prm.adapters.LoRAReward", "--model.reward_model.init_args.rank=4"]
+LORA = ["--model.reward_model=lit_prm.models.adapters.LoRAReward", "--model.reward_model.init_args.rank=4"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_the_base_of_a_checkpoint_is_part_of_what_scores_hang_on(
 
     def weights_of(base: Path) -> str:
         spec = RewardSpec(
-            reward_model={"class_path": "lit_prm.adapters.LoRAReward", "init_args": {"policy": str(base)}},
+            reward_model={"class_path": "lit_prm.models.adapters.LoRAReward", "init_args": {"policy": str(base)}},
             tokenizer=str(base), steps={"class_path": "BlankLine", "init_args": {}}, reference=None,
             weights=str(checkpoint),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.encoding import Encoder
-from lit_prm.models import check_readable, load_model, load_tokenizer, token_logps
+from lit_prm.models.language_model import check_readable, load_model, load_tokenizer, token_logps
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.steps import BlankLine
 from tests import reference

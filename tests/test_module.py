@@ -22,10 +22,10 @@ from lit_prm.encoding import Encoder
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
-from lit_prm.models import load_model
+from lit_prm.models.language_model import load_model
+from lit_prm.models.reference import Frozen, Reference, Stored, Uniform
+from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reference import Frozen, Reference, Stored, Uniform
-from lit_prm.reward_model import ImplicitReward
 from lit_prm.steps import BlankLine
 from lit_prm.training.module import LitPRM, reward_metrics
 from lit_prm.training.schedule import WarmupCosine

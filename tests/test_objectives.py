@@ -23,10 +23,10 @@ from lit_prm.losses.kto import KTO
 from lit_prm.losses.prefix_ce import PrefixCE
 from lit_prm.losses.step_rank import StepRank
 from lit_prm.losses.steps import StepCE
-from lit_prm.models import load_model, token_logps
+from lit_prm.models.language_model import load_model, token_logps
+from lit_prm.models.reference import Frozen, Reference, Uniform
+from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reference import Frozen, Reference, Uniform
-from lit_prm.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
 from lit_prm.steps import BlankLine
 from lit_prm.training.module import LitPRM
 from lit_prm.training.schedule import WarmupCosine

@@ -30,17 +30,17 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
-from lit_prm import cpu_attention
 from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
 from lit_prm.losses.nca import NCA
-from lit_prm.models import _why_different, load_model, pack, token_logps, why_not_packed
-from lit_prm.packing import PACKED, packed_states, real
-from lit_prm.reference import Frozen, Reference, Stored
-from lit_prm.reward_model import ImplicitReward, OutcomeHead
-from lit_prm.rewards import response_rewards
+from lit_prm.models import cpu_attention
+from lit_prm.models.language_model import _why_different, load_model, pack, token_logps, why_not_packed
+from lit_prm.models.packed_attention import PACKED, packed_states, real
+from lit_prm.models.reference import Frozen, Reference, Stored
+from lit_prm.models.reward_model import ImplicitReward, OutcomeHead
+from lit_prm.models.values import response_rewards
 from tests.conftest import small_llama
 
 VOCABULARY, BETA = 300, 0.05
@@ -213,7 +213,7 @@ def test_a_model_that_cannot_be_packed_is_padded_and_says_why(caplog: pytest.Log
     config.bos_token_id = config.eos_token_id = None
     model = small(BloomForCausalLM, config)
     padded = token_logps(model, collate(ROWS))
-    with caplog.at_level(logging.WARNING, logger="lit_prm.models"):
+    with caplog.at_level(logging.WARNING, logger="lit_prm.models.language_model"):
         pack(model)
     assert "BloomForCausalLM runs padded responses: its attention cannot be exchanged" in caplog.text
     assert_close(token_logps(model, collate(ROWS)), padded)
@@ -354,7 +354,7 @@ def test_the_kernel_for_cuda_is_told_the_same_segments(name: str, share: bool, m
     """Its arguments, with a stand-in for the kernel, which no CPU has."""
     model = MODELS[name]()
     padded = token_logps(model, collate(ROWS))
-    monkeypatch.setattr("lit_prm.packing._has_varlen", lambda _: True)
+    monkeypatch.setattr("lit_prm.models.packed_attention._has_varlen", lambda _: True)
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen)
     model.set_attn_implementation(PACKED)
     assert_close(token_logps(model, collate(ROWS, share_prompts=share)), padded, rtol=1e-4, atol=1e-4)

@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lit_prm.batch import Batch, collate
 from lit_prm.encoding import Encoder
-from lit_prm.models import load_model
-from lit_prm.packing import real
+from lit_prm.models.language_model import load_model
+from lit_prm.models.packed_attention import real
+from lit_prm.models.reference import Frozen, Stored, Uniform, weights_id
+from lit_prm.models.reference.rows import Row, part_of
+from lit_prm.models.reference.store import LogpStore
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reference import Frozen, Stored, Uniform, weights_id
-from lit_prm.reference.rows import Row, part_of
-from lit_prm.reference.store import LogpStore
 from lit_prm.steps import BlankLine
 
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ def test_a_full_store_never_loads_the_model(
 ) -> None:
     path = str(tmp_path / "r.sqlite")
     Stored(str(reference_folder), path).prepare([batch], CPU)
-    monkeypatch.setattr("lit_prm.reference.base.load_model", lambda *_: pytest.fail("loaded the reference"))
+    monkeypatch.setattr("lit_prm.models.reference.base.load_model", lambda *_: pytest.fail("loaded the reference"))
     second = Stored(str(reference_folder), path)
     second.prepare([batch], CPU)
     assert second.misses == 0
@@ -94,7 +94,7 @@ def test_a_policy_before_its_first_update_fills_the_store_and_no_second_model_is
     reference_folder: Path, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = Frozen(str(reference_folder)).logps(batch)
-    monkeypatch.setattr("lit_prm.reference.base.load_model", lambda *_: pytest.fail("loaded the reference"))
+    monkeypatch.setattr("lit_prm.models.reference.base.load_model", lambda *_: pytest.fail("loaded the reference"))
     packed = filled_by_policy(reference_folder, [batch], tmp_path / "packed.sqlite")
     assert torch.allclose(packed.logps(batch), live, atol=1e-5)
     padded = filled_by_policy(reference_folder, [batch], tmp_path / "padded.sqlite", attention=None)
@@ -212,7 +212,7 @@ def test_weights_written_in_place_are_other_weights(reference_folder: Path, batc
 def test_another_revision_of_a_hub_model_is_another_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = []
     for commit in ("1a", "2b", "1a"):
-        monkeypatch.setattr("lit_prm.reference.stored.commit_of", {"owner/model": commit}.__getitem__)
+        monkeypatch.setattr("lit_prm.models.reference.stored.commit_of", {"owner/model": commit}.__getitem__)
         ids.append(weights_id("owner/model", "float32"))
     assert ids[0] == ids[2] != ids[1]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lit_prm.rewards import log_ratios, prefix_values, response_rewards, step_ends, step_rewards
+from lit_prm.models.values import log_ratios, prefix_values, response_rewards, step_ends, step_rewards
 from tests import reference
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from lit_prm.answers import is_correct
 from lit_prm.cli import main
-from lit_prm.models import load_tokenizer
+from lit_prm.models.language_model import load_tokenizer
 from lit_prm.rollouts.files import Job as FileJob
 from lit_prm.rollouts.samples import Journal, Sample
 from lit_prm.sampling import Job, LocalSampler

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lit_prm.models import load_model, load_tokenizer
+from lit_prm.models.language_model import load_model, load_tokenizer
 from lit_prm.sampling import Decoder, Job, LocalSampler
 
 PROMPTS = ["Add 3 and 4.", "7 * 2 =", "Find the sum of the first five odd numbers.", "Hi"]

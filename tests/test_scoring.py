@@ -19,9 +19,9 @@ from transformers import PreTrainedTokenizerFast
 import lit_prm
 from lit_prm.batch import Batch, collate
 from lit_prm.encoding import Encoder
+from lit_prm.models.reference import Frozen, Stored
+from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead, ValueHead
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reference import Frozen, Stored
-from lit_prm.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead, ValueHead
 from lit_prm.scoring import loading
 from lit_prm.scoring.loading import Options, build, spec_of
 from lit_prm.scoring.model_scorer import ModelScorer, shortest
@@ -324,7 +324,9 @@ def test_a_scorer_that_disagrees_with_training_is_refused(
 ) -> None:
     scorer = scorer_of(implicit(folders), tokenizer)
     scorer.check(GROUPS)
-    monkeypatch.setattr("lit_prm.packing._with_those_behind", lambda parts, _: list(parts))  # prompts are not seen
+    monkeypatch.setattr(
+        "lit_prm.models.packed_attention._with_those_behind", lambda parts, _: list(parts)
+    )  # prompts are not seen
     with pytest.raises(ValueError, match=r"the scorer's rewards of it and its steps are .*, training's .*, more than"):
         scorer.check(GROUPS)
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from lit_prm import shared_prompts
 from lit_prm.batch import Encoded, collate
-from lit_prm.models import token_logps, why_not_shared
-from lit_prm.packing import PACKED
+from lit_prm.models import shared_prompts
+from lit_prm.models.language_model import token_logps, why_not_shared
+from lit_prm.models.packed_attention import PACKED
 from lit_prm.scoring.planning import planned
 from tests.conftest import small_llama
 

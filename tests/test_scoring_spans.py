@@ -17,10 +17,10 @@ from transformers import PreTrainedTokenizerFast
 from lit_prm.batch import Batch
 from lit_prm.encoding import Encoder
 from lit_prm.formats import read_groups
-from lit_prm.models import load_tokenizer
+from lit_prm.models.language_model import load_tokenizer
+from lit_prm.models.reward_model import RewardModel
+from lit_prm.models.values import prefix_values
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reward_model import RewardModel
-from lit_prm.rewards import prefix_values
 from lit_prm.scored import Rewards
 from lit_prm.scoring.model_scorer import ModelScorer
 from lit_prm.steps import BlankLine, EachToken, Sentence, StepRule

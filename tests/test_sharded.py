@@ -12,8 +12,15 @@ import torch
 from torch import nn
 
 from lit_prm.batch import Encoded, collate
-from lit_prm.models import load_model, token_logps, weights_hash
-from lit_prm.sharded import as_many_on_every_rank, consolidated, put_weights, standing, state_of, whole_in_turn
+from lit_prm.models.language_model import load_model, token_logps, weights_hash
+from lit_prm.models.zero_weights import (
+    as_many_on_every_rank,
+    consolidated,
+    put_weights,
+    standing,
+    state_of,
+    whole_in_turn,
+)
 from lit_prm.training.zero import _free_part, _let_stand
 
 
@@ -102,7 +109,7 @@ def test_a_layer_that_raises_is_cut_again(monkeypatch: pytest.MonkeyPatch) -> No
     model = Around()
     for parameter in model.parameters():
         parameter.ds_id = 0  # type: ignore[attr-defined]  # as DeepSpeed marks it
-    monkeypatch.setattr("lit_prm.sharded.whole", gathered)
+    monkeypatch.setattr("lit_prm.models.zero_weights.whole", gathered)
     with pytest.raises(ZeroDivisionError), whole_in_turn(model):
         model(torch.ones(1, 2))
     assert (at_work, held) == ([[5]], [])
@@ -135,7 +142,7 @@ def test_calls_of_the_head_for_other_ranks_change_no_log_prob_and_no_gradient(
         return logps.detach(), policy.get_input_embeddings().weight.grad  # type: ignore[return-value]
 
     expected = asked()
-    monkeypatch.setattr("lit_prm.models.as_many_on_every_rank", lambda count, head: count + 4)
+    monkeypatch.setattr("lit_prm.models.language_model.as_many_on_every_rank", lambda count, head: count + 4)
     assert all(torch.equal(a, b) for a, b in zip(asked(), expected, strict=True))
 
 

@@ -22,7 +22,7 @@ from transformers import (
     Qwen2Model,
 )
 
-from lit_prm.models import load_tokenizer
+from lit_prm.models.language_model import load_tokenizer
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scored import Rewards
 from lit_prm.scoring import tag_styles

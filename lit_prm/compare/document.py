@@ -9,7 +9,7 @@ from lit_prm.compare import tables
 from lit_prm.compare.cells import Table
 from lit_prm.compare.config import differences
 from lit_prm.compare.evidence import Evidence
-from lit_prm.costs import assumptions
+from lit_prm.models.flops import assumptions
 
 _INTERVALS = (
     "Intervals are 95 % bootstrap intervals (2,000 draws). With one seed problems are resampled. With several "

@@ -13,11 +13,11 @@ from typing import Any, cast
 
 from safetensors.torch import save_file
 
-from lit_prm.adapters import AdaptedReward, LoRAReward
 from lit_prm.encoding import Encoder
 from lit_prm.export.card import Facts, card
-from lit_prm.models import weights_hash
-from lit_prm.reward_model import RewardModel, ValueHead
+from lit_prm.models.adapters import AdaptedReward, LoRAReward
+from lit_prm.models.language_model import weights_hash
+from lit_prm.models.reward_model import RewardModel, ValueHead
 from lit_prm.scoring.check_samples import CHECK_FILE, sampled
 from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, named
 
@@ -78,12 +78,12 @@ def _path_of(kind: type) -> str:
 
 def _live(reference: Named) -> Named:
     """A store's log-probs are those of a frozen model, which the folder's reader has and the store not."""
-    stored = reference["class_path"] == "lit_prm.reference.Stored"
+    stored = reference["class_path"] == "lit_prm.models.reference.Stored"
     options = reference.get("init_args") or {}
     kept = {k: v for k, v in options.items() if not stored or k in ("model", "dtype")}
     if "model" in kept:
         kept["model"] = _found_anywhere(kept["model"])
-    return named("lit_prm.reference.Frozen" if stored else reference["class_path"], kept)
+    return named("lit_prm.models.reference.Frozen" if stored else reference["class_path"], kept)
 
 
 def _save_policy(reward_model: RewardModel, folder: Path) -> None:

@@ -16,9 +16,9 @@ from lit_prm.batch import Encoded
 from lit_prm.batching import Responses, TokenBudget
 from lit_prm.encoding import Encoder
 from lit_prm.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
+from lit_prm.models.reward_model import RewardModel, load_trained
+from lit_prm.models.values import step_values
 from lit_prm.records import Group, Rollout
-from lit_prm.reward_model import RewardModel, load_trained
-from lit_prm.rewards import step_values
 
 
 class AutoPSV(Labeler):

@@ -14,8 +14,8 @@ import numpy as np
 from rich.progress import track
 
 from lit_prm.answers import is_correct
-from lit_prm.models import Dtype
-from lit_prm.reference import weights_id
+from lit_prm.models.language_model import Dtype
+from lit_prm.models.reference import weights_id
 from lit_prm.sampling import Drawn, Job, LocalSampler
 
 

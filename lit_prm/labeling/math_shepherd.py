@@ -17,7 +17,7 @@ from lit_prm.encoding import Encoder
 from lit_prm.grading import gold
 from lit_prm.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
 from lit_prm.labeling.completions import Completions, Counts, Part
-from lit_prm.models import Dtype
+from lit_prm.models.language_model import Dtype
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.sampling import ROWS
 

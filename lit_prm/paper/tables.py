@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from lit_prm.costs import assumptions
+from lit_prm.models.flops import assumptions
 from lit_prm.paper import markdown as md
 from lit_prm.paper.claims import COST, POLICY
 from lit_prm.paper.methods import (

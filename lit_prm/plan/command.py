@@ -176,7 +176,7 @@ def _verdict(n: dict[str, Any], needs: Memory) -> list[str]:
 def _instead(n: dict[str, Any]) -> str:
     """Another training that needs less, where all weights are trained."""
     whole = n["trained_parameters"] == n["parameters"]
-    return ", or train an adapter alone (--model.reward_model lit_prm.adapters.LoRAReward)" if whole else ""
+    return ", or train an adapter alone (--model.reward_model lit_prm.models.adapters.LoRAReward)" if whole else ""
 
 
 def _bytes(memory: Memory) -> dict[str, int]:

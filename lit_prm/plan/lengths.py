@@ -14,12 +14,12 @@ from transformers import AutoTokenizer
 
 from lit_prm.batch import Encoded
 from lit_prm.batching import Updates
-from lit_prm.costs import Work
 from lit_prm.encoding import Encoder
 from lit_prm.formats import read_groups
+from lit_prm.models.flops import Work
+from lit_prm.models.reference.store import Logps, LogpStore
 from lit_prm.plan.setup import Setup
 from lit_prm.records import Group
-from lit_prm.reference.store import Logps, LogpStore
 from lit_prm.regime import subsample
 from lit_prm.steps import BlankLine
 from lit_prm.training.trainable import labelled

@@ -16,11 +16,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils.hub import cached_file
 
-from lit_prm.adapters import with_new_adapter
+from lit_prm.models.adapters import with_new_adapter
 
 
 class Adapter(NamedTuple):
-    """A new LoRA adapter, as ``lit_prm.adapters.LoRAReward`` puts it on: what alone is trained."""
+    """A new LoRA adapter, as ``lit_prm.models.adapters.LoRAReward`` puts it on: what alone is trained."""
 
     rank: int
     targets: tuple[str, ...]  # none for all linear layers

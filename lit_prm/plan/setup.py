@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from lit_prm.packing import FLASH, PACKED
+from lit_prm.models.packed_attention import FLASH, PACKED
 from lit_prm.plan.network import Adapter
 from lit_prm.plan.sharding import Sharding, Whole, Zero
 
@@ -178,8 +178,8 @@ def _lora(reward: str, options: dict[str, Any]) -> tuple[int, tuple[str, ...], f
     name = reward.rpartition(".")[2]
     if name == "AdaptedReward":
         raise ValueError(
-            "lit_prm.adapters.AdaptedReward reads an adapter that is there and trains nothing; plan what "
-            "trains a new one: --model.reward_model lit_prm.adapters.LoRAReward"
+            "lit_prm.models.adapters.AdaptedReward reads an adapter that is there and trains nothing; plan what "
+            "trains a new one: --model.reward_model lit_prm.models.adapters.LoRAReward"
         )
     if name != "LoRAReward":
         return None

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lit_prm.models import position_logps
+from lit_prm.models.language_model import position_logps
 from lit_prm.plan.network import Adapter, from_fields, network
 
 

@@ -1,4 +1,4 @@
-"""FLOPs of a planned run, as `lit_prm.costs` counts those of runs."""
+"""FLOPs of a planned run, as `lit_prm.models.flops` counts those of runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lit_prm.costs import Work, backward, forward, shape_of
+from lit_prm.models.flops import Work, backward, forward, shape_of
 from lit_prm.plan.lengths import Lengths
 from lit_prm.plan.setup import Setup
 

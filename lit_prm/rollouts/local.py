@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.encoding import Encoder, tokenizer_identity
-from lit_prm.models import load_tokenizer, weights_hash
+from lit_prm.models.language_model import load_tokenizer, weights_hash
 from lit_prm.records import Problem
 from lit_prm.rollouts.samples import Arrival, Arrivals, Prompt, Sample, seed_of, writable
 from lit_prm.sampling import Drawn, Job, LocalSampler, dealt

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lit_prm import adapters
-from lit_prm.models import may_be_on_hub
-from lit_prm.reward_model import ImplicitReward, RewardModel
+from lit_prm.models import adapters
+from lit_prm.models.language_model import may_be_on_hub
+from lit_prm.models.reward_model import ImplicitReward, RewardModel
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.building import build, device_of, encoder_of, made, reward_model_of
 from lit_prm.scoring.check_samples import CHECK_FILE, verify_folder
@@ -111,7 +111,7 @@ def _own_spec(source: str, asked: Options) -> RewardSpec:
     if (Path(source) / SPEC_FILE).is_file():
         return read_spec(Path(source) / SPEC_FILE)
     if adapters.is_adapter(source):
-        reward = named("lit_prm.adapters.AdaptedReward", {"policy": source})
+        reward = named("lit_prm.models.adapters.AdaptedReward", {"policy": source})
         return RewardSpec(reward_model=reward, tokenizer=source, steps=named("lit_prm.steps.BlankLine"))
     if release := release_of(source):
         return release.spec(source, reference=asked.reference)
@@ -120,7 +120,7 @@ def _own_spec(source: str, asked: Options) -> RewardSpec:
             f"{source} is a language model, whose implicit reward is relative to another one; give the model that it "
             "was trained from: --reference FOLDER or hub name (none: the log-prob itself is the reward)"
         )
-    reward = named("lit_prm.reward_model.ImplicitReward", {"policy": source})
+    reward = named("lit_prm.models.reward_model.ImplicitReward", {"policy": source})
     return RewardSpec(reward_model=reward, tokenizer=source, steps=named("lit_prm.steps.BlankLine"))
 
 
@@ -135,7 +135,11 @@ def _with_beta(spec: RewardSpec, beta: float) -> RewardSpec:
 
 
 def _reference(name: str) -> Named:
-    return named("lit_prm.reference.Uniform") if name == "none" else named("lit_prm.reference.Frozen", {"model": name})
+    return (
+        named("lit_prm.models.reference.Uniform")
+        if name == "none"
+        else named("lit_prm.models.reference.Frozen", {"model": name})
+    )
 
 
 def _with_reference(spec: RewardSpec, reference: Named) -> RewardSpec:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.encoding import Encoder
+from lit_prm.models.reference import Reference, Uniform
+from lit_prm.models.reward_model import RewardModel
+from lit_prm.models.shared_prompts import PART
+from lit_prm.models.values import response_rewards, step_rewards, step_values
 from lit_prm.records import Group, Rollout
-from lit_prm.reference import Reference, Uniform
-from lit_prm.reward_model import RewardModel
-from lit_prm.rewards import response_rewards, step_rewards, step_values
 from lit_prm.scored import Rewards, Span
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.planning import planned
-from lit_prm.shared_prompts import PART
 
 Detail = Literal["tokens", "steps"]
 Floats = NDArray[np.float32]

@@ -25,9 +25,9 @@ class Release:
         """How to score with one of them; ``reference`` replaces the hub's name by a local copy."""
         return RewardSpec(
             reward_model=named(
-                "lit_prm.reward_model.ImplicitReward", {"policy": policy, "beta": self.beta, "dtype": dtype}
+                "lit_prm.models.reward_model.ImplicitReward", {"policy": policy, "beta": self.beta, "dtype": dtype}
             ),
-            reference=named("lit_prm.reference.Frozen", {"model": reference or self.reference, "dtype": dtype}),
+            reference=named("lit_prm.models.reference.Frozen", {"model": reference or self.reference, "dtype": dtype}),
             tokenizer=policy,
             steps=named("lit_prm.steps.Marked"),
             max_length=8192,

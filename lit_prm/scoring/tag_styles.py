@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from lit_prm.models import Dtype, load_model
+from lit_prm.models.language_model import Dtype, load_model
 from lit_prm.scoring.weight_files import tensors
 
 _HERE = "\u2063tag\u2063"  # stands for a tag while a chat template is applied; no template transforms it

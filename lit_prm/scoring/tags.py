@@ -14,7 +14,7 @@ from transformers import AutoConfig
 from lit_prm.batch import Encoded, collate
 from lit_prm.batching import TokenBudget
 from lit_prm.encoding import tokenizer_identity
-from lit_prm.models import Dtype, load_tokenizer, weights_hash
+from lit_prm.models.language_model import Dtype, load_tokenizer, weights_hash
 from lit_prm.records import Group, Problem
 from lit_prm.scored import Rewards
 from lit_prm.scoring.base import Scorer

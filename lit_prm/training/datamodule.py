@@ -26,7 +26,7 @@ from lit_prm.formats.sources import names_file
 from lit_prm.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
-from lit_prm.models import load_tokenizer
+from lit_prm.models.language_model import load_tokenizer
 from lit_prm.records import Group
 from lit_prm.regime import Regime, subsample
 from lit_prm.report import DataReport, drop_shared, refuse_shared, shared

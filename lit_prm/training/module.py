@@ -19,11 +19,11 @@ from lit_prm.batch import Batch
 from lit_prm.losses import Loss
 from lit_prm.losses.base import View
 from lit_prm.losses.pairs import preference_pairs
-from lit_prm.models import Dtype, weights_of, why_not_shared
-from lit_prm.reference import Reference, Uniform
-from lit_prm.reward_model import RewardModel
-from lit_prm.rewards import response_rewards, step_rewards, step_values
-from lit_prm.sharded import frozen_names, put_weights
+from lit_prm.models.language_model import Dtype, weights_of, why_not_shared
+from lit_prm.models.reference import Reference, Uniform
+from lit_prm.models.reward_model import RewardModel
+from lit_prm.models.values import response_rewards, step_rewards, step_values
+from lit_prm.models.zero_weights import frozen_names, put_weights
 from lit_prm.training.schedule import WarmupCosine, paper_adamw
 from lit_prm.training.zero import ZeRO, buffers_kept
 

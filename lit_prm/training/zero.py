@@ -22,7 +22,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_prm.sharded import LATEST, consolidated, processes_of, put_weights, state_of
+from lit_prm.models.zero_weights import LATEST, consolidated, processes_of, put_weights, state_of
 from lit_prm.storage.atomic import written_whole
 
 _PARTS = ("checkpoint", "checkpoint-2")  # of a checkpoint's folder: one stands while the other is written

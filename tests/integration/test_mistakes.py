@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock
 
 from lit_prm.cli import main
-from lit_prm.reference import Stored
+from lit_prm.models.reference import Stored
 from lit_prm.training.module import LitPRM
 from tests.integration.conftest import Desk
 
@@ -87,7 +87,10 @@ def test_unknown_names_list_the_known(args: list[str], expected: list[str], refu
         ),
         (["--model.reward_model.init_args.attention=nope"], ["attention 'nope' cannot be used", "auto, packed, sdpa"]),
         (
-            ["--model.reward_model=lit_prm.adapters.LoRAReward", "--model.reward_model.init_args.targets=[foo_proj]"],
+            [
+                "--model.reward_model=lit_prm.models.adapters.LoRAReward",
+                "--model.reward_model.init_args.targets=[foo_proj]",
+            ],
             ["targets ['foo_proj'] cannot be adapted", "are down_proj, gate_proj,"],
         ),
         (["--trainer.strategy=nope"], ["invalid strategy name", "nope"]),

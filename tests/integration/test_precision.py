@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from lit_prm import lightning_cli
 from lit_prm.batch import Batch, collate
 from lit_prm.encoding import Encoder
+from lit_prm.models.reference import Frozen, Stored
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.reference import Frozen, Stored
 from lit_prm.steps import BlankLine
 from tests.integration.conftest import BRIEF, REPOSITORY, Desk, summary
 

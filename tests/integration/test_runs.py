@@ -13,8 +13,8 @@ import yaml
 from lit_prm.cli import main
 from lit_prm.experiment import config_files
 from lit_prm.lightning_cli import LitCLI, run
+from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.recording import read_rows
-from lit_prm.reward_model import ImplicitReward
 from lit_prm.storage.run_folder import is_finished
 from tests.fake_server import FakeServer
 from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
@@ -101,7 +101,7 @@ def test_beta_on_the_command_line_changes_the_run_its_config_and_its_record(done
 
 
 def test_a_live_reference_finds_what_a_stored_one_does(done: Path, desk: Desk) -> None:
-    live = {"class_path": "lit_prm.reference.Frozen", "init_args": {"model": "${base_model}"}}
+    live = {"class_path": "lit_prm.models.reference.Frozen", "init_args": {"model": "${base_model}"}}
     config = desk.config("live", {"model": {"reward_model": {"init_args": {"reference": live}}}})
     run = desk.exp("ce-8resp", config)
     found, expected = summary(run)["metrics"], summary(done)["metrics"]

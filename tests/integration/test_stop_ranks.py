@@ -20,7 +20,7 @@ ACTS = {
     "signal": "os.kill(os.getpid(), signal.SIGUSR1); return loss",
     "nan": "return loss * float('nan')",
 }
-DROPOUT = ["--model.reward_model=lit_prm.adapters.LoRAReward", "--model.reward_model.init_args.dropout=0.3"]
+DROPOUT = ["--model.reward_model=lit_prm.models.adapters.LoRAReward", "--model.reward_model.init_args.dropout=0.3"]
 SCRIPT = """
 import os, signal, sys
 from lit_prm.cli import main

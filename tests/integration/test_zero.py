@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import lit_prm
 from lit_prm.cli import main
 from lit_prm.formats import read_groups
-from lit_prm.models import weights_of
+from lit_prm.models.language_model import weights_of
+from lit_prm.models.reference.store import Logps
 from lit_prm.recording import read_rows
-from lit_prm.reference.store import Logps
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, summary
 
 RUN = Path("runs/tiny/ce-8resp/seed-0")
@@ -174,7 +174,7 @@ def test_a_cut_policy_fills_the_store_before_its_first_update(ranks: Ranks) -> N
 
     def options(from_policy: bool) -> list[str]:
         places = {"model": str(ranks.world / "models" / "base"), "path": "store.sqlite", "from_policy": from_policy}
-        reference = {"class_path": "lit_prm.reference.Stored", "init_args": places}
+        reference = {"class_path": "lit_prm.models.reference.Stored", "init_args": places}
         return [*TRAIN_ONLY, f"--model.reference={json.dumps(reference)}", "--trainer.max_steps=1"]
 
     both = ranks.exp("filling", "zero-3", *options(True))
@@ -265,7 +265,7 @@ def test_weights_are_judged_in_any_number_of_processes_at_any_stage(ranks: Ranks
 def test_a_second_stage_starts_from_the_folder(ranks: Ranks) -> None:
     """Its first loss is that of one process that starts from the same weights; here beside a live reference."""
     start, base = ranks.resumed("zero-2") / LAST, ranks.world / "models" / "base"
-    live = {"class_path": "lit_prm.reference.Frozen", "init_args": {"model": str(base)}}
+    live = {"class_path": "lit_prm.models.reference.Frozen", "init_args": {"model": str(base)}}
     options = [*TRAIN_ONLY, f"--model.start={start}", f"--model.reference={json.dumps(live)}"]
     options += ["--trainer.limit_val_batches=0", "--trainer.max_steps=1"]
     both = ranks.exp("second", "zero-3", *options)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lit_prm.cli import main
-from lit_prm.costs import Work, forward, shape_of
 from lit_prm.formats import write_groups
+from lit_prm.models.flops import Work, forward, shape_of
 from lit_prm.plan.command import devices
 from lit_prm.plan.network import config_of
 from lit_prm.records import Group, Problem, Rollout

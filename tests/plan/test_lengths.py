@@ -11,8 +11,8 @@ import pytest
 
 from lit_prm.batch import Encoded
 from lit_prm.batching import Updates
+from lit_prm.models.reference.store import LogpStore
 from lit_prm.plan.lengths import MicroBatch, lengths_of, longest_of, store_size
-from lit_prm.reference.store import LogpStore
 from lit_prm.steps import Newline
 from lit_prm.training.datamodule import RolloutDataModule
 from tests.plan.planning import planned, setup_at

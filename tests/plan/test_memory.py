@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lit_prm.models import CHUNK
+from lit_prm.models.language_model import CHUNK
 from lit_prm.plan.lengths import MicroBatch
 from lit_prm.plan.memory import memory
 from lit_prm.plan.network import config_of, weights
@@ -34,7 +34,7 @@ def test_under_zero_the_store_is_filled_beside_an_optimizer_that_is_there_alread
     assert found.filling - standing == CHUNK * 151_936 * (2 + 2 * 4)  # logits of Qwen's words, bfloat16 and float32
 
 
-LORA = "--model.reward_model=lit_prm.adapters.LoRAReward"
+LORA = "--model.reward_model=lit_prm.models.adapters.LoRAReward"
 
 
 def test_an_adapter_alone_is_trained_and_its_base_is_the_reference() -> None:
@@ -50,7 +50,7 @@ def test_an_adapter_alone_is_trained_and_its_base_is_the_reference() -> None:
 
 def test_an_adapter_that_nobody_trains_is_refused() -> None:
     with pytest.raises(ValueError, match="trains nothing"):
-        setup_at("1xh100", "--model.reward_model=lit_prm.adapters.AdaptedReward")
+        setup_at("1xh100", "--model.reward_model=lit_prm.models.adapters.AdaptedReward")
 
 
 def test_a_live_reference_is_on_the_device_and_a_value_head_has_none() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_prm.encoding import Encoder
-from lit_prm.models import load_model, load_tokenizer
+from lit_prm.models.language_model import load_model, load_tokenizer
 from lit_prm.steps import Newline
 from lit_prm.training.worlds.tinymath import sft
 from lit_prm.training.worlds.tinymath.checker import first_error

@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.batch import Batch, Encoded, collate
 from lit_prm.encoding import Encoder
-from lit_prm.models import token_logps
+from lit_prm.models.language_model import token_logps
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.steps import Newline
 from lit_prm.storage.atomic import written_whole

@@ -19,7 +19,7 @@ from rich import print
 from lit_prm.encoding import Encoder
 from lit_prm.formats import read_groups, write_groups
 from lit_prm.labeling import graded_group
-from lit_prm.models import load_tokenizer
+from lit_prm.models.language_model import load_tokenizer
 from lit_prm.records import Group, Problem
 from lit_prm.sampling import LocalSampler
 from lit_prm.steps import Newline

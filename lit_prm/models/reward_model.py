@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.kernels import Kernels
-from lit_prm.models import Attention, Dtype, load_model, states_at, token_logps, weights_of
-from lit_prm.reference import Reference
-from lit_prm.rewards import last_step, log_ratios, prefix_values, step_rewards, step_values
-from lit_prm.sharded import put_weights, whole
+from lit_prm.models.kernels import Kernels
+from lit_prm.models.language_model import Attention, Dtype, load_model, states_at, token_logps, weights_of
+from lit_prm.models.reference import Reference
+from lit_prm.models.values import last_step, log_ratios, prefix_values, step_rewards, step_values
+from lit_prm.models.zero_weights import put_weights, whole
 
 
 class RewardModel(nn.Module, ABC):

@@ -17,12 +17,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Dtype, commit_of, token_logps
-from lit_prm.reference.base import Frozen, Reference
-from lit_prm.reference.rows import ANY, Row, part_of, placed, row_of
-from lit_prm.reference.store import Logps, LogpStore
-from lit_prm.sharded import Item, in_step
-from lit_prm.shared_prompts import PART
+from lit_prm.models.language_model import Dtype, commit_of, token_logps
+from lit_prm.models.reference.base import Frozen, Reference
+from lit_prm.models.reference.rows import ANY, Row, part_of, placed, row_of
+from lit_prm.models.reference.store import Logps, LogpStore
+from lit_prm.models.shared_prompts import PART
+from lit_prm.models.zero_weights import Item, in_step
 
 
 class Stored(Reference):

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Attention, Dtype, in_eval_mode, load_model, token_logps, weights_hash
-from lit_prm.reference import Reference
-from lit_prm.reward_model import ImplicitReward
-from lit_prm.sharded import made_whole
+from lit_prm.models.language_model import Attention, Dtype, in_eval_mode, load_model, token_logps, weights_hash
+from lit_prm.models.reference import Reference
+from lit_prm.models.reward_model import ImplicitReward
+from lit_prm.models.zero_weights import made_whole
 
 ADAPTER_FILE = "adapter_config.json"
 
@@ -44,7 +44,7 @@ class AdapterOff(Reference):
         if self._adapted is None:
             raise ValueError(
                 "the reference AdapterOff has no network to switch its adapter off in; it belongs to the reward "
-                "model lit_prm.adapters.AdaptedReward or LoRAReward, of another one give a lit_prm.reference.Frozen"
+                "model lit_prm.models.adapters.AdaptedReward or LoRAReward, of another one give a lit_prm.models.reference.Frozen"
             )
         with in_eval_mode(self._adapted), self._adapted.disable_adapter():
             return token_logps(self._adapted.get_base_model(), batch)

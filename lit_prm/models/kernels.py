@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
-from lit_prm.sharded import is_cut
+from lit_prm.models.zero_weights import is_cut
 
 
 class Kernels(ABC):
@@ -48,12 +48,16 @@ class Liger(Kernels):
 
     def __call__(self, policy: PreTrainedModel) -> None:
         if not torch.cuda.is_available():
-            raise ValueError("Liger's kernels run on CUDA devices and there is none; leave out lit_prm.kernels.Liger")
+            raise ValueError(
+                "Liger's kernels run on CUDA devices and there is none; leave out lit_prm.models.kernels.Liger"
+            )
         try:
             from liger_kernel.transformers import monkey_patch
         except ImportError as error:
             raise ValueError(f"Liger's kernels are not installed ({error}): pip install liger-kernel") from error
         change = cast(Any, monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN).get(policy.config.model_type)
         if change is None:
-            raise ValueError(f"Liger has no kernels for {policy.config.model_type}; leave out lit_prm.kernels.Liger")
+            raise ValueError(
+                f"Liger has no kernels for {policy.config.model_type}; leave out lit_prm.models.kernels.Liger"
+            )
         change(model=policy, cross_entropy=False, fused_linear_cross_entropy=False)

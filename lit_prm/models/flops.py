@@ -52,7 +52,7 @@ def shape_of(config: Any) -> Shape:
     if family not in _GATED:
         raise ValueError(
             f"a model of type {family!r} has matrix products we cannot count; known types: {', '.join(_GATED)}; add it "
-            "to _GATED in lit_prm/costs.py, or take Costs out of trainer.callbacks"
+            "to _GATED in lit_prm/models/flops.py, or take Costs out of trainer.callbacks"
         )
     hidden, heads = _size(config, "hidden_size"), _size(config, "num_attention_heads")
     inner = ("n_inner", 4 * hidden) if family == "gpt2" else ("intermediate_size",)

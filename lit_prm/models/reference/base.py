@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_prm.batch import Batch
-from lit_prm.models import Attention, Dtype, load_model, token_logps, weights_hash
+from lit_prm.models.language_model import Attention, Dtype, load_model, token_logps, weights_hash
 
 
 class Reference(ABC):

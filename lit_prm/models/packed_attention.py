@@ -15,8 +15,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from lit_prm import cpu_attention
 from lit_prm.batch import Batch
+from lit_prm.models import cpu_attention
 
 PACKED = "packed"  # the name of our attention among those of transformers
 FLASH = ("flash_attention_2", "flash_attention_3", "flash_attention_4")  # which read the same arguments

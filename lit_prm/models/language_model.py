@@ -21,9 +21,9 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.batch import Batch, Encoded, collate
-from lit_prm.packing import PACKED, can_pack, is_packed, packed_states, windows_told
-from lit_prm.sharded import LATEST, as_many_on_every_rank, consolidated, is_cut, standing, whole_in_turn
-from lit_prm.shared_prompts import shared_states
+from lit_prm.models.packed_attention import PACKED, can_pack, is_packed, packed_states, windows_told
+from lit_prm.models.shared_prompts import shared_states
+from lit_prm.models.zero_weights import LATEST, as_many_on_every_rank, consolidated, is_cut, standing, whole_in_turn
 
 Dtype = str  # "float32", "bfloat16" or "auto", as configs write it
 Attention = str  # "auto", "packed", or one of transformers: "sdpa", "eager", "flash_attention_2", ...

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_prm.batch import Batch
-from lit_prm.reference.store import Logps
+from lit_prm.models.reference.store import Logps
 
 
 class Row(NamedTuple):

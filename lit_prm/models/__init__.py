@@ -1,0 +1,1 @@
+"""Networks and what is read from them: language models, log-probabilities, reward models, references."""
