@@ -40,7 +40,7 @@ JOBS = {  # each takes its arguments; imported when asked for
     "compare": "lit_prm.compare.command:main",
     "sample": "lit_prm.rollouts.command:main",
     "score": "lit_prm.scoring.command:main",
-    "export": "lit_prm.export.command:main",
+    "export": "lit_prm.scoring.export.command:main",
     "bon": "lit_prm.bon.command:main",
     "processbench": "lit_prm.processbench.command:main",
     "mlflow-upload": "lit_prm.storage.mlflow_upload:main",

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm.formats.scored import scored_row
 from lit_prm.records import Group
-from lit_prm.scored import Rewards
+from lit_prm.scoring.rewards import Rewards
+from lit_prm.scoring.scored_files import scored_row
 from lit_prm.steps import BlankLine
 
 IDENTITY: Mapping[str, Any] = {"policy": "made up", "beta": 0.05, "aggregate": "min"}

@@ -16,13 +16,13 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_prm.batch import Batch, collate
 from lit_prm.encoding import Encoder
-from lit_prm.export.command import export
 from lit_prm.models.adapters import AdaptedReward, AdapterOff, base_of, is_adapter, load_adapted
 from lit_prm.models.language_model import load_model, load_tokenizer, token_logps, weights_hash
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.models.values import response_rewards
 from lit_prm.records import Group, Problem, Rollout
+from lit_prm.scoring.export.command import export
 from lit_prm.scoring.loading import load
 from lit_prm.steps import BlankLine
 from tests.conftest import small_llama

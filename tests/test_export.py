@@ -20,16 +20,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from lit_prm.batch import collate
 from lit_prm.cli import main
 from lit_prm.encoding import Encoder
-from lit_prm.export import folder as writing
-from lit_prm.export.command import export
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.scored import Rewards
 from lit_prm.scoring.check_samples import SAMPLES, verify, verify_folder
+from lit_prm.scoring.export import folder as writing
+from lit_prm.scoring.export.command import export
 from lit_prm.scoring.loading import build, load
 from lit_prm.scoring.released import release_of
+from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.spec import read_spec
 from lit_prm.steps import BlankLine, Marked, StepRule
 from tests.conftest import TEMPLATE

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lit_prm.formats import read_groups
-from lit_prm.formats.scored import aligned, is_scored, read_scored, scored_row
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.scored import Rewards
+from lit_prm.scoring.rewards import Rewards
+from lit_prm.scoring.scored_files import aligned, is_scored, read_scored, scored_row
 
 GROUP = Group(
     problem=Problem(prompt="1+1?", id="a", answer="2", subject="sums", level=1),

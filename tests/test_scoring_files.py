@@ -22,9 +22,9 @@ from filelock import FileLock
 import lit_prm
 from lit_prm.cli import main
 from lit_prm.formats import write_groups
-from lit_prm.formats.scored import read_scored
 from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring import files
+from lit_prm.scoring.scored_files import read_scored
 from lit_prm.storage.atomic import LOCK, alone
 
 GROUPS = [

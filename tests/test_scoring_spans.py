@@ -21,8 +21,8 @@ from lit_prm.models.language_model import load_tokenizer
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.values import prefix_values
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.scored import Rewards
 from lit_prm.scoring.model_scorer import ModelScorer
+from lit_prm.scoring.rewards import Rewards
 from lit_prm.steps import BlankLine, EachToken, Sentence, StepRule
 from tests.conftest import CORPUS, TEMPLATE, byte_tokenizer
 

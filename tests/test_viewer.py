@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_prm.cli import main
-from lit_prm.formats.scored import ScoredGroups, scored_row
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.scored import Rewards
+from lit_prm.scoring.rewards import Rewards
+from lit_prm.scoring.scored_files import ScoredGroups, scored_row
 from lit_prm.selection import AGGREGATES, aggregated
 from lit_prm.viewer.command import beside
 from lit_prm.viewer.content import best_choices, first_error, index, response_content

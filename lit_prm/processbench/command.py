@@ -13,8 +13,8 @@ from lit_prm.processbench.items import SUBSETS, default_data
 from lit_prm.scoring.options import add_scorer_options, loaded, refuse_scorer_options
 
 if TYPE_CHECKING:
-    from lit_prm.formats.scored import ScoredGroups
     from lit_prm.processbench.scores import Choice
+    from lit_prm.scoring.scored_files import ScoredGroups
 
 RESULTS = "processbench.json"
 ABOUT = """Is the first wrong step of a response found, by a threshold chosen on another subset?

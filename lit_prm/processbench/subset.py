@@ -11,9 +11,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lit_prm.first_error import Floats, Ints, Known, Mask
-from lit_prm.formats.scored import ScoredGroups
 from lit_prm.records import Rollout
-from lit_prm.scored import Rewards
+from lit_prm.scoring.rewards import Rewards
+from lit_prm.scoring.scored_files import ScoredGroups
 
 Numbers = Sequence[float | None]
 

@@ -168,7 +168,7 @@ def _source(asked: argparse.Namespace) -> Source:
 
 def _watch(job: Job) -> None:
     """Run the job behind two bars."""
-    from lit_prm.progress import bar
+    from lit_prm.scoring.progress import bar
 
     steps = job.run()
     done = next(steps)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from lit_prm.records import Group, Problem, Rollout
-from lit_prm.scored import Rewards
+from lit_prm.scoring.rewards import Rewards
 
 
 class Scorer(ABC):

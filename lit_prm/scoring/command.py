@@ -77,7 +77,7 @@ def _with_responses(reading: Reading, limit: int | None) -> Sequence[Group]:
 
 def _watch(job: Job) -> None:
     """Run the job behind a bar."""
-    from lit_prm.progress import bar
+    from lit_prm.scoring.progress import bar
 
     done = 0
     with bar("responses", sum(len(group.rollouts) for group in job.groups)) as told:

@@ -18,9 +18,9 @@ from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.shared_prompts import PART
 from lit_prm.models.values import response_rewards, step_rewards, step_values
 from lit_prm.records import Group, Rollout
-from lit_prm.scored import Rewards, Span
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.planning import planned
+from lit_prm.scoring.rewards import Rewards, Span
 
 Detail = Literal["tokens", "steps"]
 Floats = NDArray[np.float32]

@@ -16,8 +16,8 @@ from lit_prm.batching import TokenBudget
 from lit_prm.encoding import tokenizer_identity
 from lit_prm.models.language_model import Dtype, load_tokenizer, weights_hash
 from lit_prm.records import Group, Problem
-from lit_prm.scored import Rewards
 from lit_prm.scoring.base import Scorer
+from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.tag_styles import STYLES, Judge, TagStyle
 from lit_prm.steps import StepRule
 

@@ -35,7 +35,7 @@ def beside(source: str) -> Path:
 
 def written(sources: Sequence[str], page: Path) -> str:
     """Writes the page of one or several scorers of the same responses; what it holds and its size, in a line."""
-    from lit_prm.formats.scored import aligned, read_scored
+    from lit_prm.scoring.scored_files import aligned, read_scored
     from lit_prm.viewer.page import write_page
 
     first, *others = (read_scored(source) for source in sources)

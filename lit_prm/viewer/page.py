@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
-from lit_prm.formats.scored import ScoredGroups
+from lit_prm.scoring.scored_files import ScoredGroups
 from lit_prm.storage.atomic import written_whole
 from lit_prm.viewer.content import Content, index, problem_content, token_scale
 

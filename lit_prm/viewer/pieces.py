@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from lit_prm.scored import Rewards, Span
+from lit_prm.scoring.rewards import Rewards, Span
 from lit_prm.steps import step_of_tokens
 
 

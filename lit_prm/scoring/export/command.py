@@ -24,8 +24,8 @@ def main(args: Sequence[str]) -> None:
 
 def export(run: str, folder: Path, checkpoint: str | None = None, dtype: str | None = None) -> None:
     """Leave the reward model of a run in ``folder``; it gets its name when the files there score like the run."""
-    from lit_prm.export.folder import whole_folder
     from lit_prm.scoring.check_samples import verify_folder
+    from lit_prm.scoring.export.folder import whole_folder
     from lit_prm.scoring.loading import build
     from lit_prm.scoring.spec import SPEC_FILE, read_spec
 
@@ -45,8 +45,8 @@ def _write(partial: Path, run: Path, name: str, checkpoint: str | None, dtype: s
     """The files; the weights that they were written from are given back behind them."""
     import torch
 
-    from lit_prm.export.card import facts_of
-    from lit_prm.export.folder import write_folder
+    from lit_prm.scoring.export.card import facts_of
+    from lit_prm.scoring.export.folder import write_folder
     from lit_prm.scoring.loading import encoder_of, reward_model_of, spec_of
 
     spec = spec_of(checkpoint or str(run))

@@ -13,7 +13,7 @@ from lit_prm.formats.columns import BadRow, Row, items, needed, parallel
 from lit_prm.formats.layouts import PaperRollouts
 from lit_prm.formats.sources import open_source
 from lit_prm.records import Group
-from lit_prm.scored import Rewards, Span
+from lit_prm.scoring.rewards import Rewards, Span
 from lit_prm.selection import aggregated
 
 __all__ = ["ScoredGroups", "aligned", "is_scored", "read_scored", "scored_row"]
