@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 from lit_prm.models.flops import Work, backward, forward, shape_of
 
 

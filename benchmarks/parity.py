@@ -26,8 +26,10 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
-from lit_prm.batch import Encoded, collate
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Encoded, collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import Newline
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
@@ -35,8 +37,6 @@ from lit_prm.losses.kto import KTO
 from lit_prm.losses.nca import NCA
 from lit_prm.models.language_model import token_logps
 from lit_prm.models.values import log_ratios, prefix_values, response_rewards
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import Newline
 from tests.conftest import byte_tokenizer, small_llama
 
 BETA, RATE, STEPS, PAIRS = 0.05, 1e-2, 3, 4  # pairs of one step

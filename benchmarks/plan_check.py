@@ -23,7 +23,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from benchmarks.machine import peak_bytes
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 from lit_prm.experiment import options
 from lit_prm.lightning_cli import resolved_config
 from lit_prm.models.language_model import token_logps

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.machine import peak_bytes, update_flops, work_of
 from benchmarks.updates_jobs import BETA, RATE, SHAPES
-from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.losses.dpo import DPO
 from lit_prm.models.language_model import pack, token_logps
 from lit_prm.models.values import log_ratios, prefix_values, response_rewards

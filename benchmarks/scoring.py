@@ -26,9 +26,9 @@ from transformers import AutoModelForCausalLM
 
 import lit_prm
 from benchmarks.machine import clocks, product_rate
-from lit_prm.batch import Encoded
-from lit_prm.formats import read_groups
-from lit_prm.records import Group
+from lit_prm.data.batch import Encoded
+from lit_prm.data.formats import read_groups
+from lit_prm.data.records import Group
 from lit_prm.scoring.model_scorer import ModelScorer
 from lit_prm.training.worlds.smol import SmolLM2
 

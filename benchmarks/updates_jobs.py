@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.machine import clocks
-from lit_prm.formats import write_groups
+from lit_prm.data.formats import write_groups
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
@@ -25,7 +26,6 @@ from lit_prm.losses.nca import NCA
 from lit_prm.models.flops import Work
 from lit_prm.models.reference import Stored
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 

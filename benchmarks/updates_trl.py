@@ -10,9 +10,9 @@ import torch
 
 from benchmarks.machine import clocks
 from benchmarks.updates_jobs import BETA, RATE, Job, Seen, module_and_data, word_tokenizer
-from lit_prm.batching import Updates
-from lit_prm.formats import read_groups
-from lit_prm.records import Group
+from lit_prm.data.batching import Updates
+from lit_prm.data.formats import read_groups
+from lit_prm.data.records import Group
 
 
 def by_trl(

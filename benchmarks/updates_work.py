@@ -22,7 +22,7 @@ from benchmarks.machine import clocks, peak_bytes, product_rate, update_flops, w
 from benchmarks.updates_jobs import JOBS, Job, Seen, module_and_data
 from benchmarks.updates_trl import by_trl
 from callbacks.references import FillReference
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 
 
 class Watch(Callback):

@@ -11,7 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from transformers import AutoConfig
 
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 from lit_prm.models.flops import Cost, Shape, Spent, Work, backward, forward, generated, labelled, of_earlier, shape_of
 from lit_prm.models.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.models.reward_model import ImplicitReward, RewardModel

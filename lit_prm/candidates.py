@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from lit_prm.answers import cluster, guess_answer
-from lit_prm.batch import Encoded
-from lit_prm.encoding import Encoder
-from lit_prm.records import Group
+from lit_prm.data.batch import Encoded
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group
 
 Kind = TypeVar("Kind", bound=np.generic)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_prm.records import Group
+from lit_prm.data.records import Group
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]

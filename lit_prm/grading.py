@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lit_prm.answers import extract_answer, is_correct
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.records import Group, Problem, Rollout
 
 
 def grade(group: Group) -> Group:

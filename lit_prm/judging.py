@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_prm.candidates import CandidateSet, split
+from lit_prm.data.records import Group
 from lit_prm.diagnosis import Floats, Scored, outcome_metrics, step_metrics, with_interval
-from lit_prm.records import Group
 from lit_prm.selection import (
     AGGREGATES,
     Votes,

@@ -26,13 +26,13 @@ from omegaconf import OmegaConf
 import callbacks  # noqa: F401  their bare class names become known to configs
 from callbacks import RunRecord, SafeStop
 from callbacks.safe_stop import Stopped
+from lit_prm.data.regimes import Regime
+from lit_prm.data.steps import StepRule
 from lit_prm.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.pairs import Pairs
 from lit_prm.models.reference import Reference
 from lit_prm.models.reward_model import RewardModel
-from lit_prm.regime import Regime
-from lit_prm.steps import StepRule
 from lit_prm.storage.run_folder import (
     differences,
     hold,

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm.records import Group
+from lit_prm.data.records import Group
+from lit_prm.data.steps import BlankLine
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import scored_row
-from lit_prm.steps import BlankLine
 
 IDENTITY: Mapping[str, Any] = {"policy": "made up", "beta": 0.05, "aggregate": "min"}
 

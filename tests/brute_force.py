@@ -48,7 +48,7 @@ def majority(answers: Sequence[int], right: Sequence[bool], n: int) -> float:
 
 
 if __name__ == "__main__":
-    from lit_prm.formats import read_groups
+    from lit_prm.data.formats import read_groups
 
     groups = read_groups(sys.argv[1]).groups[: int(sys.argv[2]) if sys.argv[2:] else None]
     labels = [[bool(r.correct) for r in g.rollouts] for g in groups]

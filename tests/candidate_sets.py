@@ -8,10 +8,10 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm.candidates import CandidateSet
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine
 from lit_prm.diagnosis import Scored
-from lit_prm.encoding import Encoder
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import BlankLine
 
 SUBJECTS = ("Algebra", "Number Theory", "Counting & Probability")
 

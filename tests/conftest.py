@@ -17,8 +17,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_prm.formats import read_groups, write_groups
-from lit_prm.records import Group, Rollout
+from lit_prm.data.formats import read_groups, write_groups
+from lit_prm.data.records import Group, Rollout
 from lit_prm.training.worlds.tinymath import TinyMath
 from lit_prm.training.worlds.tinymath.checker import first_error
 from lit_prm.training.worlds.tinymath.problems import TinyProblem

@@ -14,17 +14,17 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch.testing import assert_close
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_prm.batch import Batch, collate
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Batch, collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine
 from lit_prm.models.adapters import AdaptedReward, AdapterOff, base_of, is_adapter, load_adapted
 from lit_prm.models.language_model import load_model, load_tokenizer, token_logps, weights_hash
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.models.values import response_rewards
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring.export.command import export
 from lit_prm.scoring.loading import load
-from lit_prm.steps import BlankLine
 from tests.conftest import small_llama
 
 pytestmark = pytest.mark.filterwarnings(
@@ -142,7 +142,7 @@ def test_an_exported_adapter_is_an_adapter_and_scores_as_its_run(
             "reference": {"class_path": "lit_prm.models.reference.Uniform"},
             "loss": {"class_path": "lit_prm.losses.ce.CE"},
         },
-        "data": {"tokenizer": str(policy_folder), "steps": {"class_path": "lit_prm.steps.BlankLine"}},
+        "data": {"tokenizer": str(policy_folder), "steps": {"class_path": "lit_prm.data.steps.BlankLine"}},
         "trainer": {"max_epochs": 1},
     }
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)

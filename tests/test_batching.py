@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_prm.batch import Encoded
-from lit_prm.batching import Responses, TokenBudget, Updates, equal_parts, mismatch
+from lit_prm.data.batch import Encoded
+from lit_prm.data.batching import Responses, TokenBudget, Updates, equal_parts, mismatch
 
 
 def rows(lengths: list[int], per_problem: int = 2) -> list[Encoded]:

@@ -14,10 +14,10 @@ from benchmarks import plan_check, scoring, update_floor, updates, updates_work
 from benchmarks.acceptance import judged
 from benchmarks.machine import work_of
 from benchmarks.updates_jobs import JOBS, prepare
-from lit_prm.batch import Encoded, collate
+from lit_prm.data.batch import Encoded, collate
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.models.flops import Work
 from lit_prm.models.language_model import load_model
-from lit_prm.records import Group, Problem, Rollout
 
 Run = Callable[..., dict[str, Any]]
 SIDE = {"cpu": 10.0, "first_cpu": 1.0, "updates_cpu": 8.0, "peak_gb": 4.0, "of_floor": 0.6}

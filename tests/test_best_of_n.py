@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from callbacks.best_of_n import BestOfN
 from callbacks.collected import by_row
-from lit_prm.batch import collate
-from lit_prm.batching import Responses, TokenBudget
+from lit_prm.data.batch import collate
+from lit_prm.data.batching import Responses, TokenBudget
+from lit_prm.data.steps import Newline
 from lit_prm.diagnosis import Scored
 from lit_prm.judging import Judgement, judge
 from lit_prm.losses.ce import CE
@@ -21,7 +22,6 @@ from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.recording import read_rows
 from lit_prm.selection import Sigmoid
-from lit_prm.steps import Newline
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM, Scores
 from tests.candidate_sets import candidate_set, scored

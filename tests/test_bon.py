@@ -26,8 +26,8 @@ from lit_prm.bon.pairs import compared
 from lit_prm.bon.pool import Opinion, Pool, read_pool
 from lit_prm.bon.scores import lengths
 from lit_prm.candidates import answer_clusters, split
-from lit_prm.formats import read_groups, write_groups
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.formats import read_groups, write_groups
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.selection import (
     Rank,
     Sigmoid,

@@ -10,7 +10,7 @@ from rich.console import Console
 from lit_prm.bon.command import main
 from lit_prm.bon.official import official, official_scores
 from lit_prm.bon.pool import Opinion, Pool
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring.rewards import Rewards
 from tests.bon_files import write_scored
 from tests.official_bon import Record, evaluate

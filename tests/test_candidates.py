@@ -9,11 +9,11 @@ from transformers import PreTrainedTokenizerFast
 
 from lit_prm.answers import cluster
 from lit_prm.candidates import CandidateSet, _watched
-from lit_prm.encoding import Encoder
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine, EachToken
 from lit_prm.judging import judge
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.selection import Sigmoid
-from lit_prm.steps import BlankLine, EachToken
 from tests.candidate_sets import candidate_set, groups, scored
 
 

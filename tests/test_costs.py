@@ -20,7 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, Qwen3Config
 
 from callbacks import Costs
 from callbacks.costs import _first_stage
-from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.losses.ce import CE
 from lit_prm.models.flops import (
     Cost,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from lit_prm.batch import Batch
-from lit_prm.formats import read_groups, write_groups
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.batch import Batch
+from lit_prm.data.formats import read_groups, write_groups
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.training.datamodule import RolloutDataModule, _one_after_the_other
 from lit_prm.training.worlds.tinymath import TinyMath
 from tests.conftest import MICRO

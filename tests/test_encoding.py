@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.batch import Encoded, collate
-from lit_prm.encoding import Encoder
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import BlankLine, EachToken, Newline, StepRule
+from lit_prm.data.batch import Encoded, collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine, EachToken, Newline, StepRule
 from tests.conftest import byte_tokenizer
 
 TEXT = "Step 1: Add 3 and 4.\n\nStep 2: Double it.\n\nThe answer is \\boxed{14}."

@@ -17,13 +17,14 @@ import yaml
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from lit_prm.batch import collate
 from lit_prm.cli import main
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine, Marked, StepRule
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring.check_samples import SAMPLES, verify, verify_folder
 from lit_prm.scoring.export import folder as writing
 from lit_prm.scoring.export.command import export
@@ -31,7 +32,6 @@ from lit_prm.scoring.loading import build, load
 from lit_prm.scoring.released import release_of
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.spec import read_spec
-from lit_prm.steps import BlankLine, Marked, StepRule
 from tests.conftest import TEMPLATE
 
 GROUPS = [
@@ -73,7 +73,7 @@ def run_folder(folder: Path, kind: str, policy: Path, reference: Path, model: Re
             "reference": {"class_path": "lit_prm.models.reference.Stored", "init_args": stored},
             "loss": {"class_path": "lit_prm.losses.ce.CE"},
         },
-        "data": {"tokenizer": str(policy), "steps": {"class_path": "lit_prm.steps.BlankLine"}, "max_length": 400},
+        "data": {"tokenizer": str(policy), "steps": {"class_path": "lit_prm.data.steps.BlankLine"}, "max_length": 400},
         "trainer": {"max_epochs": 1},
     }
     metrics = {f"{rule}/test/acc@{n}{end}": 0.25 * n

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.first_error import (
     Hits,
     Known,
@@ -19,7 +20,6 @@ from lit_prm.first_error import (
     lowest_share,
     resampled_f1,
 )
-from lit_prm.records import Group, Problem, Rollout
 
 
 @pytest.mark.parametrize(

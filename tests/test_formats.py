@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lit_prm.formats import Reading, read_groups, write_groups
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.formats import Reading, read_groups, write_groups
+from lit_prm.data.records import Group, Problem, Rollout
 
 USER = {"role": "user", "content": "1+1?"}
 

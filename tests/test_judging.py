@@ -9,9 +9,9 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm.candidates import CandidateSet
+from lit_prm.data.records import Group
 from lit_prm.diagnosis import Scored, auc, located
 from lit_prm.judging import Judgement, judge
-from lit_prm.records import Group
 from lit_prm.selection import Sigmoid
 from tests.candidate_sets import candidate_set, groups, rollout, scored
 from tests.reference import sigmoid

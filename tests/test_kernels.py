@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from lit_prm.batch import collate
+from lit_prm.data.batch import collate
 from lit_prm.models.kernels import Compiled, Kernels, Liger
 from lit_prm.models.reference import Uniform
 from lit_prm.models.reward_model import ImplicitReward, OfPolicy, OutcomeHead

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.labeling import grade, graded_group
-from lit_prm.records import Group, Problem, Rollout
 
 HALF = Problem(prompt="What is 1/2?", id="p1", answer="0.5", subject="Algebra", level=2)
 

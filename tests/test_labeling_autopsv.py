@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.batch import collate
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import EachToken, Newline
 from lit_prm.labeling import AutoPSV
 from lit_prm.labeling.autopsv import step_labels
 from lit_prm.models.reward_model import StepHead
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import EachToken, Newline
 
 CPU = torch.device("cpu")
 NAN = float("nan")

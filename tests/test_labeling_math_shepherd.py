@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.encoding import Encoder
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine, EachToken, Newline
 from lit_prm.labeling import Labelled, MathShepherd
 from lit_prm.labeling.completions import Completions, Part
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.sampling import Drawn, Job, LocalSampler
-from lit_prm.steps import BlankLine, EachToken, Newline
 
 CPU = torch.device("cpu")
 RESPONSES = (

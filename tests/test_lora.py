@@ -11,15 +11,15 @@ from torch.testing import assert_close
 from transformers import PreTrainedTokenizerFast
 
 import lit_prm
-from lit_prm.batch import Batch, collate
 from lit_prm.cli import main
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Batch, collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine
 from lit_prm.models.adapters import LoRAReward
 from lit_prm.models.language_model import load_model, token_logps
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring.building import _weights
 from lit_prm.scoring.spec import RewardSpec
-from lit_prm.steps import BlankLine
 from tests.integration.conftest import Desk, desk, summary, weights  # noqa: F401  a fixture
 
 LORA = ["--model.reward_model=lit_prm.models.adapters.LoRAReward", "--model.reward_model.init_args.rank=4"]

@@ -7,11 +7,11 @@ import torch
 from torch.testing import assert_close
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.batch import Batch, Encoded, collate
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Batch, Encoded, collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine
 from lit_prm.models.language_model import check_readable, load_model, load_tokenizer, token_logps
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import BlankLine
 from tests import reference
 from tests.conftest import small_llama
 

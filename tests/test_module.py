@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_prm.batch import Batch, Encoded, collate
-from lit_prm.batching import Cut, Responses
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Batch, Encoded, collate
+from lit_prm.data.batching import Cut, Responses
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
 from lit_prm.models.language_model import load_model
 from lit_prm.models.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import BlankLine
 from lit_prm.training.module import LitPRM, reward_metrics
 from lit_prm.training.schedule import WarmupCosine
 from tests import reference as slow

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.batch import Batch, Encoded, collate
-from lit_prm.batching import Cut, Responses, mismatch
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Batch, Encoded, collate
+from lit_prm.data.batching import Cut, Responses, mismatch
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
@@ -26,8 +28,6 @@ from lit_prm.losses.steps import StepCE
 from lit_prm.models.language_model import load_model, token_logps
 from lit_prm.models.reference import Frozen, Reference, Uniform
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import BlankLine
 from lit_prm.training.module import LitPRM
 from lit_prm.training.schedule import WarmupCosine
 

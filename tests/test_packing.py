@@ -30,7 +30,7 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
-from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lit_prm.cli import main as cli
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.first_error import f1, first_below
 from lit_prm.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, Uniform
 from lit_prm.processbench.items import SUBSETS, chosen_items, read_items, sampled, with_step_numbers
@@ -24,7 +25,6 @@ from lit_prm.processbench.protocol import average, choose_threshold, judge, judg
 from lit_prm.processbench.report import as_numbers
 from lit_prm.processbench.scores import score_subset
 from lit_prm.processbench.subset import READINGS, Labels, PrefixValues, StepRewards, StepScores, Subset
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups, read_scored

@@ -13,15 +13,15 @@ from filelock import FileLock
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from lit_prm.batch import Batch, collate
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Batch, collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine
 from lit_prm.models.language_model import load_model
 from lit_prm.models.packed_attention import real
 from lit_prm.models.reference import Frozen, Stored, Uniform, weights_id
 from lit_prm.models.reference.rows import Row, part_of
 from lit_prm.models.reference.store import LogpStore
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import BlankLine
 
 CPU = torch.device("cpu")
 

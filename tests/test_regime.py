@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.regime import subsample
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.regimes import subsample
 
 
 def make(problems: int, responses: int = 6) -> list[Group]:

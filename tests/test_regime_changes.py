@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.regime import Added, Balanced, Deduplicated, Mixed, Regime
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.regimes import Added, Balanced, Deduplicated, Mixed, Regime
 
 SEEDS = st.integers(0, 99)
 DATA = st.lists(st.lists(st.booleans(), min_size=1, max_size=8), min_size=1, max_size=8)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lit_prm.formats import Reading, Refused
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.report import DataReport, drop_shared, refuse_shared, shared
+from lit_prm.data.data_report import DataReport, drop_shared, refuse_shared, shared
+from lit_prm.data.formats import Reading, Refused
+from lit_prm.data.records import Group, Problem, Rollout
 
 
 def group(text: str, labels: str = "", *, id: str = "", responses: str = "abcdefgh") -> Group:

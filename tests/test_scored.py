@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lit_prm.formats import read_groups
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.formats import read_groups
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import aligned, is_scored, read_scored, scored_row
 

@@ -17,16 +17,16 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 import lit_prm
-from lit_prm.batch import Batch, collate
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Batch, collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine, EachToken, StepRule
 from lit_prm.models.reference import Frozen, Stored
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead, ValueHead
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring import loading
 from lit_prm.scoring.loading import Options, build, spec_of
 from lit_prm.scoring.model_scorer import ModelScorer, shortest
 from lit_prm.scoring.spec import RewardSpec, named, spec_of_run
-from lit_prm.steps import BlankLine, EachToken, StepRule
 from tests import reference as slow
 
 RESPONSES = (
@@ -230,7 +230,7 @@ def test_the_example_of_load_runs(folders: tuple[str, str]) -> None:
 def test_a_language_model_is_scored_by_the_papers_defaults(folders: tuple[str, str]) -> None:
     identity = lit_prm.load(folders[0], reference=folders[1]).identity
     assert (identity["beta"], identity["aggregate"]) == (0.05, "min")
-    assert identity["steps"]["class_path"] == "lit_prm.steps.BlankLine"
+    assert identity["steps"]["class_path"] == "lit_prm.data.steps.BlankLine"
     json.dumps(dict(identity))
 
 

@@ -21,8 +21,8 @@ from filelock import FileLock
 
 import lit_prm
 from lit_prm.cli import main
-from lit_prm.formats import write_groups
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.formats import write_groups
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring import files
 from lit_prm.scoring.scored_files import read_scored
 from lit_prm.storage.atomic import LOCK, alone

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from lit_prm.batch import Encoded, collate
+from lit_prm.data.batch import Encoded, collate
 from lit_prm.models import shared_prompts
 from lit_prm.models.language_model import token_logps, why_not_shared
 from lit_prm.models.packed_attention import PACKED

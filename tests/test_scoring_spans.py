@@ -14,16 +14,16 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.batch import Batch
-from lit_prm.encoding import Encoder
-from lit_prm.formats import read_groups
+from lit_prm.data.batch import Batch
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.formats import read_groups
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine, EachToken, Sentence, StepRule
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.values import prefix_values
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring.model_scorer import ModelScorer
 from lit_prm.scoring.rewards import Rewards
-from lit_prm.steps import BlankLine, EachToken, Sentence, StepRule
 from tests.conftest import CORPUS, TEMPLATE, byte_tokenizer
 
 DATA = Path(os.environ.get("LIT_PRM_DATA", "nowhere"))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from lit_prm.batch import Encoded, collate
+from lit_prm.data.batch import Encoded, collate
 from lit_prm.models.language_model import load_model, token_logps, weights_hash
 from lit_prm.models.zero_weights import (
     as_many_on_every_rank,

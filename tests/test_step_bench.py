@@ -13,13 +13,13 @@ from transformers import PreTrainedTokenizerFast
 
 from callbacks.best_of_n import BestOfN
 from callbacks.step_bench import StepBench, judge_named, labelled_steps
-from lit_prm.formats import read_groups
+from lit_prm.data.formats import read_groups
+from lit_prm.data.steps import EachToken, Newline, StepRule
 from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.processbench.protocol import choose_threshold, cross_fitted_found, judge_subset
 from lit_prm.processbench.subset import Labels
-from lit_prm.steps import EachToken, Newline, StepRule
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 from tests.candidate_sets import candidate_set, groups, scored

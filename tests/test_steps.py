@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.steps import BlankLine, EachToken, Marked, Newline, Pattern, Sentence, StepRule, step_of_tokens
+from lit_prm.data.steps import BlankLine, EachToken, Marked, Newline, Pattern, Sentence, StepRule, step_of_tokens
 
 RULES: list[StepRule] = [Marked(), BlankLine(), Newline(), Sentence(), EachToken(), Pattern(r"\d"), Pattern(r"(?=x)|$")]
 

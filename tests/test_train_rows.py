@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from lit_prm.batch import Encoded
-from lit_prm.encoding import Encoder
-from lit_prm.formats import write_groups
+from lit_prm.data.batch import Encoded
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.formats import write_groups
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.regimes import Added, Balanced
 from lit_prm.labeling import Labeler
 from lit_prm.labeling.base import Labelled
 from lit_prm.losses import Loss
@@ -20,8 +22,6 @@ from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
 from lit_prm.losses.kto import KTO
 from lit_prm.losses.steps import StepCE
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.regime import Added, Balanced
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.trainable import with_a_term, with_step_labels
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_prm.cli import main
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups, scored_row
 from lit_prm.selection import AGGREGATES, aggregated

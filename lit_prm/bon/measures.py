@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lit_prm.candidates import split
+from lit_prm.data.records import Group
 from lit_prm.diagnosis import Floats
-from lit_prm.records import Group
 from lit_prm.selection import best_of_n, bootstrap_interval, bootstrap_ratio
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from lit_prm.answers import extract_answer
 from lit_prm.bon.pool import Opinion, Pool
 from lit_prm.bon.scores import padded
-from lit_prm.records import Group, Rollout
+from lit_prm.data.records import Group, Rollout
 from lit_prm.selection import AGGREGATES
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)

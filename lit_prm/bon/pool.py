@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lit_prm.candidates import refuse_unfit
-from lit_prm.formats import read_groups
-from lit_prm.formats.sources import bare
-from lit_prm.records import Group
+from lit_prm.data.formats import read_groups
+from lit_prm.data.formats.sources import bare
+from lit_prm.data.records import Group
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import aligned, is_scored, read_scored
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_prm.bon.pool import Opinion
+from lit_prm.data.records import Group
 from lit_prm.diagnosis import Floats, Scored
 from lit_prm.judging import scores_of
-from lit_prm.records import Group
 from lit_prm.selection import AGGREGATES
 from lit_prm.tables import VALUE_LAST
 

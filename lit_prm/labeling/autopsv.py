@@ -12,13 +12,13 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from rich.progress import track
 
-from lit_prm.batch import Encoded
-from lit_prm.batching import Responses, TokenBudget
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Encoded
+from lit_prm.data.batching import Responses, TokenBudget
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Rollout
 from lit_prm.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
 from lit_prm.models.reward_model import RewardModel, load_trained
 from lit_prm.models.values import step_values
-from lit_prm.records import Group, Rollout
 
 
 class AutoPSV(Labeler):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from lit_prm.encoding import Encoder
-from lit_prm.records import Group, Rollout
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Rollout
 
 
 class Labelled(NamedTuple):

@@ -13,12 +13,12 @@ from itertools import accumulate, islice
 import torch
 
 from lit_prm.answers import is_correct
-from lit_prm.encoding import Encoder
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.grading import gold
 from lit_prm.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
 from lit_prm.labeling.completions import Completions, Counts, Part
 from lit_prm.models.language_model import Dtype
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.sampling import ROWS
 
 OUTCOME_READS = 3  # times an implicit reward's rollouts are read: sampled, by the reference, in training

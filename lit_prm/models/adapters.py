@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 from lit_prm.models.language_model import Attention, Dtype, in_eval_mode, load_model, token_logps, weights_hash
 from lit_prm.models.reference import Reference
 from lit_prm.models.reward_model import ImplicitReward

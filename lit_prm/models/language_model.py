@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils.hub import cached_file, extract_commit_hash
 from transformers.utils.logging import disable_progress_bar
 
-from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.models.packed_attention import PACKED, can_pack, is_packed, packed_states, windows_told
 from lit_prm.models.shared_prompts import shared_states
 from lit_prm.models.zero_weights import LATEST, as_many_on_every_rank, consolidated, is_cut, standing, whole_in_turn

@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 from lit_prm.models import cpu_attention
 
 PACKED = "packed"  # the name of our attention among those of transformers

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 from lit_prm.models.kernels import Kernels
 from lit_prm.models.language_model import Attention, Dtype, load_model, states_at, token_logps, weights_of
 from lit_prm.models.reference import Reference

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 
 # tokens that go through a model together without gradients: on a CPU as fast if they are few, and few are padded less
 PART = defaultdict(lambda: 16384, cpu=1024)

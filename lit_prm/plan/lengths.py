@@ -12,16 +12,16 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from transformers import AutoTokenizer
 
-from lit_prm.batch import Encoded
-from lit_prm.batching import Updates
-from lit_prm.encoding import Encoder
-from lit_prm.formats import read_groups
+from lit_prm.data.batch import Encoded
+from lit_prm.data.batching import Updates
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.formats import read_groups
+from lit_prm.data.records import Group
+from lit_prm.data.regimes import subsample
+from lit_prm.data.steps import BlankLine
 from lit_prm.models.flops import Work
 from lit_prm.models.reference.store import Logps, LogpStore
 from lit_prm.plan.setup import Setup
-from lit_prm.records import Group
-from lit_prm.regime import subsample
-from lit_prm.steps import BlankLine
 from lit_prm.training.trainable import labelled
 
 SAMPLE = 2000  # problems of a larger file that are read into tokens
@@ -181,7 +181,7 @@ def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> Lengths:
 
 
 def _longest_allowed(setup: Setup, problems: int, updates: int, prompt: int) -> MicroBatch:
-    """Problems are dealt and cut as ``lit_prm.batching.Updates`` does, with the same refusal.
+    """Problems are dealt and cut as ``lit_prm.data.batching.Updates`` does, with the same refusal.
 
     Each update and each part of one may have a problem more than others.
     """

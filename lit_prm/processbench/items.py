@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_prm.formats import read_groups
-from lit_prm.formats.sources import FILES
-from lit_prm.records import Group, Rollout
+from lit_prm.data.formats import read_groups
+from lit_prm.data.formats.sources import FILES
+from lit_prm.data.records import Group, Rollout
 
 HUB = "Qwen/ProcessBench"
 SHARED = Path("../shared/data")

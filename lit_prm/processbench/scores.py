@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from lit_prm.data.records import Group
 from lit_prm.processbench.items import chosen_items, file_of, read_items, sampled, with_step_numbers
-from lit_prm.records import Group
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.files import Job
 from lit_prm.scoring.scored_files import ScoredGroups, read_scored

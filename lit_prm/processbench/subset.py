@@ -10,8 +10,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from lit_prm.data.records import Rollout
 from lit_prm.first_error import Floats, Ints, Known, Mask
-from lit_prm.records import Rollout
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups
 

@@ -44,7 +44,7 @@ def main(args: Sequence[str]) -> None:
     """`sample MODEL FILE [--server URL] [--n 8] [--out rollouts.jsonl.gz]`."""
     asked = _parser().parse_args(list(args))
     _refuse_meaningless(asked)
-    from lit_prm.formats import read_groups, refuse_unfit_name
+    from lit_prm.data.formats import read_groups, refuse_unfit_name
     from lit_prm.rollouts.files import Job
 
     refuse_unfit_name(asked.out)
@@ -183,7 +183,7 @@ def _watch(job: Job) -> None:
 
 def _summarise(out: Path) -> None:
     """What the file holds, as who reads it finds it."""
-    from lit_prm.formats.sources import open_source
+    from lit_prm.data.formats.sources import open_source
 
     rows: list[Any] = [row for _, row in open_source(str(out)).rows]
     labels = [label for row in rows for label in row["correctness"]]
@@ -198,7 +198,7 @@ def _summarise(out: Path) -> None:
 
 
 def _name_refused(file: Path) -> None:
-    from lit_prm.formats.sources import open_source
+    from lit_prm.data.formats.sources import open_source
 
     rows: list[Any] = [row for _, row in open_source(str(file)).rows]
     some = ", ".join(row["unique_id"] for row in rows[:8]) + (", ..." if len(rows) > 8 else "")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lit_prm.formats import group_row, write_rows
-from lit_prm.formats.columns import BadRow, Row, parallel
-from lit_prm.formats.layouts import PaperRollouts
-from lit_prm.formats.sources import open_source
+from lit_prm.data.formats import group_row, write_rows
+from lit_prm.data.formats.columns import BadRow, Row, parallel
+from lit_prm.data.formats.layouts import PaperRollouts
+from lit_prm.data.formats.sources import open_source
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.grading import grade
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.rollouts.samples import Journal, Prompt, Refusal, Sample, Source, address
 from lit_prm.storage.atomic import alone, clear
 

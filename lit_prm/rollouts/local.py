@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from lit_prm.encoding import Encoder, tokenizer_identity
+from lit_prm.data.encoding import Encoder, tokenizer_identity
+from lit_prm.data.records import Problem
+from lit_prm.data.steps import BlankLine
 from lit_prm.models.language_model import load_tokenizer, weights_hash
-from lit_prm.records import Problem
 from lit_prm.rollouts.samples import Arrival, Arrivals, Prompt, Sample, seed_of, writable
 from lit_prm.sampling import Drawn, Job, LocalSampler, dealt
-from lit_prm.steps import BlankLine
 
 
 class LocalSource:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from lit_prm.records import Message
+from lit_prm.data.records import Message
 
 Prompt = str | tuple[Message, ...]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+from lit_prm.data.records import Message
 from lit_prm.endpoint import Endpoint, Refused
-from lit_prm.records import Message
 from lit_prm.rollouts.choices import choices
 from lit_prm.rollouts.samples import Arrival, Arrivals, Prompt, Refusal, Sample, address, seed_of, writable
 

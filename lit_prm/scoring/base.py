@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring.rewards import Rewards
 
 

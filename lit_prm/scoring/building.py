@@ -13,7 +13,8 @@ import torch
 from jsonargparse import ArgumentParser
 from safetensors.torch import load_file
 
-from lit_prm.encoding import Encoder
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.steps import StepRule
 from lit_prm.models import adapters
 from lit_prm.models.language_model import load_tokenizer, weights_hash, why_not_shared
 from lit_prm.models.reference import Reference, Uniform
@@ -21,7 +22,6 @@ from lit_prm.models.reward_model import MODULE_PREFIX, RewardModel, load_trained
 from lit_prm.models.zero_weights import put_weights
 from lit_prm.scoring.model_scorer import Detail, ModelScorer
 from lit_prm.scoring.spec import Named, RewardSpec
-from lit_prm.steps import StepRule
 
 
 def build(

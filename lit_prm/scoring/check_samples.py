@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from lit_prm.batch import collate
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.models.reward_model import RewardModel
-from lit_prm.records import Group, Problem, Rollout
 from lit_prm.scoring.base import Scorer
 
 CHECK_FILE = "check.json"  # in an exported folder

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from lit_prm.scoring.options import add_scorer_options, count, loaded
 
 if TYPE_CHECKING:
-    from lit_prm.formats import Reading
-    from lit_prm.records import Group
+    from lit_prm.data.formats import Reading
+    from lit_prm.data.records import Group
     from lit_prm.scoring.files import Job
 
 ABOUT = """\
@@ -25,7 +25,7 @@ A killed job goes on where it was when it is started again, and ends with the sa
 def main(args: Sequence[str]) -> None:
     """`score FROM FILE [--out scored.jsonl]`."""
     asked = _parser().parse_args(list(args))
-    from lit_prm.formats import read_groups
+    from lit_prm.data.formats import read_groups
     from lit_prm.scoring.files import Job, refuse_unfit_name
 
     refuse_unfit_name(asked.out)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from lit_prm.formats import group_row
-from lit_prm.formats.layouts import PaperRollouts
-from lit_prm.records import Group
+from lit_prm.data.formats import group_row
+from lit_prm.data.formats.layouts import PaperRollouts
+from lit_prm.data.records import Group
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.scored_files import ScoredGroups, read_scored, scored_row
 from lit_prm.storage.atomic import alone, clear, written_whole

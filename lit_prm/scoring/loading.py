@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lit_prm.data.steps import StepRule
 from lit_prm.models import adapters
 from lit_prm.models.language_model import may_be_on_hub
 from lit_prm.models.reward_model import ImplicitReward, RewardModel
@@ -17,7 +18,6 @@ from lit_prm.scoring.model_scorer import Detail
 from lit_prm.scoring.released import release_of
 from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, is_run, named, read_spec, spec_of_run
 from lit_prm.selection import refuse_unknown_aggregates
-from lit_prm.steps import StepRule
 
 __all__ = ["Options", "build", "encoder_of", "load", "reward_model_of", "spec_of"]
 
@@ -112,7 +112,7 @@ def _own_spec(source: str, asked: Options) -> RewardSpec:
         return read_spec(Path(source) / SPEC_FILE)
     if adapters.is_adapter(source):
         reward = named("lit_prm.models.adapters.AdaptedReward", {"policy": source})
-        return RewardSpec(reward_model=reward, tokenizer=source, steps=named("lit_prm.steps.BlankLine"))
+        return RewardSpec(reward_model=reward, tokenizer=source, steps=named("lit_prm.data.steps.BlankLine"))
     if release := release_of(source):
         return release.spec(source, reference=asked.reference)
     if asked.reference is None:
@@ -121,7 +121,7 @@ def _own_spec(source: str, asked: Options) -> RewardSpec:
             "was trained from: --reference FOLDER or hub name (none: the log-prob itself is the reward)"
         )
     reward = named("lit_prm.models.reward_model.ImplicitReward", {"policy": source})
-    return RewardSpec(reward_model=reward, tokenizer=source, steps=named("lit_prm.steps.BlankLine"))
+    return RewardSpec(reward_model=reward, tokenizer=source, steps=named("lit_prm.data.steps.BlankLine"))
 
 
 def _is_policy(source: str) -> bool:

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_prm.batch import Batch, Encoded, collate
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Batch, Encoded, collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Rollout
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.shared_prompts import PART
 from lit_prm.models.values import response_rewards, step_rewards, step_values
-from lit_prm.records import Group, Rollout
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.planning import planned
 from lit_prm.scoring.rewards import Rewards, Span

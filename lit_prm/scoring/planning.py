@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lit_prm.batch import Encoded
-from lit_prm.batching import TokenBudget
+from lit_prm.data.batch import Encoded
+from lit_prm.data.batching import TokenBudget
 
 LEAST_SAVED = 0.1  # of all tokens: below, whole rows sorted over all problems have less padding to pay for
 

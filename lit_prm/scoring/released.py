@@ -29,7 +29,7 @@ class Release:
             ),
             reference=named("lit_prm.models.reference.Frozen", {"model": reference or self.reference, "dtype": dtype}),
             tokenizer=policy,
-            steps=named("lit_prm.steps.Marked"),
+            steps=named("lit_prm.data.steps.Marked"),
             max_length=8192,
             aggregate=self.aggregate,
         )

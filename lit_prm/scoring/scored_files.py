@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lit_prm.formats import group_row
-from lit_prm.formats.columns import BadRow, Row, items, needed, parallel
-from lit_prm.formats.layouts import PaperRollouts
-from lit_prm.formats.sources import open_source
-from lit_prm.records import Group
+from lit_prm.data.formats import group_row
+from lit_prm.data.formats.columns import BadRow, Row, items, needed, parallel
+from lit_prm.data.formats.layouts import PaperRollouts
+from lit_prm.data.formats.sources import open_source
+from lit_prm.data.records import Group
 from lit_prm.scoring.rewards import Rewards, Span
 from lit_prm.selection import aggregated
 

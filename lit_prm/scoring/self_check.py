@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lit_prm.records import Group
+from lit_prm.data.records import Group
 from lit_prm.scoring.check_samples import alike, subtracted, told
 
 if TYPE_CHECKING:

@@ -105,7 +105,7 @@ def spec_of_run(source: str | Path) -> RewardSpec:
         reward_model=_as_named(model["reward_model"]),
         reference=_as_named(model["reference"]) if model.get("reference") else None,
         tokenizer=data["tokenizer"],
-        steps=_as_named(data.get("steps") or "lit_prm.steps.BlankLine"),
+        steps=_as_named(data.get("steps") or "lit_prm.data.steps.BlankLine"),
         max_length=data.get("max_length", 2048),
         prompt_template=data.get("prompt_template", "{prompt}"),
         aggregate=_primary_aggregate(config["trainer"]),

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
-from lit_prm.batch import Encoded, collate
-from lit_prm.batching import TokenBudget
-from lit_prm.encoding import tokenizer_identity
+from lit_prm.data.batch import Encoded, collate
+from lit_prm.data.batching import TokenBudget
+from lit_prm.data.encoding import tokenizer_identity
+from lit_prm.data.records import Group, Problem
+from lit_prm.data.steps import StepRule
 from lit_prm.models.language_model import Dtype, load_tokenizer, weights_hash
-from lit_prm.records import Group, Problem
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.tag_styles import STYLES, Judge, TagStyle
-from lit_prm.steps import StepRule
 
 
 class TagScorer(Scorer):

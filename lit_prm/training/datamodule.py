@@ -17,20 +17,20 @@ from rich.console import Console
 from rich.text import Text
 from torch.utils.data import DataLoader
 
-from lit_prm.batch import Batch, Encoded
-from lit_prm.batching import Responses, TokenBudget, Updates, mismatch
 from lit_prm.candidates import CandidateSet
-from lit_prm.encoding import Encoder
-from lit_prm.formats import Reading, read_groups
-from lit_prm.formats.sources import names_file
+from lit_prm.data.batch import Batch, Encoded
+from lit_prm.data.batching import Responses, TokenBudget, Updates, mismatch
+from lit_prm.data.data_report import DataReport, drop_shared, refuse_shared, shared
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.formats import Reading, read_groups
+from lit_prm.data.formats.sources import names_file
+from lit_prm.data.records import Group
+from lit_prm.data.regimes import Regime, subsample
+from lit_prm.data.steps import BlankLine, StepRule
 from lit_prm.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.models.language_model import load_tokenizer
-from lit_prm.records import Group
-from lit_prm.regime import Regime, subsample
-from lit_prm.report import DataReport, drop_shared, refuse_shared, shared
-from lit_prm.steps import BlankLine, StepRule
 from lit_prm.training.trainable import labelled, token_counts, with_a_term, with_step_labels
 
 _SETS: dict[tuple[object, ...], CandidateSet] = {}  # by the content of their files and the encoder's

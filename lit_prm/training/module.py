@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torchmetrics.functional.classification import binary_auroc
 from transformers import PreTrainedModel
 
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 from lit_prm.losses import Loss
 from lit_prm.losses.base import View
 from lit_prm.losses.pairs import preference_pairs

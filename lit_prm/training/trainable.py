@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lit_prm.batch import Encoded
+from lit_prm.data.batch import Encoded
+from lit_prm.data.records import Group
 from lit_prm.losses import Loss
-from lit_prm.records import Group
 
 
 def labelled(groups: Sequence[Group], source: str) -> list[Group]:

@@ -26,7 +26,7 @@ def main(args: Sequence[str]) -> None:
 
 def beside(source: str) -> Path:
     """`scored.html` for `folder/scored.jsonl.gz`, in its folder; in this one for what is no file."""
-    from lit_prm.formats.sources import bare
+    from lit_prm.data.formats.sources import bare
 
     path = Path(source)
     name = f"{bare(source)}.html"

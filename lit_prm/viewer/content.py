@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from lit_prm.answers import extract_answer
-from lit_prm.records import Group, Problem, Rollout
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups
 from lit_prm.selection import AGGREGATES, aggregated, best_of_n

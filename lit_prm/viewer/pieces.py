@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from lit_prm.data.steps import step_of_tokens
 from lit_prm.scoring.rewards import Rewards, Span
-from lit_prm.steps import step_of_tokens
 
 
 class Piece(NamedTuple):

@@ -10,11 +10,11 @@ import yaml
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm import lightning_cli
-from lit_prm.batch import Batch, collate
-from lit_prm.encoding import Encoder
+from lit_prm.data.batch import Batch, collate
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import BlankLine
 from lit_prm.models.reference import Frozen, Stored
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import BlankLine
 from tests.integration.conftest import BRIEF, REPOSITORY, Desk, summary
 
 RESOLVED = {"trainer": {"precision": "${fast_precision:${trainer.accelerator}}"}}

@@ -17,8 +17,8 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks import BestOfN
-from lit_prm.batch import Batch
 from lit_prm.cli import main
+from lit_prm.data.batch import Batch
 from lit_prm.training.module import LitPRM
 from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary
 

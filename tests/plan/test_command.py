@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from lit_prm.cli import main
-from lit_prm.formats import write_groups
+from lit_prm.data.formats import write_groups
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.models.flops import Work, forward, shape_of
 from lit_prm.plan.command import devices
 from lit_prm.plan.network import config_of
-from lit_prm.records import Group, Problem, Rollout
 from tests.plan.planning import LLAMA, planned
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.models.adapters import with_new_adapter
 from lit_prm.models.language_model import position_logps, states_at
 from lit_prm.plan.network import Adapter, config_of, from_fields, known_shapes, weights, with_layers

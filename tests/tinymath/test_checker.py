@@ -6,7 +6,7 @@ import re
 import pytest
 
 from lit_prm.answers import extract_answer, is_correct
-from lit_prm.steps import Newline
+from lit_prm.data.steps import Newline
 from lit_prm.training.worlds.tinymath.checker import first_error
 from lit_prm.training.worlds.tinymath.problems import Operation, TinyProblem, make_problem
 from lit_prm.training.worlds.tinymath.solutions import FILLERS, LEADS, OPENINGS, write_solution

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.encoding import Encoder
-from lit_prm.steps import Newline
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.steps import Newline
 from lit_prm.training.worlds.tinymath.irrelevant import Pair, code, general, irrelevant_groups, run
 from lit_prm.training.worlds.tinymath.problems import LARGEST
 from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_prm.encoding import Encoder
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.steps import Newline
 from lit_prm.models.language_model import load_model, load_tokenizer
-from lit_prm.steps import Newline
 from lit_prm.training.worlds.tinymath import sft
 from lit_prm.training.worlds.tinymath.checker import first_error
 from lit_prm.training.worlds.tinymath.problems import make_problem

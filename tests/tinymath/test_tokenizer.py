@@ -5,9 +5,9 @@ import random
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.encoding import Encoder
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import Newline
+from lit_prm.data.encoding import Encoder
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import Newline
 from lit_prm.training.worlds.tinymath.irrelevant import code, general
 from lit_prm.training.worlds.tinymath.problems import LARGEST, make_problem
 from lit_prm.training.worlds.tinymath.solutions import write_solution

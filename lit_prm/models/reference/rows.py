@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 from lit_prm.models.reference.store import Logps
 
 

@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_prm.batch import Batch
+from lit_prm.data.batch import Batch
 from lit_prm.models.language_model import Dtype, commit_of, token_logps
 from lit_prm.models.reference.base import Frozen, Reference
 from lit_prm.models.reference.rows import ANY, Row, part_of, placed, row_of

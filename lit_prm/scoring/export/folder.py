@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from safetensors.torch import save_file
 
-from lit_prm.encoding import Encoder
+from lit_prm.data.encoding import Encoder
 from lit_prm.models.adapters import AdaptedReward, LoRAReward
 from lit_prm.models.language_model import weights_hash
 from lit_prm.models.reward_model import RewardModel, ValueHead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lit_prm.steps import Newline
+from lit_prm.data.steps import Newline
 from lit_prm.training.worlds.tinymath.problems import TinyProblem
 from lit_prm.training.worlds.tinymath.solutions import WORDS
 

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lit_prm.records import Group, Problem, Rollout
-from lit_prm.steps import Newline
+from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import Newline
 from lit_prm.training.worlds.tinymath.problems import LARGEST, NAMES, THINGS, Operation
 
 

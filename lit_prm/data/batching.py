@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from lit_prm.batch import Batch, Encoded, collate
+from lit_prm.data.batch import Batch, Encoded, collate
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lit_prm.batch import Encoded
-from lit_prm.records import Group, Message, Problem, Rollout
-from lit_prm.steps import EachToken, StepRule, step_of_tokens
+from lit_prm.data.batch import Encoded
+from lit_prm.data.records import Group, Message, Problem, Rollout
+from lit_prm.data.steps import EachToken, StepRule, step_of_tokens
 
 _SENTINEL = "\u2063response\u2063"  # invisible separators: no template transforms them, no response holds them
 

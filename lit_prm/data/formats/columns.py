@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lit_prm.answers import extract_answer
-from lit_prm.records import Message, Problem
+from lit_prm.data.records import Message, Problem
 
 Row = Mapping[str, Any]
 

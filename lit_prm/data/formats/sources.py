@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_prm.formats.columns import BadRow, Row
+from lit_prm.data.formats.columns import BadRow, Row
 
 Placed = tuple[str, Row | BadRow]  # "file:line" and what stands there
 

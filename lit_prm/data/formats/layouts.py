@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import ClassVar
 
-from lit_prm.formats.columns import (
+from lit_prm.data.formats.columns import (
     BadRow,
     Row,
     gold,
@@ -29,7 +29,7 @@ from lit_prm.formats.columns import (
     tiled,
     wrong,
 )
-from lit_prm.records import Group, Message, Rollout
+from lit_prm.data.records import Group, Message, Rollout
 
 
 class Layout(ABC):

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lit_prm.encoding import length_quantiles
-from lit_prm.formats import Reading
-from lit_prm.records import Group
+from lit_prm.data.encoding import length_quantiles
+from lit_prm.data.formats import Reading
+from lit_prm.data.records import Group
 
 REASONS = 5  # refused rows named one by one
 WHOLE = 0.95  # share of responses of a single step from which the rule of steps is suspect

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lit_prm.formats.columns import BadRow, Row, sampled
-from lit_prm.formats.layouts import Layout, layout_of
-from lit_prm.formats.sources import open_source
-from lit_prm.records import Group, Message, Rollout
+from lit_prm.data.formats.columns import BadRow, Row, sampled
+from lit_prm.data.formats.layouts import Layout, layout_of
+from lit_prm.data.formats.sources import open_source
+from lit_prm.data.records import Group, Message, Rollout
 from lit_prm.storage.atomic import written_whole
 
 __all__ = ["Reading", "Refused", "group_row", "read_groups", "refuse_unfit_name", "write_groups", "write_rows"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from lit_prm.records import Group, Rollout
+from lit_prm.data.records import Group, Rollout
 
 Others = Callable[[str], Sequence[Group]]  # reads another file to train on, by its name at this scale
 
