@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm.recording import read_rows
-from lit_prm.selection import bootstrap_interval
+from lit_prm.evaluation.artifacts import read_rows
+from lit_prm.evaluation.selection import bootstrap_interval
 
 PAIRS = [
     ("best-of-N (min) - random", "bon/min", "bon/random"),

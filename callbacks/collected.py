@@ -11,8 +11,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from lit_prm.candidates import CandidateSet
-from lit_prm.diagnosis import Scored
+from lit_prm.evaluation.candidates import CandidateSet
+from lit_prm.evaluation.discrimination import Scored
 from lit_prm.training.module import Scores
 
 

@@ -9,9 +9,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from transformers import PreTrainedModel
 
-from lit_prm.candidates import CandidateSet
 from lit_prm.data.encoding import Encoder
-from lit_prm.diagnosis import with_interval
+from lit_prm.evaluation.candidates import CandidateSet
+from lit_prm.evaluation.discrimination import with_interval
 from lit_prm.labeling import graded_group
 from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.sampling import Decoder

@@ -8,9 +8,9 @@ import numpy as np
 from lightning import LightningModule, Trainer
 
 from callbacks.collected import Collected
-from lit_prm.candidates import CandidateSet
-from lit_prm.diagnosis import Scored
-from lit_prm.first_error import Known
+from lit_prm.evaluation.candidates import CandidateSet
+from lit_prm.evaluation.discrimination import Scored
+from lit_prm.evaluation.first_error import Known
 from lit_prm.processbench.protocol import Judged, choose_threshold, judge_subset
 from lit_prm.processbench.subset import Labels, StepScores
 

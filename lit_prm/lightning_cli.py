@@ -28,6 +28,7 @@ from callbacks import RunRecord, SafeStop
 from callbacks.safe_stop import Stopped
 from lit_prm.data.regimes import Regime
 from lit_prm.data.steps import StepRule
+from lit_prm.evaluation.tables import best_of_n_table
 from lit_prm.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.pairs import Pairs
@@ -44,7 +45,6 @@ from lit_prm.storage.run_folder import (
     refuse_other_folders,
     status,
 )
-from lit_prm.tables import best_of_n_table
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 from lit_prm.training.predictions import write_predictions

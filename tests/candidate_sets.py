@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.candidates import CandidateSet
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
-from lit_prm.diagnosis import Scored
+from lit_prm.evaluation.candidates import CandidateSet
+from lit_prm.evaluation.discrimination import Scored
 
 SUBJECTS = ("Algebra", "Number Theory", "Counting & Probability")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lit_prm.compare.problems import Problems
 from lit_prm.compare.runs import Experiment, Run
-from lit_prm.recording import write_rows
+from lit_prm.evaluation.artifacts import write_rows
 from lit_prm.storage.mlflow_logger import MLflow
 
 COUNTS = (1, 4, 16, 64)

@@ -15,13 +15,13 @@ from callbacks.collected import by_row
 from lit_prm.data.batch import collate
 from lit_prm.data.batching import Responses, TokenBudget
 from lit_prm.data.steps import Newline
-from lit_prm.diagnosis import Scored
-from lit_prm.judging import Judgement, judge
+from lit_prm.evaluation.artifacts import read_rows
+from lit_prm.evaluation.discrimination import Scored
+from lit_prm.evaluation.evaluate import Judgement, judge
+from lit_prm.evaluation.selection import Sigmoid
 from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.recording import read_rows
-from lit_prm.selection import Sigmoid
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM, Scores
 from tests.candidate_sets import candidate_set, scored

@@ -25,10 +25,10 @@ from lit_prm.bon.measures import length_bias, overoptimisation, within, wrong_pr
 from lit_prm.bon.pairs import compared
 from lit_prm.bon.pool import Opinion, Pool, read_pool
 from lit_prm.bon.scores import lengths
-from lit_prm.candidates import answer_clusters, split
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.selection import (
+from lit_prm.evaluation.candidates import answer_clusters, split
+from lit_prm.evaluation.selection import (
     Rank,
     Sigmoid,
     Softmax,

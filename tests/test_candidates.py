@@ -8,12 +8,12 @@ from rich.progress import Progress
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm.answers import cluster
-from lit_prm.candidates import CandidateSet, _watched
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine, EachToken
-from lit_prm.judging import judge
-from lit_prm.selection import Sigmoid
+from lit_prm.evaluation.candidates import CandidateSet, _watched
+from lit_prm.evaluation.evaluate import judge
+from lit_prm.evaluation.selection import Sigmoid
 from tests.candidate_sets import candidate_set, groups, scored
 
 
@@ -79,7 +79,7 @@ def test_answers_are_compared_once_per_set_however_often_it_is_judged(
         calls.append(len(answers))
         return cluster(answers)
 
-    monkeypatch.setattr("lit_prm.candidates.cluster", counted)
+    monkeypatch.setattr("lit_prm.evaluation.candidates.cluster", counted)
     candidates = candidate_set(tokenizer)
     for seed in (1, 2):
         judge(candidates, scored(candidates, seed), ["min"], Sigmoid())
@@ -123,7 +123,7 @@ def told(name: str, method: Callable[[Progress], None], events: list[str]) -> Ca
 
 def test_a_progress_bar_appears_only_for_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    monkeypatch.setattr("lit_prm.candidates.monotonic", iter(range(100)).__next__)
+    monkeypatch.setattr("lit_prm.evaluation.candidates.monotonic", iter(range(100)).__next__)
     for name in ("start", "stop"):
         monkeypatch.setattr(Progress, name, told(name, getattr(Progress, name), events))
     made = groups()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.first_error import (
+from lit_prm.evaluation.first_error import (
     Hits,
     Known,
     best_threshold,

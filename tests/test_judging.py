@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.candidates import CandidateSet
 from lit_prm.data.records import Group
-from lit_prm.diagnosis import Scored, auc, located
-from lit_prm.judging import Judgement, judge
-from lit_prm.selection import Sigmoid
+from lit_prm.evaluation.candidates import CandidateSet
+from lit_prm.evaluation.discrimination import Scored, auc, located
+from lit_prm.evaluation.evaluate import Judgement, judge
+from lit_prm.evaluation.selection import Sigmoid
 from tests.candidate_sets import candidate_set, groups, rollout, scored
 from tests.reference import sigmoid
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-import lit_prm.metrics
-from lit_prm import first_error, selection
-from lit_prm.diagnosis import auc
-from lit_prm.metrics import (
+import lit_prm.evaluation.metrics
+from lit_prm.evaluation import first_error, selection
+from lit_prm.evaluation.discrimination import auc
+from lit_prm.evaluation.metrics import (
     AnyOfN,
     BestOfN,
     Brier,
@@ -30,9 +30,9 @@ from lit_prm.metrics import (
     StepAUC,
     Vote,
 )
-from lit_prm.metrics.base import ResponseMetric
-from lit_prm.metrics.calibration import calibration_error
-from lit_prm.selection import Softmax
+from lit_prm.evaluation.metrics.base import ResponseMetric
+from lit_prm.evaluation.metrics.calibration import calibration_error
+from lit_prm.evaluation.selection import Softmax
 
 Columns = dict[str, Tensor]
 
@@ -231,7 +231,7 @@ def test_nothing_seen_is_nan() -> None:
 
 
 def test_the_docstrings_example_runs() -> None:
-    result = doctest.testmod(lit_prm.metrics)
+    result = doctest.testmod(lit_prm.evaluation.metrics)
     assert result.attempted
     assert not result.failed
 

@@ -17,7 +17,7 @@ import pytest
 
 from lit_prm.cli import main as cli
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.first_error import f1, first_below
+from lit_prm.evaluation.first_error import f1, first_below
 from lit_prm.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, Uniform
 from lit_prm.processbench.items import SUBSETS, chosen_items, read_items, sampled, with_step_numbers
 from lit_prm.processbench.minimum import minimum

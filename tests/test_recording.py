@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.candidates import CandidateSet
-from lit_prm.diagnosis import Scored, located
-from lit_prm.judging import Judgement, judge
-from lit_prm.recording import draw_curves, read_rows, write_judgement, write_rows
-from lit_prm.selection import Sigmoid
+from lit_prm.evaluation.artifacts import draw_curves, read_rows, write_judgement, write_rows
+from lit_prm.evaluation.candidates import CandidateSet
+from lit_prm.evaluation.discrimination import Scored, located
+from lit_prm.evaluation.evaluate import Judgement, judge
+from lit_prm.evaluation.selection import Sigmoid
 from tests.candidate_sets import candidate_set, scored
 
 Made = tuple[Judgement, CandidateSet, Scored]

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from lit_prm import votes
-from lit_prm.selection import (
+from lit_prm.evaluation import votes
+from lit_prm.evaluation.selection import (
     AGGREGATES,
     Rank,
     Sigmoid,

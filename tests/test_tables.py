@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.console import Console
 
-from lit_prm.tables import best_of_n_table, interval
+from lit_prm.evaluation.tables import best_of_n_table, interval
 
 SCORERS = ("sum", "min", "reference-sum", "reference-min", "shortest", "longest", "random")
 PARTS = ("level-1", "level-5", "subject-counting-probability")

@@ -24,12 +24,12 @@ from transformers import (
 
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
+from lit_prm.evaluation.selection import aggregated
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.scoring import tag_styles
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.tag_styles import STYLES
 from lit_prm.scoring.tags import TagScorer, style_of, tag_scorer
-from lit_prm.selection import aggregated
 from tests.conftest import CORPUS, byte_tokenizer, small_llama
 
 RESPONSES = (

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from lit_prm.cli import main
 from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.evaluation.selection import AGGREGATES, aggregated
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups, scored_row
-from lit_prm.selection import AGGREGATES, aggregated
 from lit_prm.viewer.command import beside
 from lit_prm.viewer.content import best_choices, first_error, index, response_content
 from lit_prm.viewer.page import page_parts, write_page

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lit_prm.bon.findings import Finding, Findings
-from lit_prm.diagnosis import Floats
-from lit_prm.selection import bootstrap_interval
+from lit_prm.evaluation.discrimination import Floats
+from lit_prm.evaluation.selection import bootstrap_interval
 from lit_prm.storage.atomic import written_whole
 
 _COLOURS = ("#1b4f9c", "#c8501e", "#2a9d8f", "#7b3fa0", "#c9a227", "#c2649a")

@@ -21,10 +21,10 @@ from lit_prm.bon.measures import (
 from lit_prm.bon.pairs import Pair, all_pairs
 from lit_prm.bon.pool import Opinion, Pool
 from lit_prm.bon.scores import TRAINED, lengths, scores_by
-from lit_prm.candidates import answer_clusters
-from lit_prm.diagnosis import Floats, outcome_metrics
-from lit_prm.judging import Judgement, judge_scores, length_scores
-from lit_prm.selection import AGGREGATES, VoteWeight, candidate_counts, refuse_unknown_aggregates
+from lit_prm.evaluation.candidates import answer_clusters
+from lit_prm.evaluation.discrimination import Floats, outcome_metrics
+from lit_prm.evaluation.evaluate import Judgement, judge_scores, length_scores
+from lit_prm.evaluation.selection import AGGREGATES, VoteWeight, candidate_counts, refuse_unknown_aggregates
 
 
 @dataclass(frozen=True, slots=True)

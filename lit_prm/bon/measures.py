@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lit_prm.candidates import split
 from lit_prm.data.records import Group
-from lit_prm.diagnosis import Floats
-from lit_prm.selection import best_of_n, bootstrap_interval, bootstrap_ratio
+from lit_prm.evaluation.candidates import split
+from lit_prm.evaluation.discrimination import Floats
+from lit_prm.evaluation.selection import best_of_n, bootstrap_interval, bootstrap_ratio
 
 
 class Estimate(NamedTuple):

@@ -14,7 +14,7 @@ from lit_prm.answers import extract_answer
 from lit_prm.bon.pool import Opinion, Pool
 from lit_prm.bon.scores import padded
 from lit_prm.data.records import Group, Rollout
-from lit_prm.selection import AGGREGATES
+from lit_prm.evaluation.selection import AGGREGATES
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 COEFFICIENT = 0.001  # of its raw scores, sums of log-ratios; training has another beta

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lit_prm.bon.measures import Estimate
-from lit_prm.diagnosis import Floats
-from lit_prm.selection import mcnemar
+from lit_prm.evaluation.discrimination import Floats
+from lit_prm.evaluation.selection import mcnemar
 
 
 class Pair(NamedTuple):

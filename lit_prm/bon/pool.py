@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_prm.candidates import refuse_unfit
 from lit_prm.data.formats import read_groups
 from lit_prm.data.formats.sources import bare
 from lit_prm.data.records import Group
+from lit_prm.evaluation.candidates import refuse_unfit
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import aligned, is_scored, read_scored
 

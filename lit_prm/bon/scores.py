@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from lit_prm.bon.pool import Opinion
 from lit_prm.data.records import Group
-from lit_prm.diagnosis import Floats, Scored
-from lit_prm.judging import scores_of
-from lit_prm.selection import AGGREGATES
-from lit_prm.tables import VALUE_LAST
+from lit_prm.evaluation.discrimination import Floats, Scored
+from lit_prm.evaluation.evaluate import scores_of
+from lit_prm.evaluation.selection import AGGREGATES
+from lit_prm.evaluation.tables import VALUE_LAST
 
 TRAINED = (*AGGREGATES, VALUE_LAST)  # scores made of what a scorer says; the others need none
 

@@ -12,7 +12,7 @@ from lit_prm.bon.findings import Finding, Findings
 from lit_prm.bon.measures import Estimate, LengthBias, Overoptimisation, WrongProcess
 from lit_prm.bon.official import Row
 from lit_prm.bon.pairs import Pair
-from lit_prm.tables import best_of_n_table, few, plain_table
+from lit_prm.evaluation.tables import best_of_n_table, few, plain_table
 
 
 def show(findings: Findings, console: Console | None = None) -> None:

@@ -32,7 +32,7 @@ class Problems:
 
 def read_problems(file: Path) -> Problems:
     """A file of ``recording.write_judgement``; what is said of first errors holds at every N."""
-    from lit_prm.recording import read_rows  # two seconds of imports
+    from lit_prm.evaluation.artifacts import read_rows  # two seconds of imports
 
     rows = read_rows(file)
     counts = tuple(rows[0]["counts"])

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lit_prm.tables import plain_table
+from lit_prm.evaluation.tables import plain_table
 
 if TYPE_CHECKING:
     from lit_prm.plan.command import Plan

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from lit_prm.first_error import Floats, Ints
+from lit_prm.evaluation.first_error import Floats, Ints
 
 
 class Guess(ABC):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lit_prm.first_error import lowest_share
+from lit_prm.evaluation.first_error import lowest_share
 from lit_prm.processbench.subset import Labels, StepScores
 
 

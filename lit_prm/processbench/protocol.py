@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lit_prm.diagnosis import auc
-from lit_prm.first_error import (
+from lit_prm.evaluation.discrimination import auc
+from lit_prm.evaluation.first_error import (
     Floats,
     Hits,
     best_threshold,

@@ -9,11 +9,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lit_prm.evaluation.tables import interval
 from lit_prm.processbench.literature import REPORTED
 from lit_prm.processbench.minimum import minimum
 from lit_prm.processbench.protocol import Found, Judged, Results, average
 from lit_prm.processbench.subset import READINGS, Subset
-from lit_prm.tables import interval
 
 Numbers = Mapping[str, Any]
 

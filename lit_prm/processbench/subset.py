@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lit_prm.data.records import Rollout
-from lit_prm.first_error import Floats, Ints, Known, Mask
+from lit_prm.evaluation.first_error import Floats, Ints, Known, Mask
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups
 

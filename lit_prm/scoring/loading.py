@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.data.steps import StepRule
+from lit_prm.evaluation.selection import refuse_unknown_aggregates
 from lit_prm.models import adapters
 from lit_prm.models.language_model import may_be_on_hub
 from lit_prm.models.reward_model import ImplicitReward, RewardModel
@@ -17,7 +18,6 @@ from lit_prm.scoring.check_samples import CHECK_FILE, verify_folder
 from lit_prm.scoring.model_scorer import Detail
 from lit_prm.scoring.released import release_of
 from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, is_run, named, read_spec, spec_of_run
-from lit_prm.selection import refuse_unknown_aggregates
 
 __all__ = ["Options", "build", "encoder_of", "load", "reward_model_of", "spec_of"]
 

@@ -13,8 +13,8 @@ from lit_prm.data.formats.columns import BadRow, Row, items, needed, parallel
 from lit_prm.data.formats.layouts import PaperRollouts
 from lit_prm.data.formats.sources import open_source
 from lit_prm.data.records import Group
+from lit_prm.evaluation.selection import aggregated
 from lit_prm.scoring.rewards import Rewards, Span
-from lit_prm.selection import aggregated
 
 __all__ = ["ScoredGroups", "aligned", "is_scored", "read_scored", "scored_row"]
 

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.text import Text
 from torch.utils.data import DataLoader
 
-from lit_prm.candidates import CandidateSet
 from lit_prm.data.batch import Batch, Encoded
 from lit_prm.data.batching import Responses, TokenBudget, Updates, mismatch
 from lit_prm.data.data_report import DataReport, drop_shared, refuse_shared, shared
@@ -27,6 +26,7 @@ from lit_prm.data.formats.sources import names_file
 from lit_prm.data.records import Group
 from lit_prm.data.regimes import Regime, subsample
 from lit_prm.data.steps import BlankLine, StepRule
+from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE

@@ -9,9 +9,9 @@ from typing import Any
 
 from lit_prm.answers import extract_answer
 from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.evaluation.selection import AGGREGATES, aggregated, best_of_n
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups
-from lit_prm.selection import AGGREGATES, aggregated, best_of_n
 from lit_prm.viewer.pieces import Piece, token_pieces, utf16_lengths
 from lit_prm.viewer.scale import Scale
 

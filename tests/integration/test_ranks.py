@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lit_prm.recording import read_rows
+from lit_prm.evaluation.artifacts import read_rows
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, summary, weights
 
 

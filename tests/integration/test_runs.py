@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from lit_prm.cli import main
+from lit_prm.evaluation.artifacts import read_rows
 from lit_prm.experiment import config_files
 from lit_prm.lightning_cli import LitCLI, run
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.recording import read_rows
 from lit_prm.storage.run_folder import is_finished
 from tests.fake_server import FakeServer
 from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from lit_prm.evaluation.tables import interval
 from lit_prm.scoring.spec import Named, RewardSpec
 from lit_prm.storage.run_files import read_record
-from lit_prm.tables import interval
 
 TAGS = ["reward-model", "process-reward-model", "implicit-prm"]
 

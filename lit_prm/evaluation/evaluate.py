@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_prm.candidates import CandidateSet, split
 from lit_prm.data.records import Group
-from lit_prm.diagnosis import Floats, Scored, outcome_metrics, step_metrics, with_interval
-from lit_prm.selection import (
+from lit_prm.evaluation.candidates import CandidateSet, split
+from lit_prm.evaluation.discrimination import Floats, Scored, outcome_metrics, step_metrics, with_interval
+from lit_prm.evaluation.selection import (
     AGGREGATES,
     Votes,
     VoteWeight,

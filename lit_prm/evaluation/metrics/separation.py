@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm.diagnosis import auc
-from lit_prm.first_error import cross_fitted_f1, f1, first_below, judged_steps
-from lit_prm.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
+from lit_prm.evaluation.discrimination import auc
+from lit_prm.evaluation.first_error import cross_fitted_f1, f1, first_below, judged_steps
+from lit_prm.evaluation.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
 
 
 class OutcomeAUC(ScoreMetric):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm import selection
-from lit_prm.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
-from lit_prm.selection import Sigmoid, VoteWeight
+from lit_prm.evaluation import selection
+from lit_prm.evaluation.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
+from lit_prm.evaluation.selection import Sigmoid, VoteWeight
 
 
 class BestOfN(ScoreMetric):

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm.candidates import CandidateSet
-from lit_prm.diagnosis import Scored, located
-from lit_prm.judging import Judgement
-from lit_prm.selection import AGGREGATES, bootstrap_interval
+from lit_prm.evaluation.candidates import CandidateSet
+from lit_prm.evaluation.discrimination import Scored, located
+from lit_prm.evaluation.evaluate import Judgement
+from lit_prm.evaluation.selection import AGGREGATES, bootstrap_interval
 from lit_prm.storage.atomic import written_whole
 
 Row = Mapping[str, Any]

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lit_prm.votes import (
+from lit_prm.evaluation.votes import (
     Floats,
     Rank,
     Sigmoid,

@@ -6,7 +6,7 @@ column by keyword: each metric takes what it needs.
 
 >>> import torch
 >>> from torchmetrics import MetricCollection
->>> from lit_prm.metrics import BestOfN, Majority
+>>> from lit_prm.evaluation.metrics import BestOfN, Majority
 >>> metrics = MetricCollection({"bon": BestOfN(2), "majority": Majority(2)})
 >>> metrics.update(
 ...     scores=torch.tensor([0.3, 1.2, -0.5, 0.1]), correct=torch.tensor([0, 1, 1, 0]),
@@ -15,9 +15,9 @@ column by keyword: each metric takes what it needs.
 {'bon': 0.5, 'majority': 0.5}
 """
 
-from lit_prm.metrics.calibration import Brier, CalibrationError
-from lit_prm.metrics.selection import AnyOfN, BestOfN, Majority, Vote
-from lit_prm.metrics.separation import FirstErrorF1, OutcomeAUC, StepAUC
+from lit_prm.evaluation.metrics.calibration import Brier, CalibrationError
+from lit_prm.evaluation.metrics.selection import AnyOfN, BestOfN, Majority, Vote
+from lit_prm.evaluation.metrics.separation import FirstErrorF1, OutcomeAUC, StepAUC
 
 __all__ = [
     "AnyOfN",

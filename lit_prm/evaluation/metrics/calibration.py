@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from lit_prm.metrics.base import Array, Floats, Responses, ScoreMetric
-from lit_prm.selection import Sigmoid
+from lit_prm.evaluation.metrics.base import Array, Floats, Responses, ScoreMetric
+from lit_prm.evaluation.selection import Sigmoid
 
 
 class _Calibration(ScoreMetric):

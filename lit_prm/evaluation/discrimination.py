@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_prm.candidates import CandidateSet, split
 from lit_prm.data.records import Group
-from lit_prm.first_error import Known, cross_fitted_f1, judged_steps, lowest_share
-from lit_prm.selection import bootstrap_interval
+from lit_prm.evaluation.candidates import CandidateSet, split
+from lit_prm.evaluation.first_error import Known, cross_fitted_f1, judged_steps, lowest_share
+from lit_prm.evaluation.selection import bootstrap_interval
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Judging scored responses: aggregates, best-of-N, votes, first errors, intervals, metrics."""
