@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from lit_prm.data.encoding import Encoder
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import with_interval
-from lit_prm.labeling import graded_group
+from lit_prm.generation.labeling import graded_group
+from lit_prm.generation.local_sampler import Decoder
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.sampling import Decoder
 
 
 class PolicyAccuracy(Callback):

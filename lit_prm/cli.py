@@ -38,7 +38,7 @@ JOBS = {  # each takes its arguments; imported when asked for
     "list": "lit_prm.experiment:show_available",
     "paper": "lit_prm.paper.runner:main",
     "compare": "lit_prm.compare.command:main",
-    "sample": "lit_prm.rollouts.command:main",
+    "sample": "lit_prm.generation.command:main",
     "score": "lit_prm.scoring.command:main",
     "export": "lit_prm.scoring.export.command:main",
     "bon": "lit_prm.bon.command:main",

@@ -29,7 +29,7 @@ from callbacks.safe_stop import Stopped
 from lit_prm.data.regimes import Regime
 from lit_prm.data.steps import StepRule
 from lit_prm.evaluation.tables import best_of_n_table
-from lit_prm.labeling import Labeler
+from lit_prm.generation.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.pairs import Pairs
 from lit_prm.models.reference import Reference

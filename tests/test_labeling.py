@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.labeling import grade, graded_group
+from lit_prm.generation.labeling import grade, graded_group
 
 HALF = Problem(prompt="What is 1/2?", id="p1", answer="0.5", subject="Algebra", level=2)
 

@@ -15,8 +15,8 @@ from lit_prm.data.batch import collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import EachToken, Newline
-from lit_prm.labeling import AutoPSV
-from lit_prm.labeling.autopsv import step_labels
+from lit_prm.generation.labeling import AutoPSV
+from lit_prm.generation.labeling.autopsv import step_labels
 from lit_prm.models.reward_model import StepHead
 
 CPU = torch.device("cpu")

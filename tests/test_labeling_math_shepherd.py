@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerFast
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine, EachToken, Newline
-from lit_prm.labeling import Labelled, MathShepherd
-from lit_prm.labeling.completions import Completions, Part
-from lit_prm.sampling import Drawn, Job, LocalSampler
+from lit_prm.generation.labeling import Labelled, MathShepherd
+from lit_prm.generation.labeling.completions import Completions, Part
+from lit_prm.generation.local_sampler import Drawn, Job, LocalSampler
 
 CPU = torch.device("cpu")
 RESPONSES = (
@@ -49,7 +49,7 @@ def encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:
 @pytest.fixture
 def label(policy_folder: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> Label:
     """Labels of ``groups``, with counts kept in ``file``."""
-    monkeypatch.setattr("lit_prm.labeling.completions.is_correct", right)
+    monkeypatch.setattr("lit_prm.generation.labeling.completions.is_correct", right)
 
     def labelled(file: str = "counts", of: list[Group] | None = None, **settings: Any) -> Labelled:
         given = {"completions": 4, "hard": False, "max_new_tokens": 6, "workers": 1, **settings}
@@ -106,7 +106,7 @@ def test_a_hard_label_is_1_where_the_soft_one_is_not_0(label: Label, drawn: list
 def test_a_labelling_killed_at_any_part_ends_as_one_unbroken(
     label: Label, drawn: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lit_prm.labeling.math_shepherd.ROWS", 4)  # one prefix in a part
+    monkeypatch.setattr("lit_prm.generation.labeling.math_shepherd.ROWS", 4)  # one prefix in a part
     whole = label("unbroken")
     parts = len(drawn)
     assert parts == 9
@@ -120,7 +120,7 @@ def test_a_labelling_killed_at_any_part_ends_as_one_unbroken(
             return right(text, answer)
 
         with monkeypatch.context() as patched:
-            patched.setattr("lit_prm.labeling.completions.is_correct", killed)
+            patched.setattr("lit_prm.generation.labeling.completions.is_correct", killed)
             with pytest.raises(KeyboardInterrupt):
                 label(f"killed-{alive}")
         assert label(f"killed-{alive}") == whole

@@ -11,10 +11,10 @@ from lightning import Trainer
 from callbacks.policy_accuracy import PolicyAccuracy
 from lit_prm.data.formats import write_groups
 from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.generation.local_sampler import Decoder
 from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Uniform
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel
-from lit_prm.sampling import Decoder
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 

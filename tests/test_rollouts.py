@@ -18,10 +18,10 @@ import pytest
 
 from lit_prm.answers import is_correct
 from lit_prm.cli import main
+from lit_prm.generation.files import Job as FileJob
+from lit_prm.generation.local_sampler import Job, LocalSampler
+from lit_prm.generation.samples import Journal, Sample
 from lit_prm.models.language_model import load_tokenizer
-from lit_prm.rollouts.files import Job as FileJob
-from lit_prm.rollouts.samples import Journal, Sample
-from lit_prm.sampling import Job, LocalSampler
 from lit_prm.storage.atomic import alone
 from tests.fake_server import TROUBLES, FakeServer
 
@@ -307,7 +307,7 @@ def test_options_of_servers_are_refused_without_one(problems: Path, capsys: pyte
 
 
 def test_asking_a_server_loads_no_model_library() -> None:
-    modules = "lit_prm.rollouts.command, lit_prm.rollouts.files, lit_prm.rollouts.server"
+    modules = "lit_prm.generation.command, lit_prm.generation.files, lit_prm.generation.server_source"
     code = f"import sys, {modules}; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "datasets"} & set(shown.stdout.split())
@@ -348,7 +348,7 @@ def test_a_model_folder_answers_without_a_server(policy_folder: Path, problems: 
 def test_a_killed_job_in_this_process_ends_like_an_unbroken_one(
     policy_folder: Path, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lit_prm.sampling.ROWS", 9)  # jobs of three prompts
+    monkeypatch.setattr("lit_prm.generation.local_sampler.ROWS", 9)  # jobs of three prompts
     whole = local(policy_folder, problems, tmp_path / "whole.jsonl")
     with monkeypatch.context() as patch:
         interrupt_after(13, patch)  # in the midst of the second job

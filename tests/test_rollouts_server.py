@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lit_prm.endpoint import Endpoint, Passing, _after
-from lit_prm.rollouts.samples import Arrival, address, seed_of
-from lit_prm.rollouts.server import ServerSampler
+from lit_prm.generation.http import Endpoint, Passing, _after
+from lit_prm.generation.samples import Arrival, address, seed_of
+from lit_prm.generation.server_source import ServerSampler
 from tests.fake_server import TROUBLES, FakeServer, answer
 
 PROMPTS = [f"What is {i} + {i * i}?" for i in range(12)]

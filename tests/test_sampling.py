@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from lit_prm.generation.local_sampler import Decoder, Job, LocalSampler
 from lit_prm.models.language_model import load_model, load_tokenizer
-from lit_prm.sampling import Decoder, Job, LocalSampler
 
 PROMPTS = ["Add 3 and 4.", "7 * 2 =", "Find the sum of the first five odd numbers.", "Hi"]
 
@@ -39,10 +39,10 @@ def test_responses_belong_to_their_prompts_in_any_order(policy_folder: Path) -> 
 
 def test_a_worker_does_what_this_process_would(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: what a pool is given suffices, whatever the order in which jobs are done."""
-    monkeypatch.setattr("lit_prm.sampling.ROWS", 4)  # four chunks
+    monkeypatch.setattr("lit_prm.generation.local_sampler.ROWS", 4)  # four chunks
     monkeypatch.setattr(LocalSampler, "FEW", 0)
     alone = sample(policy_folder)
-    monkeypatch.setattr("lit_prm.sampling.ProcessPoolExecutor", _Backwards)
+    monkeypatch.setattr("lit_prm.generation.local_sampler.ProcessPoolExecutor", _Backwards)
     assert sample(policy_folder, workers=2) == alone
 
 
@@ -64,7 +64,7 @@ class _Backwards:
 
 @pytest.mark.slow  # starting two processes takes seconds each
 def test_workers_change_nothing(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_prm.sampling.ROWS", 4)  # four chunks
+    monkeypatch.setattr("lit_prm.generation.local_sampler.ROWS", 4)  # four chunks
     monkeypatch.setattr(LocalSampler, "FEW", 0)
     alone, two = (LocalSampler(str(policy_folder), max_new_tokens=8, workers=w).sample(PROMPTS, 3) for w in (1, 2))
     assert alone == two

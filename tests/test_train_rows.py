@@ -15,8 +15,8 @@ from lit_prm.data.encoding import Encoder
 from lit_prm.data.formats import write_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.regimes import Added, Balanced
-from lit_prm.labeling import Labeler
-from lit_prm.labeling.base import Labelled
+from lit_prm.generation.labeling import Labeler
+from lit_prm.generation.labeling.base import Labelled
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO

@@ -27,7 +27,7 @@ from lit_prm.data.records import Group
 from lit_prm.data.regimes import Regime, subsample
 from lit_prm.data.steps import BlankLine, StepRule
 from lit_prm.evaluation.candidates import CandidateSet
-from lit_prm.labeling import Labeler
+from lit_prm.generation.labeling import Labeler
 from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.models.language_model import load_tokenizer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lit_prm.data.formats import read_groups
-from lit_prm.sampling import LocalSampler
+from lit_prm.generation.local_sampler import LocalSampler
 from lit_prm.training.worlds.tinymath import TinyMath
 from lit_prm.training.worlds.tinymath import world as module
 from lit_prm.training.worlds.tinymath.checker import first_error

@@ -20,9 +20,9 @@ from lit_prm.data.encoding import Encoder
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.records import Group, Problem
 from lit_prm.data.steps import Newline
-from lit_prm.labeling import graded_group
+from lit_prm.generation.labeling import graded_group
+from lit_prm.generation.local_sampler import LocalSampler
 from lit_prm.models.language_model import load_tokenizer
-from lit_prm.sampling import LocalSampler
 from lit_prm.training.worlds.tinymath.checker import first_error
 from lit_prm.training.worlds.tinymath.irrelevant import code, general, irrelevant_groups
 from lit_prm.training.worlds.tinymath.problems import TinyProblem, make_problem

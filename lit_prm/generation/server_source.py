@@ -8,9 +8,9 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from lit_prm.data.records import Message
-from lit_prm.endpoint import Endpoint, Refused
-from lit_prm.rollouts.choices import choices
-from lit_prm.rollouts.samples import Arrival, Arrivals, Prompt, Refusal, Sample, address, seed_of, writable
+from lit_prm.generation.choices import choices
+from lit_prm.generation.http import Endpoint, Refused
+from lit_prm.generation.samples import Arrival, Arrivals, Prompt, Refusal, Sample, address, seed_of, writable
 
 OF_A_PROMPT = (400, 413, 422)  # statuses that may be the fault of one prompt, as "maximum context length" is
 

@@ -16,7 +16,7 @@ from lit_prm.data.batch import Encoded
 from lit_prm.data.batching import Responses, TokenBudget
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Rollout
-from lit_prm.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
+from lit_prm.generation.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
 from lit_prm.models.reward_model import RewardModel, load_trained
 from lit_prm.models.values import step_values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from lit_prm.endpoint import Answer, Passing
+from lit_prm.generation.http import Answer, Passing
 
 WHOLE = ("stop", "length", None)  # what else ends a response ("abort", "content_filter") is the server's doing
 

@@ -11,9 +11,9 @@ from typing import Any
 from lit_prm.data.encoding import Encoder, tokenizer_identity
 from lit_prm.data.records import Problem
 from lit_prm.data.steps import BlankLine
+from lit_prm.generation.local_sampler import Drawn, Job, LocalSampler, dealt
+from lit_prm.generation.samples import Arrival, Arrivals, Prompt, Sample, seed_of, writable
 from lit_prm.models.language_model import load_tokenizer, weights_hash
-from lit_prm.rollouts.samples import Arrival, Arrivals, Prompt, Sample, seed_of, writable
-from lit_prm.sampling import Drawn, Job, LocalSampler, dealt
 
 
 class LocalSource:

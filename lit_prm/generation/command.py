@@ -9,13 +9,13 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_prm.endpoint import Endpoint
-from lit_prm.rollouts.server import ServerSampler
+from lit_prm.generation.http import Endpoint
+from lit_prm.generation.server_source import ServerSampler
 from lit_prm.scoring.options import count
 
 if TYPE_CHECKING:
-    from lit_prm.rollouts.files import Job
-    from lit_prm.rollouts.samples import Source
+    from lit_prm.generation.files import Job
+    from lit_prm.generation.samples import Source
 
 ABOUT = """\
 Responses of MODEL to every problem of FILE, graded against its answers, as training data.
@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> None:
     asked = _parser().parse_args(list(args))
     _refuse_meaningless(asked)
     from lit_prm.data.formats import read_groups, refuse_unfit_name
-    from lit_prm.rollouts.files import Job
+    from lit_prm.generation.files import Job
 
     refuse_unfit_name(asked.out)
     if asked.out.resolve() == Path(asked.file).resolve():
@@ -159,7 +159,7 @@ def _source(asked: argparse.Namespace) -> Source:
         name: default if getattr(asked, name) is None else getattr(asked, name) for name, default in defaults.items()
     }
     if not asked.server:
-        from lit_prm.rollouts.local import LocalSource
+        from lit_prm.generation.local_source import LocalSource
         from lit_prm.scoring.building import device_of
 
         return LocalSource(asked.model, **common, **own | {"device": device_of(own["device"])})

@@ -14,9 +14,9 @@ import numpy as np
 from rich.progress import track
 
 from lit_prm.answers import is_correct
+from lit_prm.generation.local_sampler import Drawn, Job, LocalSampler
 from lit_prm.models.language_model import Dtype
 from lit_prm.models.reference import weights_id
-from lit_prm.sampling import Drawn, Job, LocalSampler
 
 
 class Part(NamedTuple):

@@ -16,8 +16,8 @@ from lit_prm.data.formats.columns import BadRow, Row, parallel
 from lit_prm.data.formats.layouts import PaperRollouts
 from lit_prm.data.formats.sources import open_source
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.grading import grade
-from lit_prm.rollouts.samples import Journal, Prompt, Refusal, Sample, Source, address
+from lit_prm.generation.labeling.outcomes import grade
+from lit_prm.generation.samples import Journal, Prompt, Refusal, Sample, Source, address
 from lit_prm.storage.atomic import alone, clear
 
 GRADERS = 4  # threads that wait for the processes that grade, while samples arrive
