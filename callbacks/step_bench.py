@@ -11,8 +11,8 @@ from callbacks.collected import Collected
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored
 from lit_prm.evaluation.first_error import Known
-from lit_prm.processbench.protocol import Judged, choose_threshold, judge_subset
-from lit_prm.processbench.subset import Labels, StepScores
+from lit_prm.reports.processbench.protocol import Judged, choose_threshold, judge_subset
+from lit_prm.reports.processbench.subset import Labels, StepScores
 
 __all__ = ["StepBench"]
 

@@ -37,14 +37,14 @@ JOBS = {  # each takes its arguments; imported when asked for
     "plan": "lit_prm.plan.command:main",
     "list": "lit_prm.experiment:show_available",
     "paper": "lit_prm.paper.runner:main",
-    "compare": "lit_prm.compare.command:main",
+    "compare": "lit_prm.reports.compare.command:main",
     "sample": "lit_prm.generation.command:main",
     "score": "lit_prm.scoring.command:main",
     "export": "lit_prm.scoring.export.command:main",
-    "bon": "lit_prm.bon.command:main",
-    "processbench": "lit_prm.processbench.command:main",
+    "bon": "lit_prm.reports.best_of_n.command:main",
+    "processbench": "lit_prm.reports.processbench.command:main",
     "mlflow-upload": "lit_prm.storage.mlflow_upload:main",
-    "view": "lit_prm.viewer.command:main",
+    "view": "lit_prm.reports.viewer.command:main",
 }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm.compare.problems import Problems
-from lit_prm.compare.runs import Experiment, Run
 from lit_prm.evaluation.artifacts import write_rows
+from lit_prm.reports.compare.problems import Problems
+from lit_prm.reports.compare.runs import Experiment, Run
 from lit_prm.storage.mlflow_logger import MLflow
 
 COUNTS = (1, 4, 16, 64)

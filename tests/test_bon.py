@@ -19,12 +19,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.bon.command import main, vote_weight
-from lit_prm.bon.findings import Findings, Settings, as_json, find
-from lit_prm.bon.measures import length_bias, overoptimisation, within, wrong_process
-from lit_prm.bon.pairs import compared
-from lit_prm.bon.pool import Opinion, Pool, read_pool
-from lit_prm.bon.scores import lengths
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.candidates import answer_clusters, split
@@ -42,6 +36,12 @@ from lit_prm.evaluation.selection import (
     sampled_votes,
     weighted_votes,
 )
+from lit_prm.reports.best_of_n.command import main, vote_weight
+from lit_prm.reports.best_of_n.findings import Findings, Settings, as_json, find
+from lit_prm.reports.best_of_n.measures import length_bias, overoptimisation, within, wrong_process
+from lit_prm.reports.best_of_n.pairs import compared
+from lit_prm.reports.best_of_n.pool import Opinion, Pool, read_pool
+from lit_prm.reports.best_of_n.scores import lengths
 from tests import brute_force as slow
 from tests.bon_files import IDENTITY, rewarded, write_scored
 from tests.candidate_sets import groups

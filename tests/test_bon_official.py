@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lit_prm.bon.command import main
-from lit_prm.bon.official import official, official_scores
-from lit_prm.bon.pool import Opinion, Pool
 from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.reports.best_of_n.command import main
+from lit_prm.reports.best_of_n.official import official, official_scores
+from lit_prm.reports.best_of_n.pool import Opinion, Pool
 from lit_prm.scoring.rewards import Rewards
 from tests.bon_files import write_scored
 from tests.official_bon import Record, evaluate

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from lit_prm.compare.command import main
-from lit_prm.compare.evidence import Evidence
-from lit_prm.compare.record import record
-from lit_prm.compare.store import Store
+from lit_prm.reports.compare.command import main
+from lit_prm.reports.compare.evidence import Evidence
+from lit_prm.reports.compare.record import record
+from lit_prm.reports.compare.store import Store
 from tests.compare_runs import recorded
 from tests.mlflow_store import fresh_store
 
@@ -209,5 +209,5 @@ def test_without_record_the_store_stays_as_it_is_and_files_are_the_same_to_the_b
 
 def test_importing_needs_nothing_slow() -> None:
     slow = "{'torch', 'lightning', 'mlflow', 'matplotlib', 'numpy'}"
-    code = f"import sys, lit_prm.compare.command; sys.exit(bool({slow} & set(sys.modules)))"
+    code = f"import sys, lit_prm.reports.compare.command; sys.exit(bool({slow} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

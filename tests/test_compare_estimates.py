@@ -11,9 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.compare.estimates import Estimate, Floats, Key, Resamples, Values, holm, of_independent, p_value, shares
-from lit_prm.compare.evidence import Evidence
 from lit_prm.evaluation.selection import bootstrap_interval
+from lit_prm.reports.compare.estimates import (
+    Estimate,
+    Floats,
+    Key,
+    Resamples,
+    Values,
+    holm,
+    of_independent,
+    p_value,
+    shares,
+)
+from lit_prm.reports.compare.evidence import Evidence
 from tests.compare_runs import experiment, run
 
 

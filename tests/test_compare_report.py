@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lit_prm.compare.against import beside_paper
-from lit_prm.compare.canvas import inline, label, styles, text
-from lit_prm.compare.cells import Cell, Table, level, power, probability
-from lit_prm.compare.config import differences, warnings
-from lit_prm.compare.document import Report, Section, report
-from lit_prm.compare.estimates import Estimate
-from lit_prm.compare.evidence import Evidence
-from lit_prm.compare.figures import FIGURES, curves
-from lit_prm.compare.html import page
-from lit_prm.compare.markdown import escaped, markdown
-from lit_prm.compare.runs import Experiment
-from lit_prm.compare.tables import headline
-from lit_prm.compare.terminal import show
-from lit_prm.papernumbers import paper
+from lit_prm.reports.compare.against import beside_paper
+from lit_prm.reports.compare.canvas import inline, label, styles, text
+from lit_prm.reports.compare.cells import Cell, Table, level, power, probability
+from lit_prm.reports.compare.config import differences, warnings
+from lit_prm.reports.compare.document import Report, Section, report
+from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.reports.compare.evidence import Evidence
+from lit_prm.reports.compare.figures import FIGURES, curves
+from lit_prm.reports.compare.html import page
+from lit_prm.reports.compare.markdown import escaped, markdown
+from lit_prm.reports.compare.runs import Experiment
+from lit_prm.reports.compare.tables import headline
+from lit_prm.reports.compare.terminal import show
+from lit_prm.reports.paper_numbers import paper
 from tests.compare_runs import experiment, run
 
 HOSTILE = "<script>alert('x')</script> | `$a_b$` **c** & \"d\" [e](http://f)"

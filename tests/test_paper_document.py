@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm.compare.estimates import Estimate
 from lit_prm.paper import markdown as md
 from lit_prm.paper.document import SECTIONS, document
 from lit_prm.paper.figures import FIGURES, draw_all
@@ -14,7 +13,8 @@ from lit_prm.paper.methods import LABELS
 from lit_prm.paper.results import Results
 from lit_prm.paper.runner import main
 from lit_prm.paper.tables import steps_table, table_1, table_2, table_3, vote_table
-from lit_prm.papernumbers import paper
+from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.reports.paper_numbers import paper
 from tests.paper_runs import write_run
 
 POLICY = {"policy/test/greedy": 0.3, "policy/test/greedy/low": 0.25, "policy/test/greedy/high": 0.35}

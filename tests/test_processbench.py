@@ -18,13 +18,13 @@ import pytest
 from lit_prm.cli import main as cli
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.first_error import f1, first_below
-from lit_prm.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, Uniform
-from lit_prm.processbench.items import SUBSETS, chosen_items, read_items, sampled, with_step_numbers
-from lit_prm.processbench.minimum import minimum
-from lit_prm.processbench.protocol import average, choose_threshold, judge, judge_subset
-from lit_prm.processbench.report import as_numbers
-from lit_prm.processbench.scores import score_subset
-from lit_prm.processbench.subset import READINGS, Labels, PrefixValues, StepRewards, StepScores, Subset
+from lit_prm.reports.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, Uniform
+from lit_prm.reports.processbench.items import SUBSETS, chosen_items, read_items, sampled, with_step_numbers
+from lit_prm.reports.processbench.minimum import minimum
+from lit_prm.reports.processbench.protocol import average, choose_threshold, judge, judge_subset
+from lit_prm.reports.processbench.report import as_numbers
+from lit_prm.reports.processbench.scores import score_subset
+from lit_prm.reports.processbench.subset import READINGS, Labels, PrefixValues, StepRewards, StepScores, Subset
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups, read_scored
@@ -347,7 +347,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def loaded_fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    from lit_prm.processbench import command
+    from lit_prm.reports.processbench import command
 
     fake = Fake()
     monkeypatch.setattr(command, "loaded", lambda known, **more: fake)

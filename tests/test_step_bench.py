@@ -18,8 +18,8 @@ from lit_prm.data.steps import EachToken, Newline, StepRule
 from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.processbench.protocol import choose_threshold, cross_fitted_found, judge_subset
-from lit_prm.processbench.subset import Labels
+from lit_prm.reports.processbench.protocol import choose_threshold, cross_fitted_found, judge_subset
+from lit_prm.reports.processbench.subset import Labels
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 from tests.candidate_sets import candidate_set, groups, scored

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from lit_prm.cli import main
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.selection import AGGREGATES, aggregated
+from lit_prm.reports.viewer.command import beside
+from lit_prm.reports.viewer.content import best_choices, first_error, index, response_content
+from lit_prm.reports.viewer.page import page_parts, write_page
+from lit_prm.reports.viewer.pieces import token_pieces, utf16_lengths
+from lit_prm.reports.viewer.scale import Scale
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups, scored_row
-from lit_prm.viewer.command import beside
-from lit_prm.viewer.content import best_choices, first_error, index, response_content
-from lit_prm.viewer.page import page_parts, write_page
-from lit_prm.viewer.pieces import token_pieces, utf16_lengths
-from lit_prm.viewer.scale import Scale
 from tests.browser import browser
 
 IDENTITY = {"policy": "p", "reference": "r", "beta": 0.05, "aggregate": "min"}

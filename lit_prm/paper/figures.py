@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lit_prm.compare.estimates import Estimate
 from lit_prm.paper.claims import COST
 from lit_prm.paper.methods import BASELINES_BY_COST, CE_BY_COST, DPO_BY_COST, LABELS, VOTERS, shared
 from lit_prm.paper.results import Line, Results
-from lit_prm.papernumbers import COUNTS, GENERATORS
+from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.reports.paper_numbers import COUNTS, GENERATORS
 from lit_prm.storage.atomic import written_whole
 
 Styled = tuple[Line, str, dict[str, Any]]  # what to draw, its label, how

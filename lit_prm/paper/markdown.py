@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lit_prm.compare.cells import NOTHING, gain, plain, power
-from lit_prm.compare.estimates import Estimate
+from lit_prm.reports.compare.cells import NOTHING, gain, plain, power
+from lit_prm.reports.compare.estimates import Estimate
 
 __all__ = ["NOTHING", "against", "gain", "level", "plain", "power", "table", "times"]
 

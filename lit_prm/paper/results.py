@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lit_prm.compare.estimates import Estimate, of_independent, shares
-from lit_prm.compare.problems import Problems, read_problems
 from lit_prm.evaluation.selection import bootstrap_interval
-from lit_prm.papernumbers import COUNTS, GENERATORS
+from lit_prm.reports.compare.estimates import Estimate, of_independent, shares
+from lit_prm.reports.compare.problems import Problems, read_problems
+from lit_prm.reports.paper_numbers import COUNTS, GENERATORS
 from lit_prm.storage.run_files import read_record
 
 Key = tuple[int, str]  # a problem of a seed's world

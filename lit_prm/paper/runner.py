@@ -67,7 +67,7 @@ def write(scale: str, seeds: int) -> None:
     from lit_prm.paper.document import document
     from lit_prm.paper.figures import draw_all
     from lit_prm.paper.results import Results
-    from lit_prm.papernumbers import paper
+    from lit_prm.reports.paper_numbers import paper
 
     results, at = Results(RUNS / scale, seeds), Place(scale)
     found = [Job(name, seed) for name in LABELS for seed in results.seeds(name)]

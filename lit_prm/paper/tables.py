@@ -17,7 +17,7 @@ from lit_prm.paper.methods import (
     shared,
 )
 from lit_prm.paper.results import Line, Results, of_metric, ratio
-from lit_prm.papernumbers import COUNTS, PAPER_ROW, Paper, Row
+from lit_prm.reports.paper_numbers import COUNTS, PAPER_ROW, Paper, Row
 
 MAJORITY = "majority"
 _UNTRAINED = {  # curves without training that every run records

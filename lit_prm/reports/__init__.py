@@ -1,0 +1,1 @@
+"""Tables, figures and pages: best-of-N, ProcessBench, run comparison, the viewer."""

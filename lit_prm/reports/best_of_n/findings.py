@@ -1,0 +1,190 @@
+"""Everything `bon` finds out about a pool of candidates, as values and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_prm.evaluation.candidates import answer_clusters
+from lit_prm.evaluation.discrimination import Floats, outcome_metrics
+from lit_prm.evaluation.evaluate import Judgement, judge_scores, length_scores
+from lit_prm.evaluation.selection import AGGREGATES, VoteWeight, candidate_counts, refuse_unknown_aggregates
+from lit_prm.reports.best_of_n.measures import (
+    LengthBias,
+    Overoptimisation,
+    WrongProcess,
+    length_bias,
+    overoptimisation,
+    wrong_process,
+)
+from lit_prm.reports.best_of_n.pairs import Pair, all_pairs
+from lit_prm.reports.best_of_n.pool import Opinion, Pool
+from lit_prm.reports.best_of_n.scores import TRAINED, lengths, scores_by
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user chooses; None is each scorer's own aggregate, and N = 1, 2, 4, ... K."""
+
+    weight: VoteWeight
+    aggregate: str | None = None
+    counts: tuple[int, ...] | None = None
+    seed: int = 0
+    pairs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Of one scorer, or of none: then ``primary`` and what hangs on it are None."""
+
+    judgement: Judgement
+    identity: Mapping[str, Any] | None
+    primary: str | None
+    length_unit: str
+    overoptimisation: Overoptimisation | None
+    length: LengthBias | None
+    process: WrongProcess | None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Of a pool. ``pairs``: of the primary rules by two scorers; if asked for, of every two rules of one scorer too."""
+
+    pool: Pool
+    settings: Settings
+    counts: tuple[int, ...]
+    each: tuple[Finding, ...]
+    pairs: tuple[Pair, ...]
+
+
+def find(pool: Pool, settings: Settings) -> Findings:
+    """Judge every opinion of the pool, or what needs none."""
+    counts = _counts(pool, settings.counts)
+    clusters = answer_clusters(pool.name, pool.groups)
+    each = tuple(_heard(pool, opinion, clusters, counts, settings) for opinion in pool.opinions)
+    each = each or (_unheard(pool, clusters, counts, settings),)
+    return Findings(pool, settings, counts, each, tuple(_pairs(each, settings.pairs)))
+
+
+def _counts(pool: Pool, wanted: Sequence[int] | None) -> tuple[int, ...]:
+    """Ascending, K itself the last: McNemar's test and the falls from a peak are read there."""
+    k = max(len(g.rollouts) for g in pool.groups)
+    if bad := [n for n in wanted or () if not 1 <= n <= k]:
+        raise ValueError(f"--counts has {bad[0]}, but problems have up to {k} candidates; name numbers from 1 to {k}")
+    return tuple(sorted({*wanted, k})) if wanted else tuple(candidate_counts(k))
+
+
+def _heard(
+    pool: Pool, opinion: Opinion, clusters: NDArray[np.intp], counts: tuple[int, ...], settings: Settings
+) -> Finding:
+    groups, length = pool.groups, lengths(pool.groups, opinion)
+    primary = settings.aggregate or opinion.identity.get("aggregate") or "min"
+    refuse_unknown_aggregates([primary])
+    scores = scores_by(opinion, length, primary)
+    judgement = judge_scores(
+        opinion.name, groups, clusters, scores, voters=_voters(scores, primary, settings.weight),
+        weight=settings.weight, counts=counts, seed=settings.seed,
+    )  # fmt: skip
+    reward = np.array([r.reward for of_group in opinion.rewards for r in of_group])
+    metrics = {**judgement.metrics, **outcome_metrics(opinion.name, groups, reward, length.values)}
+    curves, score = judgement.curves, scores[primary]
+    return Finding(
+        replace(judgement, metrics=metrics), opinion.identity, primary,
+        length.unit, overoptimisation(groups, score, counts, curves[f"bon/{primary}"], curves["any"]),
+        length_bias(groups, score, *length, counts), wrong_process(groups, score, counts),
+    )  # fmt: skip
+
+
+def _voters(scores: Mapping[str, Floats], primary: str, weight: VoteWeight) -> list[str]:
+    """The primary score, then those of the other aggregates and of the reference that can be weights."""
+    others = [name for name in scores if name in (*AGGREGATES, "reference-min") and name != primary]
+    return [primary, *(name for name in others if weight.takes_negative or scores[name].min() >= 0)]
+
+
+def _unheard(pool: Pool, clusters: NDArray[np.intp], counts: tuple[int, ...], settings: Settings) -> Finding:
+    length = lengths(pool.groups, None)
+    scores = length_scores(length.values)
+    judgement = judge_scores(
+        pool.name, pool.groups, clusters, scores, weight=settings.weight, counts=counts, seed=settings.seed
+    )
+    process = wrong_process(pool.groups, scores["random"], counts)
+    return Finding(judgement, None, None, length.unit, None, None, process)
+
+
+def _pairs(each: Sequence[Finding], every: bool) -> list[Pair]:
+    """Of the primary best-of-N and vote by two scorers; of ``every`` two rules if asked for."""
+    many = len(each) > 1
+    named = [(f, f.judgement.curves, f"{f.judgement.name}: " if many else "") for f in each]
+    if every:
+        rules = {f"{before}{rule}": curves[rule] for f, curves, before in named for rule in _choosing(f)}
+        return all_pairs(rules | {"majority": each[0].judgement.curves["majority"]})
+    return [
+        pair
+        for method in ("bon", "vote")
+        for pair in all_pairs({f"{b}{method}/{f.primary}": c[f"{method}/{f.primary}"] for f, c, b in named if many})
+    ]
+
+
+def _choosing(finding: Finding) -> list[str]:
+    """Rules worth comparing: best-of-N by what a scorer says and by its reference, the primary vote."""
+    wanted = [f"bon/{name}" for name in (*TRAINED, "reference-min", "shortest", "longest")]
+    return [r for r in finding.judgement.curves if r in wanted or r == f"vote/{finding.primary}"]
+
+
+# ---- JSON ---------------------------------------------------------------------------------------
+
+
+def as_json(findings: Findings) -> dict[str, Any]:
+    """All numbers, those of single problems too; null where there is none."""
+    pool, settings = findings.pool, findings.settings
+    told: dict[str, Any] = _plain({
+        "protocol": "exact expectations over subsets of the candidates; weighted votes as vote_errors says",
+        "sources": pool.sources,
+        "problems": len(pool.groups),
+        "responses": sum(len(g.rollouts) for g in pool.groups),
+        "counts": findings.counts,
+        "vote_weight": repr(settings.weight),
+        "seed": settings.seed,
+        "scorers": {f.judgement.name: _finding(f) for f in findings.each},
+        "pairs": findings.pairs,
+        "per_problem": [
+            {
+                "problem": group.problem.id,
+                "candidates": len(group.rollouts),
+                "curves": {f.judgement.name: {k: c[p] for k, c in f.judgement.curves.items()} for f in findings.each},
+            }
+            for p, group in enumerate(pool.groups)
+        ],
+    })  # fmt: skip
+    return told
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "identity": finding.identity,
+        "primary": finding.primary,
+        "length_unit": finding.length_unit,
+        "metrics": finding.judgement.metrics,
+        "vote_errors": finding.judgement.errors,
+        "overoptimisation": finding.overoptimisation,
+        "length_bias": finding.length,
+        "right_answer_wrong_process": finding.process,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Only what JSON has: arrays as lists, estimates with their names, null for nan and infinity."""
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,48 @@
+"""Two rules on the same problems: paired differences at every N, McNemar's exact test where outcomes are 0 or 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from lit_prm.evaluation.discrimination import Floats
+from lit_prm.evaluation.selection import mcnemar
+from lit_prm.reports.best_of_n.measures import Estimate
+
+
+class Pair(NamedTuple):
+    """``first`` minus ``second``, with bootstrap intervals over problems; [C].
+
+    Below N = K an outcome is an expectation over subsets, no 0 or 1, so only the bootstrap speaks there. At N = K
+    McNemar's test counts the problems that one rule alone solves; those where a rule shared a tie are ``undecided``.
+    """
+
+    first: str
+    second: str
+    differences: tuple[Estimate, ...]
+    first_only: int
+    second_only: int
+    undecided: int
+    p: float
+
+
+def compared(first: str, second: str, ours: Floats, theirs: Floats) -> Pair:
+    """Of two curves [P, C] over the same problems, whose last column is N = K."""
+    differences = tuple(Estimate.of(column) for column in (ours - theirs).T)
+    a, b = ours[:, -1].round(9), theirs[:, -1].round(9)  # a vote's 1 may be 1 - 1e-16
+    decided = np.isin(a, (0, 1)) & np.isin(b, (0, 1))
+    wins, losses = int((decided & (a > b)).sum()), int((decided & (a < b)).sum())
+    return Pair(first, second, differences, wins, losses, int((~decided).sum()), mcnemar(wins, losses))
+
+
+def all_pairs(curves: Mapping[str, Floats]) -> list[Pair]:
+    """Every two of the named curves that differ in one thing: of names `scorer: rule`, in the scorer or in the rule."""
+    named = [(name, name.rpartition(": ")) for name in curves]
+    return [
+        compared(a, b, curves[a], curves[b])
+        for (a, (scorer, _, rule)), (b, (other, _, its)) in combinations(named, 2)
+        if scorer == other or rule == its or not scorer or not other
+    ]

@@ -1,0 +1,84 @@
+"""The paper's numbers beside ours, where an experiment stands for one of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lit_prm.reports.compare.cells import NOTHING, Cell, Table, gain, level, plain, power
+from lit_prm.reports.compare.document import Section
+from lit_prm.reports.compare.evidence import Evidence
+from lit_prm.reports.compare.tables import COST
+from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, Paper, Row, paper
+
+_WORDS = (
+    "Best-of-N accuracy in %, the paper's in the rows below ours. The paper's numbers are on MATH-500 with 8B "
+    "models and have no intervals; ours are on our own problems with our own models: what can "
+    "agree is the shape, not the height. The second column is the difference of the means to the first experiment's. "
+    "Candidate sets stand for the paper's generators: "
+)
+_COST = "FLOPs of collecting data and training; the paper's are read off its figure 1."
+
+
+def beside_paper(evidence: Evidence) -> Section:
+    """Our rows with the paper's; refused when no experiment or no candidate set is one of the paper's."""
+    numbers = paper()
+    sets = tuple(name for name in GENERATORS if name in evidence.sets)
+    counts = tuple(n for n in COUNTS if n in evidence.counts(sets))
+    known = [name for name in evidence.names if row_name(name) in numbers.rows]
+    if not known or not counts:
+        found = (("experiments", evidence.names, known), ("candidate sets", evidence.sets, sets), ("N", COUNTS, counts))
+        told = "; ".join(f"{what} {_listed(ours)}, of which it has {_listed(theirs)}" for what, ours, theirs in found)
+        raise ValueError(
+            f"nothing to put beside the paper: {told}; leave --against paper out, or compare others "
+            "(python -m lit_prm list)"
+        )
+    tables = (_accuracy(evidence, numbers, sets, counts), _flops(evidence, numbers))
+    generators = ", ".join(f"{name} for {GENERATORS[name]}" for name in sets)
+    return Section("Against the paper", f"{_WORDS}{generators}.", tuple(table for table in tables if table is not None))
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values)) or "none"
+
+
+def row_name(experiment: str) -> str:
+    """The paper's row that an experiment repeats; it goes by our name unless it is called otherwise there."""
+    return PAPER_ROW.get(experiment, experiment)
+
+
+def _accuracy(evidence: Evidence, numbers: Paper, sets: tuple[str, ...], counts: tuple[int, ...]) -> Table:
+    rows: list[tuple[str, ...]] = []
+    first = evidence.names[0]
+    for name in evidence.names:
+        found = (evidence.estimate(name, "bon", (s,), (n,)) for s in sets for n in counts)
+        cells = [plain(None if one is None else one.mean) for one in found]
+        change = evidence.difference(name, first, "bon", sets, counts) if name != first else None
+        ours = level(evidence.estimate(name, "bon", sets, counts))
+        rows.append((name, ours, gain(change.estimate) if change else NOTHING, *cells))
+        if row := numbers.rows.get(row_name(name)):
+            rows.append(_theirs(row, numbers.rows.get(row_name(first)), sets, counts))
+    heading = ("", "mean", f"to {first}", *(f"{s} @{n}" for s in sets for n in counts))
+    return Table(heading, tuple(rows))
+
+
+def _theirs(row: Row, first: Row | None, sets: tuple[str, ...], counts: tuple[int, ...]) -> tuple[str, ...]:
+    cells = [plain(row.accuracy[s][n]) for s in sets for n in counts]
+    mean = row.mean(sets, counts)
+    change = NOTHING if first is None or first is row else f"{mean - first.mean(sets, counts):+.1f}"
+    return tuple(Cell(text, "quiet") for text in (f"paper: {row.label}", plain(mean), change, *cells))
+
+
+def _flops(evidence: Evidence, numbers: Paper) -> Table | None:
+    known = [
+        name for name in evidence.names if row_name(name) in numbers.flops and evidence.experiments[name].mean(COST)
+    ]
+    if not known:
+        return None
+    ours = {name: evidence.experiments[name].mean(COST) or 0.0 for name in known}
+    theirs = {name: numbers.flops[row_name(name)] for name in known}
+    rows = [
+        (name, power(ours[name]), Cell(power(theirs[name]), "quiet"), plain(ours[name] / ours[known[0]], 2),
+         Cell(plain(theirs[name] / theirs[known[0]], 2), "quiet"))
+        for name in known
+    ]  # fmt: skip
+    return Table(("FLOPs", "ours", "paper's", f"ours / {known[0]}'s", "paper's"), tuple(rows), title=_COST)

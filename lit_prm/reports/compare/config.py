@@ -1,0 +1,128 @@
+"""How the configurations, data, code and versions of compared runs differ."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from lit_prm.reports.compare.cells import Cell, Table, shared
+from lit_prm.reports.compare.runs import Experiment, Run
+from lit_prm.storage.flat import flatten
+
+ABSENT = Cell("absent", "quiet")
+_NOISE = ("run_dir", "name", "ckpt_path", "config", "trainer.logger.", "trainer.default_root_dir")
+
+
+def differences(experiments: Sequence[Experiment]) -> Table | None:
+    """One row per setting in which experiments differ; None when there is none.
+
+    What only says which run it is (name, folder, seed) is left out, in paths too.
+    """
+    seeds = _seed_settings(experiments)
+    settings = [_settings(experiment, seeds) for experiment in experiments]
+    keys = sorted({key for one in settings for key in one})
+    rows = [(key, *(one.get(key, ABSENT) for one in settings)) for key in keys]
+    rows = [row for row in rows if len(set(row[1:])) > 1]
+    return Table(("setting", *(e.name for e in experiments)), tuple(rows), numbers=False) if rows else None
+
+
+def _seed_settings(experiments: Sequence[Experiment]) -> set[str]:
+    """Settings that are the run's seed in every run that has them."""
+    found: dict[str, bool] = {}
+    for run in (run for experiment in experiments for run in experiment.runs):
+        for key, value in _flat(run.params).items():
+            if "seed" in key.rpartition(".")[2]:
+                found[key] = found.get(key, True) and value == str(run.seed)
+    return {key for key, is_seed in found.items() if is_seed}
+
+
+def _settings(experiment: Experiment, seeds: Collection[str]) -> dict[str, str]:
+    """Every setting as text; values that differ between seeds side by side."""
+    found: dict[str, list[str]] = {}
+    for run in experiment.runs:
+        for key, value in _flat(run.params).items():
+            if not key.startswith(_NOISE) and key not in seeds:
+                found.setdefault(key, []).append(_without_run(value, run))
+    return {key: shared(values) for key, values in found.items()}
+
+
+def _flat(params: Mapping[str, str]) -> dict[str, str]:
+    """As a person would write them: `model.loss: CE`, `model.loss.margin`, `trainer.callbacks.BestOfN.folder`."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        flat |= _by_class(key, value) if value.startswith("[{") else {key: value}
+    return dict(_short(key, str(value)) for key, value in flat.items())
+
+
+def _short(key: str, value: str) -> tuple[str, str]:
+    short = key.replace(".init_args", "")
+    return (short[: -len(".class_path")], value.rpartition(".")[2]) if short.endswith(".class_path") else (short, value)
+
+
+def _by_class(key: str, text: str) -> dict[str, Any]:
+    """A list of classes by their names; any other list as it is."""
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError):  # cut off by MLflow at its longest value
+        return {key: text}
+    if not all(isinstance(one, dict) and "class_path" in one for one in found):
+        return {key: text}
+    flat: dict[str, Any] = {}
+    for one in found:
+        name = f"{key}.{str(one['class_path']).rpartition('.')[2]}"
+        flat |= flatten(one.get("init_args") or {}, f"{name}.") or {name: "yes"}
+    return flat
+
+
+def _without_run(value: str, run: Run) -> str:
+    folder = run.tags.get("run_dir")
+    return (value.replace(folder, "<run>") if folder else value).replace(f"seed-{run.seed}", "seed-<seed>")
+
+
+# --- warnings -------------------------------------------------------------------------------------
+
+
+def warnings(experiments: Sequence[Experiment]) -> list[str]:
+    """One sentence for each way in which runs are not of the same code, packages or data."""
+    runs = [run for experiment in experiments for run in experiment.runs]
+    return [*_commits(runs), *_versions(runs), *_data(experiments)]
+
+
+def _commits(runs: Sequence[Run]) -> Iterator[str]:
+    if len({run.commit for run in runs}) > 1:
+        yield f"Runs are of different commits: {_who({f'{run.name} {run.seed}': run.commit for run in runs})}."
+    if any(run.commit.endswith("*") for run in runs):
+        yield "A star marks a commit whose files had been changed: equal commits may be different code."
+    if any(run.commit.startswith("?") for run in runs):
+        yield "Some runs do not say which commit they are of."
+
+
+def _versions(runs: Sequence[Run]) -> Iterator[str]:
+    for package in sorted({package for run in runs for package in run.versions}):
+        found = {f"{run.name} {run.seed}": run.versions.get(package, "not said") for run in runs}
+        if len(set(found.values())) > 1:
+            yield f"Versions of {package} differ: {_who(found)}."
+
+
+def _data(experiments: Sequence[Experiment]) -> Iterator[str]:
+    """Seeds may have data of their own; experiments at one seed should have the same."""
+    roles = dict.fromkeys(role for e in experiments for run in e.runs for role in run.digests)
+    for role in roles:
+        for seed in sorted({seed for e in experiments for seed in e.seeds}):
+            runs = [run for e in experiments for run in e.runs if run.seed == seed and role in run.digests]
+            if len({run.digests[role] for run in runs}) > 1:
+                yield f"Data {role!r} of seed {seed} differ: {_who({r.name: r.digests[role][:8] for r in runs})}."
+    for experiment in experiments:
+        if not any(run.digests for run in experiment.runs):
+            yield f"{experiment.name} does not say which data it read."
+
+
+def _who(found: Mapping[str, str]) -> str:
+    """`abc (a 0, a 1); def (b 0)`, long lists cut."""
+    by_value: dict[str, list[str]] = {}
+    for who, value in found.items():
+        by_value.setdefault(value, []).append(who)
+    return "; ".join(
+        f"{value} ({', '.join(who[:4])}{', ...' if len(who) > 4 else ''})" for value, who in by_value.items()
+    )

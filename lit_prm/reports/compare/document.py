@@ -1,0 +1,110 @@
+"""The report as data: sections of words, tables and figures, whatever it is written in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lit_prm.models.flops import assumptions
+from lit_prm.reports.compare import tables
+from lit_prm.reports.compare.cells import Table
+from lit_prm.reports.compare.config import differences
+from lit_prm.reports.compare.evidence import Evidence
+
+_INTERVALS = (
+    "Intervals are 95 % bootstrap intervals (2,000 draws). With one seed problems are resampled. With several "
+    "the bootstrap is hierarchical: seeds are drawn with replacement and, within what a drawn seed was judged on, "
+    "problems; seeds judged on the same problems share each draw of them. A few seeds say little about other seeds."
+)
+_PAIRS = (
+    "On the same problems of the same seeds, by the same draws. p is two-sided, from the standard deviation of the "
+    "draws, and corrected by Holm's method for all pairs of its column; coloured and bold where it is below 0.05."
+)
+_CURVES = (
+    "The line is the mean, the band its 95 % interval (left out for more than 8 experiments). Any-of-N goes on beyond "
+    "the upper edge."
+)
+_GAINS = (
+    "What a pair has in common (hard problems, a lucky seed) cancels here, and not in the bands above: overlapping "
+    "bands there may still differ here."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a few sentences, tables and the names of figures."""
+
+    title: str
+    words: str = ""
+    tables: tuple[Table, ...] = ()
+    figures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is said of one comparison."""
+
+    title: str
+    source: str
+    warnings: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
+def report(
+    evidence: Evidence,
+    title: str,
+    source: str,
+    warnings: Sequence[str],
+    figures: Sequence[str],
+    extra: Sequence[Section],
+) -> Report:
+    """Every section that has something to show; ``figures`` names those that were drawn."""
+    made = [*_sections(evidence, extra)]
+    kept = [
+        Section(s.title, s.words, tuple(t for t in s.tables if t.rows), tuple(f for f in s.figures if f in figures))
+        for s in made
+    ]
+    return Report(title, source, tuple(warnings), tuple(s for s in kept if s.tables or s.figures or not s.words))
+
+
+def _sections(evidence: Evidence, extra: Sequence[Section]) -> Iterator[Section]:
+    sets = evidence.sets
+    yield Section("Compared", "", (tables.compared(evidence),))
+    yield Section("Best-of-N", f"Accuracy of the chosen answer in %. {_INTERVALS}", tables.headline(evidence))
+    yield Section("By number of candidates", _CURVES, (), ("curves",))
+    yield Section("Paired differences", f"{_PAIRS} {_GAINS}", tuple(_pairs(evidence)), ("gains",))
+    yield from extra
+    yield _settings(evidence)
+    yield Section("Cost", assumptions(), _some(tables.cost(evidence)), ("cost",))
+    yield Section("Levels", "Means over seeds.", (), ("levels",))
+    yield Section("Steps", "How well step rewards find wrong steps, means over seeds.",
+                  tuple(t for s in sets for t in _some(tables.steps(evidence, s))))  # fmt: skip
+    yield Section(
+        "Training",
+        "Means over seeds, at the updates that all seeds logged; what was logged once has no curve.",
+        (),
+        ("training",),
+    )
+    yield Section("All rules", "Best-of-N, weighted and majority votes, and whether any candidate is right.",
+                  tuple(tables.accuracy(evidence, s, evidence.counts((s,))) for s in sets))  # fmt: skip
+
+
+def _pairs(evidence: Evidence) -> Iterator[Table]:
+    """The mean over sets open, single sets on demand; with one set that one."""
+    several = len(evidence.sets) > 1
+    if several:
+        yield from _some(tables.pairs(evidence, evidence.sets, f"mean over {', '.join(evidence.sets)}"))
+    for name in evidence.sets:
+        yield from _some(tables.pairs(evidence, (name,), name, folded=several))
+
+
+def _settings(evidence: Evidence) -> Section:
+    table = differences(list(evidence.experiments.values()))
+    if len(evidence.names) == 1:
+        return Section("Settings", "Nothing to compare with.")
+    words = "Only those that differ; what says which run it is (name, folder, seed) is left out."
+    return Section("Settings", words, (table,)) if table else Section("Settings: none differs")
+
+
+def _some(table: Table | None) -> tuple[Table, ...]:
+    return () if table is None else (table,)

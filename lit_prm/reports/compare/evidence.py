@@ -1,0 +1,122 @@
+"""What compared experiments found: means and paired differences, from their problems wherever these were kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from lit_prm.reports.compare.estimates import Difference, Estimate, Key, Resamples, Values, holm, of_independent, shares
+from lit_prm.reports.compare.runs import Experiment, Run
+
+Sets = tuple[str, ...]
+
+
+class Pair(NamedTuple):
+    """The difference of two experiments, the first minus the second; ``p`` is corrected for all pairs of its family."""
+
+    ours: str
+    theirs: str
+    estimate: Estimate
+    p: float
+
+
+class Evidence:
+    """Experiments side by side, by name; the method ``bon`` or ``vote`` is each run's primary aggregate."""
+
+    def __init__(self, experiments: Sequence[Experiment]) -> None:
+        self.experiments = {e.name: e for e in experiments}
+        self.names = tuple(self.experiments)
+        runs = [run for e in experiments for run in e.runs]
+        self.sets: Sets = tuple(dict.fromkeys(name for run in runs for name in _judged(run)))
+        self._resamples: dict[tuple[tuple[Key, ...], tuple[tuple[int, str], ...]], Resamples] = {}
+
+    def counts(self, sets: Sets) -> tuple[int, ...]:
+        """Numbers of candidates that every run judged on these sets has, ascending."""
+        found = [
+            _counts(run, name) for e in self.experiments.values() for run in e.runs for name in sets
+            if _counts(run, name)
+        ]  # fmt: skip
+        return tuple(sorted(set.intersection(*found))) if found else ()
+
+    def telling(self, sets: Sets) -> tuple[int, ...]:
+        """4, 16 and the largest number of candidates."""
+        counts = self.counts(sets)
+        return tuple(n for n in counts if n in (4, 16) or n == counts[-1])
+
+    # --- one experiment ---------------------------------------------------------------------------
+
+    def values(self, name: str, method: str, sets: Sets, counts: Sequence[int]) -> dict[Key, float]:
+        """Every problem's share in the mean over sets and numbers of candidates, of every seed that kept them all."""
+        found: dict[Key, float] = {}
+        for run in self.experiments[name].runs:
+            per_set = [
+                dict(run.problems[s].at(run.problems[s].primary(method), counts)) for s in sets if s in run.problems
+            ]
+            if len(per_set) == len(sets) and all(per_set):
+                found |= {(run.seed, problem): x for problem, x in shares(per_set).items()}
+        return found
+
+    def estimate(self, name: str, method: str, sets: Sets, counts: Sequence[int]) -> Estimate | None:
+        """The mean with its interval over seeds and problems; of one set and N the run's own where none were kept."""
+        values = self.values(name, method, sets, counts)
+        if values:
+            return self._estimate(values, self._worlds(name, sets)).estimate
+        if len(sets) == len(counts) == 1:
+            return self.of_metric(name, f"{method}/{sets[0]}/acc_at_{counts[0]}")
+        return None
+
+    def of_metric(self, name: str, key: str) -> Estimate | None:
+        """A metric `<what>/<set>/<which>` that was recorded with its interval, times 100, as a mean over seeds."""
+        runs = [run for run in self.experiments[name].runs if key in run.metrics]
+        if not runs:
+            return None
+        means, low, high = ([r.metrics.get(f"{key}{end}", math.nan) for r in runs] for end in ("", "/low", "/high"))
+        worlds = self._worlds(name, (key.split("/")[1],))
+        return of_independent(means, low, high, [worlds.get(run.seed, f"seed {run.seed}") for run in runs])
+
+    # --- two of them ------------------------------------------------------------------------------
+
+    def difference(self, ours: str, theirs: str, method: str, sets: Sets, counts: Sequence[int]) -> Difference | None:
+        """Ours minus theirs on the same problems of the same seeds; None where they have none in common."""
+        a, b = (self.values(name, method, sets, counts) for name in (ours, theirs))
+        worlds, others = self._worlds(ours, sets), self._worlds(theirs, sets)
+        same = {seed for seed, digest in worlds.items() if digest and others.get(seed) == digest}
+        paired = {key: a[key] - b[key] for key in a if key in b and key[0] in same}
+        return self._estimate(paired, worlds) if paired else None
+
+    def pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> list[Pair]:
+        """Every pair that can be compared, in the order of the experiments; one family for Holm's correction."""
+        found = list(self._pairs(method, sets, counts))
+        corrected = holm([difference.p for _, _, difference in found])
+        return [Pair(a, b, d.estimate, p) for (a, b, d), p in zip(found, corrected, strict=True)]
+
+    def _pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> Iterator[tuple[str, str, Difference]]:
+        for theirs, ours in combinations(self.names, 2):
+            difference = self.difference(ours, theirs, method, sets, counts)
+            if difference is not None:
+                yield ours, theirs, difference
+
+    def _estimate(self, values: Values, worlds: Mapping[int, str]) -> Difference:
+        key = tuple(values), tuple(sorted(worlds.items()))
+        if key not in self._resamples:
+            self._resamples[key] = Resamples(key[0], worlds)
+        return self._resamples[key].estimate(values)
+
+    def _worlds(self, name: str, sets: Sets) -> dict[int, str]:
+        """Seed -> the data it was judged on; a seed that doesn't say has problems of its own."""
+        runs = ((run.seed, [run.digests.get(s) for s in sets]) for run in self.experiments[name].runs)
+        return {seed: " ".join(map(str, digests)) for seed, digests in runs if all(digests)}
+
+
+def _judged(run: Run) -> list[str]:
+    recorded = [key.split("/")[1] for key in run.metrics if key.startswith("majority/")]
+    return list(dict.fromkeys([*run.problems, *recorded]))
+
+
+def _counts(run: Run, name: str) -> set[int]:
+    if name in run.problems:
+        return set(run.problems[name].counts)
+    start = f"majority/{name}/acc_at_"
+    return {int(key[len(start) :]) for key in run.metrics if key.startswith(start) and key[len(start) :].isdigit()}

@@ -1,0 +1,99 @@
+"""A comparison as MLflow runs: a parent with the report, and a child for every run compared.
+
+A child refers to its run by the tag ``compared.run_id`` and repeats its headline metrics: the compared runs themselves
+stay as they are, and may be in many comparisons. The same comparison made again goes into the same parent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lit_prm.reports.compare.cells import versus
+from lit_prm.reports.compare.evidence import Evidence
+from lit_prm.reports.compare.runs import Run
+from lit_prm.reports.compare.store import Store, quoted
+from lit_prm.reports.compare.tables import COST, METHODS
+
+KEY, ORIGINAL, _PARENT = "compare.key", "compared.run_id", "mlflow.parentRunId"
+
+
+def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path]) -> str:
+    """The id of the parent run, which holds ``files`` of ``folder``; children of runs no longer compared go."""
+    from lit_prm.storage.mlflow_logger import entity_name
+
+    runs = [run for experiment in evidence.experiments.values() for run in experiment.runs]
+    client, place = store.client, store.client.get_run(runs[0].id).info.experiment_id
+    key = f"{scale}: {' '.join(evidence.names)}"[:5000]
+    parent = _found(client, place, key) or _new(
+        client, place, f"compare: {versus(evidence.names)}"[:250], {KEY: key, "compare.scale": scale}
+    )
+    client.update_run(parent, status="RUNNING")
+    metrics = {entity_name(k): value for k, value in _headline(evidence).items()}
+    _log(client, parent, metrics)
+    for file in files:
+        within = file.relative_to(folder).parent
+        client.log_artifact(parent, str(file), None if within == Path() else within.as_posix())
+    _children(client, place, parent, runs, evidence)
+    client.set_terminated(parent, "FINISHED")
+    return parent
+
+
+def _found(client: Any, place: str, key: str) -> str | None:
+    found = client.search_runs([place], f"tags.`{KEY}` = {quoted(key)}", max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def _new(client: Any, place: str, name: str, tags: Mapping[str, str]) -> str:
+    return str(client.create_run(place, run_name=name, tags=dict(tags)).info.run_id)
+
+
+def _children(client: Any, place: str, parent: str, runs: Sequence[Run], evidence: Evidence) -> None:
+    there = {
+        child.data.tags.get(ORIGINAL): child.info.run_id
+        for child in client.search_runs([place], f"tags.`{_PARENT}` = '{parent}'", max_results=1000)
+    }
+    for run in runs:
+        child = there.pop(run.id, None) or _new(client, place, f"{run.name} {run.seed}", _tags(parent, run))
+        _log(client, child, {key: run.metrics[key] for key in _keys(evidence) if key in run.metrics})
+        client.set_terminated(child, "FINISHED")
+    for gone in there.values():
+        client.delete_run(gone)
+
+
+def _tags(parent: str, run: Run) -> dict[str, str]:
+    """Not ``name`` and ``scale``: a child must not be taken for a run."""
+    note = f"Run {run.id} as a comparison saw it; the run itself has all its metrics and files."
+    return {
+        _PARENT: parent, ORIGINAL: run.id, "compared.name": run.name, "compared.seed": str(run.seed),
+        "mlflow.note.content": note,
+    }  # fmt: skip
+
+
+def _keys(evidence: Evidence) -> list[str]:
+    places = [(name, n) for name in evidence.sets for n in evidence.telling((name,))]
+    return [COST, *(f"{method}/{name}/acc_at_{n}" for method in METHODS for name, n in places)]
+
+
+def _headline(evidence: Evidence) -> dict[str, float]:
+    """`<experiment>/<set>/acc@N` with its ends."""
+    found: dict[str, float] = {}
+    for name in evidence.names:
+        for candidates in evidence.sets:
+            for n in evidence.telling((candidates,)):
+                if estimate := evidence.estimate(name, "bon", (candidates,), (n,)):
+                    key = f"{name}/{candidates}/acc@{n}"
+                    ends = {key: estimate.mean, f"{key}/low": estimate.low, f"{key}/high": estimate.high}
+                    found |= {end: value / 100 for end, value in ends.items() if value == value}
+    return found
+
+
+def _log(client: Any, run: str, metrics: Mapping[str, float]) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    entries = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+    for start in range(0, len(entries), 1000):  # what MLflow takes in one request
+        client.log_batch(run, metrics=entries[start : start + 1000])

@@ -1,0 +1,143 @@
+"""What a comparison says in tables."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from statistics import fmean
+
+from lit_prm.reports.compare.cells import NOTHING, Cell, Table, duration, gain, level, plain, power, probability, shared
+from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.reports.compare.evidence import Evidence, Pair, Sets
+from lit_prm.reports.compare.runs import Experiment
+
+METHODS = {"bon": "best-of-N", "vote": "weighted vote", "majority": "majority vote", "any": "any right"}
+COST = "cost/total_flops"
+_PARTS = ("generation", "labelling", "reference", "training", "earlier", "total")
+_STEPS = {
+    "first_error_found": "first wrong step found, %", "first_error_by_reference": "... by the reference",
+    "first_error_by_position": "... by its place", "first_error_by_chance": "... by chance",
+    "auc": "AUC of steps", "f1": "F1 of wrong steps, %",
+}  # fmt: skip
+
+
+def compared(evidence: Evidence) -> Table:
+    """What every column of the report is."""
+    rows = []
+    for experiment in evidence.experiments.values():
+        runs = experiment.runs
+        rows.append((
+            experiment.name, ", ".join(map(str, experiment.seeds)), shared([run.commit for run in runs]),
+            shared([time.strftime("%Y-%m-%d", time.gmtime(run.ended)) for run in runs]),
+            shared([run.id[:8] for run in runs]),
+        ))  # fmt: skip
+    return Table(("experiment", "seeds", "commit", "finished", "MLflow runs"), tuple(rows), numbers=False)
+
+
+def headline(evidence: Evidence) -> tuple[Table, ...]:
+    """Best-of-N at 4, 16 and the most candidates: the mean over sets, then every set; the best of each in bold."""
+    places: list[tuple[str, Sets]] = [(name, (name,)) for name in evidence.sets]
+    if len(evidence.sets) > 1:
+        places.insert(0, (f"mean over {', '.join(evidence.sets)}", evidence.sets))
+    return tuple(_headline(evidence, title, sets) for title, sets in places if evidence.counts(sets))
+
+
+def _headline(evidence: Evidence, title: str, sets: Sets) -> Table:
+    counts = dict.fromkeys((evidence.counts(sets)[0], *evidence.telling(sets)))
+    columns = [_marked([evidence.estimate(name, "bon", sets, (n,)) for name in evidence.names]) for n in counts]
+    rows = tuple(zip(evidence.names, *columns, strict=True))
+    return Table(("experiment", *(f"N={n}" for n in counts)), rows, title=title)
+
+
+def accuracy(evidence: Evidence, candidates: str, counts: Sequence[int]) -> Table:
+    """Every rule at these N on one set; what depends on the candidates alone is told once."""
+    rows: list[tuple[str, ...]] = []
+    for method in ("bon", "vote"):
+        of_method = [(name, *_levels(evidence, name, method, candidates, counts)) for name in evidence.names]
+        heading = (Cell(METHODS[method], "quiet"), *[""] * len(counts))
+        rows += [heading, *of_method] if any(set(row[1:]) != {NOTHING} for row in of_method) else []
+    most = max(evidence.names, key=lambda name: len(evidence.experiments[name].seeds))
+    rows += [(METHODS[method], *_levels(evidence, most, method, candidates, counts)) for method in ("majority", "any")]
+    shown = tuple(row for row in rows if set(row[1:]) != {NOTHING})
+    title = f"{candidates}: accuracy of the chosen answer, % [95 % interval]"
+    return Table(("chosen by", *(f"N={n}" for n in counts)), shown, title=title, folded=True)
+
+
+def _levels(evidence: Evidence, name: str, method: str, candidates: str, counts: Sequence[int]) -> list[str]:
+    return [level(evidence.estimate(name, method, (candidates,), (n,))) for n in counts]
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def pairs(evidence: Evidence, sets: Sets, title: str, folded: bool = False) -> Table | None:
+    """Every pair at 4, 16 and the most candidates, each N a family of its own; None where nothing can be paired."""
+    counts = evidence.telling(sets)
+    columns = [{(p.ours, p.theirs): p for p in evidence.pairs("bon", sets, (n,))} for n in counts]
+    keys = list(dict.fromkeys(key for column in columns for key in column))
+    rows = tuple((f"{ours} - {theirs}", *(_pair(c.get((ours, theirs))) for c in columns)) for ours, theirs in keys)
+    return (
+        Table(("difference in points", *(f"N={n}" for n in counts)), rows, title=title, folded=folded) if rows else None
+    )
+
+
+def _pair(pair: Pair | None) -> Cell:
+    if pair is None:
+        return Cell(NOTHING, "quiet")
+    beyond = "gain" if pair.estimate.mean > 0 else "loss"
+    known = probability(pair.p)
+    text = gain(pair.estimate) + (f", {known}" if known else "")
+    return Cell(text, beyond if pair.p < 0.05 else "quiet")
+
+
+def measured(evidence: Evidence) -> Table | None:
+    """What training ended with and what it cost, in one row each."""
+    rows = []
+    for name, experiment in evidence.experiments.items():
+        ended = (plain(experiment.mean(key), 4) for key in ("train/loss", "train/auc"))
+        rows.append((name, *ended, power(experiment.mean(COST)), duration(_seconds(experiment))))
+    heading = ("experiment", "train/loss", "train/auc", "FLOPs", "wall clock")
+    return Table(heading, tuple(rows), title="training, means over seeds")
+
+
+def _seconds(experiment: Experiment) -> float | None:
+    known = [run.seconds for run in experiment.runs if run.seconds is not None]
+    return fmean(known) if known else None
+
+
+# --- cost, steps ----------------------------------------------------------------------------------
+
+
+def cost(evidence: Evidence) -> Table | None:
+    """Means over seeds; None where no run counted what it cost."""
+    rows = []
+    for name, experiment in evidence.experiments.items():
+        flops = [experiment.mean(f"cost/{part}_flops") for part in _PARTS]
+        tokens = power(experiment.mean("cost/total_tokens"))
+        rows.append((name, *map(power, flops), tokens, duration(_seconds(experiment))))
+    heading = ("experiment", *(f"{part}, FLOPs" for part in _PARTS), "tokens", "wall clock")
+    return Table(heading, tuple(rows)) if any(set(row[1:]) != {NOTHING} for row in rows) else None
+
+
+def steps(evidence: Evidence, candidates: str) -> Table | None:
+    """How well step rewards find wrong steps on one set; None where no step is labelled."""
+    known = [key for key in _STEPS if any(e.values(f"steps/{candidates}/{key}") for e in evidence.experiments.values())]
+    columns = [[_step(evidence, name, candidates, key) for name in evidence.names] for key in known]
+    rows = tuple(zip(evidence.names, *columns, strict=True))
+    return Table(("experiment", *(_STEPS[key] for key in known)), rows, title=candidates) if known else None
+
+
+def _step(evidence: Evidence, name: str, candidates: str, key: str) -> str:
+    if key == "first_error_found":
+        found = evidence.estimate(name, "first_error/found", (candidates,), evidence.counts((candidates,))[-1:])
+        return level(found or evidence.of_metric(name, f"steps/{candidates}/{key}"))
+    mean = evidence.experiments[name].mean(f"steps/{candidates}/{key}")
+    return plain(mean, 3) if key == "auc" else plain(None if mean is None else 100 * mean)
+
+
+def _marked(column: Sequence[Estimate | None]) -> list[str]:
+    """The column's cells, the highest as the best where there are several."""
+    means = [found.mean for found in column if found is not None]
+    best = max(means) if len(set(means)) > 1 else math.inf
+    return [Cell(level(found), "best" if found is not None and found.mean == best else "") for found in column]

@@ -1,0 +1,48 @@
+"""`python -m lit_prm view`: scored files to a page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(args: Sequence[str]) -> None:
+    """`view SCORED [SCORED ...] [--out page.html] [--open]`: several files are several scorers to switch between."""
+    parser = argparse.ArgumentParser(prog="python -m lit_prm view", allow_abbrev=False)
+    parser.add_argument("scored", nargs="+", metavar="SCORED", help="files written by python -m lit_prm score")
+    parser.add_argument("--out", type=Path, metavar="PAGE", help="the page, .html (default: beside the first file)")
+    parser.add_argument("--open", action="store_true", help="show the page in the browser")
+    known = parser.parse_args(list(args))
+    page = known.out or beside(known.scored[0])
+    if page.suffix not in (".html", ".htm"):
+        raise ValueError(f"--out {page}: the page is HTML; name it .html")
+    print(written(known.scored, page))
+    if known.open:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+
+def beside(source: str) -> Path:
+    """`scored.html` for `folder/scored.jsonl.gz`, in its folder; in this one for what is no file."""
+    from lit_prm.data.formats.sources import bare
+
+    path = Path(source)
+    name = f"{bare(source)}.html"
+    return path.with_name(name) if path.is_file() else Path(name)
+
+
+def written(sources: Sequence[str], page: Path) -> str:
+    """Writes the page of one or several scorers of the same responses; what it holds and its size, in a line."""
+    from lit_prm.reports.viewer.page import write_page
+    from lit_prm.scoring.scored_files import aligned, read_scored
+
+    first, *others = (read_scored(source) for source in sources)
+    scored = [first, *(aligned(first, other) for other in others)]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_page(page, scored)
+    scorers = f" by {len(scored)} scorers" if others else ""
+    responses = sum(map(len, first.rewards))
+    size = page.stat().st_size / 2**20
+    return f"{page}: {len(first.groups):,} problems, {responses:,} responses{scorers}, {size:.1f} MB"

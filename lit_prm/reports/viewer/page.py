@@ -1,0 +1,57 @@
+"""Scored files as one HTML page that needs no network and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+from lit_prm.reports.viewer.content import Content, index, problem_content, token_scale
+from lit_prm.scoring.scored_files import ScoredGroups
+from lit_prm.storage.atomic import written_whole
+
+SCRIPTS = ("decode.js", "dom.js", "scale.js", "problems.js", "steps.js", "responses.js", "keys.js", "page.js")
+
+
+def write_page(path: Path, scored: Sequence[ScoredGroups]) -> None:
+    """The page of the files; equal files give equal bytes."""
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as page:
+        page.writelines(page_parts(scored))
+
+
+def page_parts(scored: Sequence[ScoredGroups]) -> Iterator[str]:
+    """The page in parts. What the files say stands in it as base64 alone, which no HTML or script can begin in."""
+    style, script = _read("page.css"), '"use strict";\n' + "".join(map(_read, SCRIPTS))
+    rules = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+    rules += "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    head, _, tail = _read("page.html").partition("<!-- data and script -->")
+    yield head.replace("/* style */", style).replace("RULES", rules)
+    yield _block("files", [index(one) for one in scored])
+    for f, one in enumerate(scored):
+        tokens = token_scale(one)
+        for p, (group, rewards) in enumerate(zip(one.groups, one.rewards, strict=True)):
+            yield _block(f"problem-{f}-{p}", problem_content(group, rewards, tokens))
+    yield f"<script>{script}</script>{tail}"
+
+
+def _read(name: str) -> str:
+    return (files("lit_prm.reports.viewer") / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _block(name: str, content: Content | list[Content]) -> str:
+    """A data block of the page that its script finds by name: JSON, deflated, base64."""
+    return f'<script type="application/octet-stream" id="{name}">{packed(content)}</script>\n'
+
+
+def packed(content: Content | list[Content]) -> str:
+    """JSON in ASCII (a lone surrogate is no UTF-8), deflated as zlib does, in base64."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return b64encode(zlib.compress(text.encode("ascii"), 6)).decode()
