@@ -23,14 +23,14 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from benchmarks.machine import peak_bytes
+from lit_prm.commands.experiment import options
+from lit_prm.commands.lightning import resolved_config
+from lit_prm.commands.plan.lengths import MicroBatch
+from lit_prm.commands.plan.memory import memory
+from lit_prm.commands.plan.network import config_of, from_fields, weights, with_layers
+from lit_prm.commands.plan.setup import Setup, setup_of
 from lit_prm.data.batch import Batch
-from lit_prm.experiment import options
-from lit_prm.lightning_cli import resolved_config
 from lit_prm.models.language_model import token_logps
-from lit_prm.plan.lengths import MicroBatch
-from lit_prm.plan.memory import memory
-from lit_prm.plan.network import config_of, from_fields, weights, with_layers
-from lit_prm.plan.setup import Setup, setup_of
 
 FAR = 0.15
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -16,8 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from lit_prm.experiment import EXPERIMENTS, config_files, is_trained, predecessor, run_experiment
-from lit_prm.paper.workers import logged
+from lit_prm.commands.experiment import EXPERIMENTS, config_files, is_trained, predecessor, run_experiment
+from lit_prm.commands.paper.workers import logged
 
 NAMES = (
     "ce-8resp", "dpo-8resp", "kto-8resp", "nca-8resp", "nca-8resp-kway", "infonca-8resp", "ipvrm-8resp", "orm-8resp",

@@ -1,6 +1,6 @@
-"""`python -m lit_prm`: see `lit_prm.cli`."""
+"""`python -m lit_prm`: see `lit_prm.commands.main`."""
 
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 
 if __name__ == "__main__":
     main()

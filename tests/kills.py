@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 import torch
 
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.scoring import files
 from lit_prm.training.worlds.tinymath import TinyMath
 from tests.conftest import MICRO, make_half_right

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from lit_prm.paper.schedule import Job
+from lit_prm.commands.paper.schedule import Job
 
 
 def run(job: Job) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_prm import cli, lightning_cli
+from lit_prm.commands import lightning as lightning_cli
+from lit_prm.commands import main as cli
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("mlflow", "deepspeed", "lightning", "torch", "transformers", "datasets", "matplotlib")
@@ -18,7 +19,7 @@ HEAVY = ("mlflow", "deepspeed", "lightning", "torch", "transformers", "datasets"
 
 def test_importing_the_library_imports_nothing_heavy() -> None:
     """Law 10."""
-    code = f"import sys, lit_prm, lit_prm.cli; print([m for m in {HEAVY} if m in sys.modules])"
+    code = f"import sys, lit_prm, lit_prm.commands.main; print([m for m in {HEAVY} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
 
@@ -94,7 +95,7 @@ def test_ctrl_c_ends_a_command_with_a_word_and_its_status(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lit_prm.experiment.show_available", lambda _: interrupted())
+    monkeypatch.setattr("lit_prm.commands.experiment.show_available", lambda _: interrupted())
     with pytest.raises(SystemExit) as ended:
         cli.main(["list"])
     assert ended.value.code == 130

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_prm import experiment
-from lit_prm.lightning_cli import resolved_config
+from lit_prm.commands import experiment
+from lit_prm.commands.lightning import resolved_config
 from lit_prm.storage.flat import flatten
 
 REPOSITORY = Path(__file__).parents[1]

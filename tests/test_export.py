@@ -17,7 +17,7 @@ import yaml
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.data.batch import collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from transformers import PreTrainedTokenizerFast
 
 import lit_prm
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.data.batch import Batch, collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout

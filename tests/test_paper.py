@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.paper.claims import COST, POLICY, Claim, claims
-from lit_prm.paper.methods import LABELS
-from lit_prm.paper.results import Line, Results, metric_difference, of_metric, ratio, summary
-from lit_prm.paper.rules import Above, Below, Dearer, Kept, Rule, Same, Verdict
+from lit_prm.commands.paper.claims import COST, POLICY, Claim, claims
+from lit_prm.commands.paper.methods import LABELS
+from lit_prm.commands.paper.results import Line, Results, metric_difference, of_metric, ratio, summary
+from lit_prm.commands.paper.rules import Above, Below, Dearer, Kept, Rule, Same, Verdict
 from lit_prm.reports.compare.estimates import Estimate
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, paper
 from tests.paper_runs import write_run

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm.paper import markdown as md
-from lit_prm.paper.document import SECTIONS, document
-from lit_prm.paper.figures import FIGURES, draw_all
-from lit_prm.paper.methods import LABELS
-from lit_prm.paper.results import Results
-from lit_prm.paper.runner import main
-from lit_prm.paper.tables import steps_table, table_1, table_2, table_3, vote_table
+from lit_prm.commands.paper import markdown as md
+from lit_prm.commands.paper.document import SECTIONS, document
+from lit_prm.commands.paper.figures import FIGURES, draw_all
+from lit_prm.commands.paper.methods import LABELS
+from lit_prm.commands.paper.results import Results
+from lit_prm.commands.paper.runner import main
+from lit_prm.commands.paper.tables import steps_table, table_1, table_2, table_3, vote_table
 from lit_prm.reports.compare.estimates import Estimate
 from lit_prm.reports.paper_numbers import paper
 from tests.paper_runs import write_run

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.paper.methods import LABELS
-from lit_prm.paper.runner import SHARES, main, make_runs
-from lit_prm.paper.schedule import Job, Schedule, with_predecessors
+from lit_prm.commands.paper.methods import LABELS
+from lit_prm.commands.paper.runner import SHARES, main, make_runs
+from lit_prm.commands.paper.schedule import Job, Schedule, with_predecessors
 from tests.paper_jobs import run
 
 ROOT = Path(__file__).parent.parent
@@ -178,7 +178,7 @@ def test_a_name_without_a_file_is_refused_with_those_that_have_one(place: Path) 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_ends_the_workers_too_and_says_how_to_go_on(place: Path, number: signal.Signals) -> None:
     code = (
-        "from lit_prm.paper.runner import main; from tests.paper_jobs import run\n"
+        "from lit_prm.commands.paper.runner import main; from tests.paper_jobs import run\n"
         "if __name__ == '__main__': main(['--names', 'sleeps', '--seeds', '1', '--only', 'runs'], run)"
     )
     (place / "go.py").write_text(code)
@@ -201,7 +201,7 @@ def test_stopping_ends_the_workers_too_and_says_how_to_go_on(place: Path, number
 
 def test_neither_plan_nor_tables_import_the_trainer() -> None:
     code = (
-        "import sys, lit_prm.paper.runner, lit_prm.paper.document, lit_prm.paper.figures\n"
+        "import sys, lit_prm.commands.paper.runner, lit_prm.commands.paper.document, lit_prm.commands.paper.figures\n"
         "sys.exit(bool({'torch', 'lightning', 'mlflow', 'transformers', 'matplotlib'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

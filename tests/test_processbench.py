@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lit_prm.cli import main as cli
+from lit_prm.commands.main import main as cli
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.first_error import f1, first_below
 from lit_prm.reports.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, Uniform

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from lit_prm.answers import is_correct
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.generation.files import Job as FileJob
 from lit_prm.generation.local_sampler import Job, LocalSampler
 from lit_prm.generation.samples import Journal, Sample

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.training.worlds.smol import gguf_file
 
 pytestmark = pytest.mark.slow  # a model of 135M parameters on a core or two

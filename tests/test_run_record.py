@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks import LastCheckpoint
 from callbacks.run_record import RunRecord, code_state, versions
-from lit_prm.lightning_cli import LitCLI
+from lit_prm.commands.lightning import LitCLI
 from lit_prm.storage.mlflow_logger import MLflow
 from lit_prm.storage.run_folder import refuse_mixing
 from tests.mlflow_store import fresh_store

@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 import lit_prm
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.data.formats import write_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring import files
@@ -230,7 +230,7 @@ def slowly(self, part, groups):
     save(self, part, groups)
 files.Job._save = slowly
 import lit_prm
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 main(sys.argv[1:])
 """
 

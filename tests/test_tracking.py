@@ -22,7 +22,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_prm.cli import main as command
+from lit_prm.commands.main import main as command
 from lit_prm.storage import mlflow_upload
 from lit_prm.storage.flat import flatten
 from lit_prm.storage.mlflow_logger import MLflow, entity_name, write_whole

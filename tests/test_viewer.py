@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.selection import AGGREGATES, aggregated
 from lit_prm.reports.viewer.command import beside

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from tests.mlflow_store import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.models.reference import Stored
 from lit_prm.training.module import LitPRM
 from tests.integration.conftest import Desk

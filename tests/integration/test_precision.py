@@ -9,7 +9,7 @@ import torch
 import yaml
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm import lightning_cli
+from lit_prm.commands import lightning as lightning_cli
 from lit_prm.data.batch import Batch, collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout

@@ -17,7 +17,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks import BestOfN
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.data.batch import Batch
 from lit_prm.training.module import LitPRM
 from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary
@@ -27,7 +27,7 @@ RUN = "runs/tiny/ce-8resp/seed-0"
 KILLED = """
 import os, signal, sys
 from callbacks import LastCheckpoint
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 saved = LastCheckpoint.on_train_batch_end
 def and_die(self, trainer, *args):
     saved(self, trainer, *args)

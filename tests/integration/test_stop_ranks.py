@@ -23,7 +23,7 @@ ACTS = {
 DROPOUT = ["--model.reward_model=lit_prm.models.adapters.LoRAReward", "--model.reward_model.init_args.dropout=0.3"]
 SCRIPT = """
 import os, signal, sys
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.training.module import LitPRM
 step = LitPRM.training_step
 def acting(self, batch, batch_idx):

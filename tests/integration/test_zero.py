@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lit_prm
-from lit_prm.cli import main
+from lit_prm.commands.main import main
 from lit_prm.data.formats import read_groups
 from lit_prm.evaluation.artifacts import read_rows
 from lit_prm.models.language_model import weights_of

@@ -7,10 +7,10 @@ from functools import cache
 
 import yaml
 
-from lit_prm.experiment import options
-from lit_prm.lightning_cli import resolved_config
-from lit_prm.plan.command import Plan, plan
-from lit_prm.plan.setup import Setup, setup_of
+from lit_prm.commands.experiment import options
+from lit_prm.commands.lightning import resolved_config
+from lit_prm.commands.plan.command import Plan, plan
+from lit_prm.commands.plan.setup import Setup, setup_of
 
 _NOT_ASKED = ("shape", "device", "memory", "peak", "problems", "prompt_tokens", "response_tokens")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm.cli import main
+from lit_prm.commands.main import main
+from lit_prm.commands.plan.command import devices
+from lit_prm.commands.plan.network import config_of
 from lit_prm.data.formats import write_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.models.flops import Work, forward, shape_of
-from lit_prm.plan.command import devices
-from lit_prm.plan.network import config_of
 from tests.plan.planning import LLAMA, planned
 
 REPOSITORY = Path(__file__).parents[2]
@@ -136,7 +136,7 @@ def test_what_cannot_be_planned_is_refused(args: list[str], told: str, capsys: p
 
 
 def test_a_wrong_name_is_told_before_torch_is_loaded() -> None:
-    code = "import sys; from lit_prm.plan.command import main\ntry: main(['ce-8resp', '--scale', 'huge'])\n"
+    code = "import sys; from lit_prm.commands.plan.command import main\ntry: main(['ce-8resp', '--scale', 'huge'])\n"
     code += "except ValueError as error: print(error, 'torch' in sys.modules)"
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True

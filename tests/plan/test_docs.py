@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_prm.cli import main
-from lit_prm.experiment import options
-from lit_prm.lightning_cli import resolved_config
-from lit_prm.plan.command import arguments
-from lit_prm.plan.lengths import lengths_of
-from lit_prm.plan.setup import setup_of
+from lit_prm.commands.experiment import options
+from lit_prm.commands.lightning import resolved_config
+from lit_prm.commands.main import main
+from lit_prm.commands.plan.command import arguments
+from lit_prm.commands.plan.lengths import lengths_of
+from lit_prm.commands.plan.setup import setup_of
 from tests.plan.conftest import REPOSITORY
 from tests.plan.planning import planned
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lit_prm.commands.plan.lengths import MicroBatch, lengths_of, longest_of, store_size
 from lit_prm.data.batch import Encoded
 from lit_prm.data.batching import Updates
 from lit_prm.data.steps import Newline
 from lit_prm.models.reference.store import LogpStore
-from lit_prm.plan.lengths import MicroBatch, lengths_of, longest_of, store_size
 from lit_prm.training.datamodule import RolloutDataModule
 from tests.plan.planning import planned, setup_at
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from lit_prm.commands.plan.lengths import MicroBatch
+from lit_prm.commands.plan.memory import memory
+from lit_prm.commands.plan.network import config_of, weights
 from lit_prm.models.language_model import CHUNK
-from lit_prm.plan.lengths import MicroBatch
-from lit_prm.plan.memory import memory
-from lit_prm.plan.network import config_of, weights
 from tests.plan.planning import planned, setup_at
 
 

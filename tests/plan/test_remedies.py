@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lit_prm.plan.remedies import remedies
-from lit_prm.plan.setup import Setup
+from lit_prm.commands.plan.remedies import remedies
+from lit_prm.commands.plan.setup import Setup
 from tests.plan.planning import planned, setup_at
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lit_prm.plan.network import Weights
-from lit_prm.plan.sharding import Optimizing, Sharding, Trained, Whole, Zero
-from lit_prm.plan.trace import Optimized
+from lit_prm.commands.plan.network import Weights
+from lit_prm.commands.plan.sharding import Optimizing, Sharding, Trained, Whole, Zero
+from lit_prm.commands.plan.trace import Optimized
 
 N, RANKS = 64_000_000, 8
 WEIGHTS = Weights(N, N, 1_000_000)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lit_prm.commands.plan.network import Adapter, config_of, from_fields, known_shapes, weights, with_layers
+from lit_prm.commands.plan.trace import Live, Pass, optimizer_memory, step_memory
 from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.models.adapters import with_new_adapter
 from lit_prm.models.language_model import position_logps, states_at
-from lit_prm.plan.network import Adapter, config_of, from_fields, known_shapes, weights, with_layers
-from lit_prm.plan.trace import Live, Pass, optimizer_memory, step_memory
 
 SMALL: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 6,
@@ -100,7 +100,7 @@ def test_known_shapes_have_the_parameters_their_publishers_state(name: str) -> N
         "135M": 134_515_008,
     }
     config, source = config_of(name)
-    assert source == "lit_prm/plan/models.yaml"
+    assert source == "lit_prm/commands/plan/models.yaml"
     assert weights(config).all == next(n for size, n in stated.items() if f"-{size}-" in name)
 
 

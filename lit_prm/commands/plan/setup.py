@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import torch
 
+from lit_prm.commands.plan.network import Adapter
+from lit_prm.commands.plan.sharding import Sharding, Whole, Zero
 from lit_prm.models.packed_attention import FLASH, PACKED
-from lit_prm.plan.network import Adapter
-from lit_prm.plan.sharding import Sharding, Whole, Zero
 
 ZERO = "lit_prm.training.zero.ZeRO"
 _ADAMW: dict[str, Any] = {"class_path": "torch.optim.AdamW", "init_args": {}}

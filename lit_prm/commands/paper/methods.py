@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lit_prm.paper.results import Line, Results
+from lit_prm.commands.paper.results import Line, Results
 
 LABELS = {
     "base-0resp": "Untrained base, log-likelihood of the worst step",

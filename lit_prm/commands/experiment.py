@@ -118,7 +118,7 @@ def other_options(folder: Path, name: str, scale: str, seed: int, overrides: Seq
 @cache
 def _resolved(name: str, scale: str, overrides: tuple[str, ...]) -> str:
     """The configuration of seed 0."""
-    from lit_prm.lightning_cli import resolved_config
+    from lit_prm.commands.lightning import resolved_config
 
     return resolved_config(options(name, scale, 0, overrides))
 
@@ -173,7 +173,7 @@ def _listed(purposes: Mapping[str, str]) -> str:
 
 def run_experiment(options: Sequence[str]) -> Path:
     """Fit (or continue), test, print; returns the run's folder. What is finished is only printed."""
-    from lit_prm.lightning_cli import run, told_when_stopped
+    from lit_prm.commands.lightning import run, told_when_stopped
 
     cli = run(["fit", *options])
     folder = Path(cli.config.fit.run_dir)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from lit_prm.plan.setup import ZERO, Setup
-from lit_prm.plan.sharding import Sharding, Zero
+from lit_prm.commands.plan.setup import ZERO, Setup
+from lit_prm.commands.plan.sharding import Sharding, Zero
 
 Peak = Callable[[Setup], int]
 Options = dict[str, str]  # of the command line

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lit_prm.paper import markdown as md
-from lit_prm.paper import tables
-from lit_prm.paper.claims import Claim, claims
-from lit_prm.paper.methods import CE_BY_COST, DPO_BY_COST, LABELS
-from lit_prm.paper.results import Results
-from lit_prm.paper.rules import RULES, Verdict
+from lit_prm.commands.paper import markdown as md
+from lit_prm.commands.paper import tables
+from lit_prm.commands.paper.claims import Claim, claims
+from lit_prm.commands.paper.methods import CE_BY_COST, DPO_BY_COST, LABELS
+from lit_prm.commands.paper.results import Results
+from lit_prm.commands.paper.rules import RULES, Verdict
 from lit_prm.reports.compare.estimates import Estimate
 from lit_prm.reports.paper_numbers import GENERATORS, Paper
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from lit_prm.paper.schedule import Job
+from lit_prm.commands.paper.schedule import Job
 
 RunJob = Callable[[Job], None]
 PATIENCE = 60.0  # seconds that a stopped run has to write its checkpoint

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
+from lit_prm.commands.plan.lengths import MicroBatch
+from lit_prm.commands.plan.network import Weights
+from lit_prm.commands.plan.setup import Setup
+from lit_prm.commands.plan.sharding import Optimizing, Trained
+from lit_prm.commands.plan.trace import Optimized, Pass, optimizer_memory, step_memory
 from lit_prm.models.language_model import CHUNK
 from lit_prm.models.reference import Stored
-from lit_prm.plan.lengths import MicroBatch
-from lit_prm.plan.network import Weights
-from lit_prm.plan.setup import Setup
-from lit_prm.plan.sharding import Optimizing, Trained
-from lit_prm.plan.trace import Optimized, Pass, optimizer_memory, step_memory
 
 # Not measured but assumed: a CUDA context with its kernels, NCCL's channels and what the allocator cannot use.
 CUDA_CONTEXT = 2_000_000_000

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from transformers import AutoTokenizer
 
+from lit_prm.commands.plan.setup import Setup
 from lit_prm.data.batch import Encoded
 from lit_prm.data.batching import Updates
 from lit_prm.data.encoding import Encoder
@@ -21,7 +22,6 @@ from lit_prm.data.regimes import subsample
 from lit_prm.data.steps import BlankLine
 from lit_prm.models.flops import Work
 from lit_prm.models.reference.store import Logps, LogpStore
-from lit_prm.plan.setup import Setup
 from lit_prm.training.trainable import labelled
 
 SAMPLE = 2000  # problems of a larger file that are read into tokens

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from lit_prm.commands.plan.lengths import Lengths
+from lit_prm.commands.plan.setup import Setup
 from lit_prm.models.flops import Work, backward, forward, shape_of
-from lit_prm.plan.lengths import Lengths
-from lit_prm.plan.setup import Setup
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def config_of(model: str, shape: str | None = None) -> tuple[Any, str]:
         return from_fields(_fields_of(file)), str(file)
     known = known_shapes()
     if name in known:
-        return from_fields(known[name]), "lit_prm/plan/models.yaml"
+        return from_fields(known[name]), "lit_prm/commands/plan/models.yaml"
     cached = name.count("/") == 1 and not name.startswith((".", "/"))
     found = cached and cached_file(
         name, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False
@@ -74,7 +74,7 @@ def _fields_of(file: Path) -> dict[str, Any]:
 
 def known_shapes() -> dict[str, dict[str, Any]]:
     """Fields of config.json by the model's name on the hub."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load((files("lit_prm.plan") / "models.yaml").read_text())
+    found: dict[str, dict[str, Any]] = yaml.safe_load((files("lit_prm.commands.plan") / "models.yaml").read_text())
     return found
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lit_prm.paper.schedule import Job
+from lit_prm.commands.paper.schedule import Job
 
 
 class View:

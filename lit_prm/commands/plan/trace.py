@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lit_prm.commands.plan.network import Adapter, from_fields, network
 from lit_prm.models.language_model import position_logps
-from lit_prm.plan.network import Adapter, from_fields, network
 
 
 class Live(TorchDispatchMode):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lit_prm.experiment import OVERRIDES, config_files, options
+from lit_prm.commands.experiment import OVERRIDES, config_files, options
 
 if TYPE_CHECKING:
-    from lit_prm.plan.lengths import Lengths
-    from lit_prm.plan.memory import Memory
-    from lit_prm.plan.setup import Setup
+    from lit_prm.commands.plan.lengths import Lengths
+    from lit_prm.commands.plan.memory import Memory
+    from lit_prm.commands.plan.setup import Setup
 
 # Share of a device's peak that is reached: what dense decoders of these sizes are commonly trained at on GPUs with
 # flash attention. An assumption, not measured by us; on a CPU the "peak" itself is a measured rate of such products.
@@ -46,7 +46,7 @@ def main(args: Sequence[str]) -> None:
     if known.json:
         print(json.dumps(made.numbers, indent=1))
     else:
-        from lit_prm.plan.show import show
+        from lit_prm.commands.plan.show import show
 
         show(made)
     if not made.numbers["fits"]:
@@ -87,7 +87,7 @@ def _refuse_signs(asked: argparse.Namespace) -> None:
 
 def devices() -> dict[str, dict[str, float]]:
     """Memory and peak rates by name of the device."""
-    found: dict[str, dict[str, float]] = yaml.safe_load((files("lit_prm.plan") / "devices.yaml").read_text())
+    found: dict[str, dict[str, float]] = yaml.safe_load((files("lit_prm.commands.plan") / "devices.yaml").read_text())
     return found
 
 
@@ -95,13 +95,13 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     """The plan of the experiment whose name, scale and options were asked for."""
     import torch
 
-    from lit_prm.lightning_cli import resolved_config
-    from lit_prm.plan.lengths import lengths_of
-    from lit_prm.plan.memory import memory
-    from lit_prm.plan.network import config_of, weights
-    from lit_prm.plan.remedies import remedies
-    from lit_prm.plan.setup import setup_of
-    from lit_prm.plan.work import work_of
+    from lit_prm.commands.lightning import resolved_config
+    from lit_prm.commands.plan.lengths import lengths_of
+    from lit_prm.commands.plan.memory import memory
+    from lit_prm.commands.plan.network import config_of, weights
+    from lit_prm.commands.plan.remedies import remedies
+    from lit_prm.commands.plan.setup import setup_of
+    from lit_prm.commands.plan.work import work_of
 
     resolved = yaml.safe_load(resolved_config(options(asked.name, asked.scale, 0, overrides)))
     accelerator = resolved["trainer"].get("accelerator") or "auto"
@@ -185,7 +185,7 @@ def _bytes(memory: Memory) -> dict[str, int]:
 
 def _alternatives(setup: Setup) -> dict[str, Setup]:
     """The same under every strategy without offload; the configured one, if it is another, first."""
-    from lit_prm.plan.sharding import Whole, Zero
+    from lit_prm.commands.plan.sharding import Whole, Zero
 
     given = setup.sharding
     zero = replace(given, offload=False) if isinstance(given, Zero) else Zero(3)

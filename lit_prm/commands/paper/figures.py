@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lit_prm.paper.claims import COST
-from lit_prm.paper.methods import BASELINES_BY_COST, CE_BY_COST, DPO_BY_COST, LABELS, VOTERS, shared
-from lit_prm.paper.results import Line, Results
+from lit_prm.commands.paper.claims import COST
+from lit_prm.commands.paper.methods import BASELINES_BY_COST, CE_BY_COST, DPO_BY_COST, LABELS, VOTERS, shared
+from lit_prm.commands.paper.results import Line, Results
 from lit_prm.reports.compare.estimates import Estimate
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS
 from lit_prm.storage.atomic import written_whole

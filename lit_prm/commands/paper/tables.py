@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from lit_prm.models.flops import assumptions
-from lit_prm.paper import markdown as md
-from lit_prm.paper.claims import COST, POLICY
-from lit_prm.paper.methods import (
+from lit_prm.commands.paper import markdown as md
+from lit_prm.commands.paper.claims import COST, POLICY
+from lit_prm.commands.paper.methods import (
     BASELINES_BY_COST,
     CE_BY_COST,
     DPO_BY_COST,
@@ -16,7 +15,8 @@ from lit_prm.paper.methods import (
     VOTERS,
     shared,
 )
-from lit_prm.paper.results import Line, Results, of_metric, ratio
+from lit_prm.commands.paper.results import Line, Results, of_metric, ratio
+from lit_prm.models.flops import assumptions
 from lit_prm.reports.paper_numbers import COUNTS, PAPER_ROW, Paper, Row
 
 MAJORITY = "majority"

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from lit_prm.plan.network import Weights
-from lit_prm.plan.trace import Optimized
+from lit_prm.commands.plan.network import Weights
+from lit_prm.commands.plan.trace import Optimized
 
 Optimizing = Callable[[int, torch.dtype], Optimized]  # bytes of an optimizer of so many weights
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from lit_prm.experiment import EXPERIMENTS, config_files, predecessor, refuse_other_options
-from lit_prm.paper.methods import LABELS
-from lit_prm.paper.schedule import Job, Schedule, with_predecessors
-from lit_prm.paper.view import View
-from lit_prm.paper.workers import RunJob, Worker, interruptible, tail
+from lit_prm.commands.experiment import EXPERIMENTS, config_files, predecessor, refuse_other_options
+from lit_prm.commands.paper.methods import LABELS
+from lit_prm.commands.paper.schedule import Job, Schedule, with_predecessors
+from lit_prm.commands.paper.view import View
+from lit_prm.commands.paper.workers import RunJob, Worker, interruptible, tail
 from lit_prm.storage.atomic import written_whole
 from lit_prm.storage.run_files import read_record
 
@@ -64,9 +64,9 @@ def refuse_below_one(**numbers: int) -> None:
 
 def write(scale: str, seeds: int) -> None:
     """`docs/paper-<scale>.md` and its figures, from whatever is recorded."""
-    from lit_prm.paper.document import document
-    from lit_prm.paper.figures import draw_all
-    from lit_prm.paper.results import Results
+    from lit_prm.commands.paper.document import document
+    from lit_prm.commands.paper.figures import draw_all
+    from lit_prm.commands.paper.results import Results
     from lit_prm.reports.paper_numbers import paper
 
     results, at = Results(RUNS / scale, seeds), Place(scale)
@@ -110,7 +110,7 @@ class Place:
 
     def run(self, job: Job) -> None:
         """As `make exp` does it."""
-        from lit_prm.experiment import main as experiment
+        from lit_prm.commands.experiment import main as experiment
 
         print(f"--- {time.strftime('%F %T')} {job}", flush=True)
         experiment([job.experiment, "--scale", self.scale, "--seed", str(job.seed), *PAPER_OPTIONS])

@@ -33,10 +33,10 @@ Experiments are the files of experiments/, scales those of experiments/scale/.""
 LIGHTNING = ("fit", "validate", "test", "predict")
 
 JOBS = {  # each takes its arguments; imported when asked for
-    "exp": "lit_prm.experiment:main",
-    "plan": "lit_prm.plan.command:main",
-    "list": "lit_prm.experiment:show_available",
-    "paper": "lit_prm.paper.runner:main",
+    "exp": "lit_prm.commands.experiment:main",
+    "plan": "lit_prm.commands.plan.command:main",
+    "list": "lit_prm.commands.experiment:show_available",
+    "paper": "lit_prm.commands.paper.runner:main",
     "compare": "lit_prm.reports.compare.command:main",
     "sample": "lit_prm.generation.command:main",
     "score": "lit_prm.scoring.command:main",
@@ -67,7 +67,7 @@ def _run(command: str, rest: Sequence[str]) -> None:
     if command in ("-h", "--help"):
         print(USAGE)
     elif command in LIGHTNING:
-        from lit_prm.lightning_cli import run
+        from lit_prm.commands.lightning import run
 
         run([command, *rest])
     elif command in JOBS:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from lit_prm.paper.results import Line, Results, metric_difference, ratio
-from lit_prm.paper.rules import Above, Below, Dearer, Kept, Rule, Same, Verdict
+from lit_prm.commands.paper.results import Line, Results, metric_difference, ratio
+from lit_prm.commands.paper.rules import Above, Below, Dearer, Kept, Rule, Same, Verdict
 from lit_prm.reports.compare.estimates import Estimate
 from lit_prm.reports.paper_numbers import Paper
 
