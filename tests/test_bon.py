@@ -454,7 +454,8 @@ def test_findings_hang_on_the_seed_only_through_sampled_votes() -> None:
 
 
 def test_help_answers_without_loading_torch() -> None:
-    code = "import sys; from lit_prm.commands.main import main\ntry: main(['bon', '--help'])\nfinally: print('torch' in sys.modules)"
+    load = "import sys; from lit_prm.commands.main import main"
+    code = f"{load}\ntry: main(['bon', '--help'])\nfinally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
     assert "--compat" in done.stdout

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm.answers.workers import Verdict, judge, verdicts, workers
+from lit_prm.answers.workers import Verdict, judge, pool, verdicts
 from lit_prm.answers.workers.pool import MANY, Pool, Worker
 from tests.hostile_answers import EVIL
 
@@ -228,4 +228,4 @@ def test_any_thread_and_any_fork_may_ask() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.stdout.split(), done.returncode) == (["EQUAL", "EQUAL"], 0), done.stderr
-    assert workers._pool(os.getpid()) is workers._pool(os.getpid())
+    assert pool._pool(os.getpid()) is pool._pool(os.getpid())

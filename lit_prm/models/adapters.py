@@ -44,7 +44,8 @@ class AdapterOff(Reference):
         if self._adapted is None:
             raise ValueError(
                 "the reference AdapterOff has no network to switch its adapter off in; it belongs to the reward "
-                "model lit_prm.models.adapters.AdaptedReward or LoRAReward, of another one give a lit_prm.models.reference.Frozen"
+                "model lit_prm.models.adapters.AdaptedReward or LoRAReward, of another one give a "
+                "lit_prm.models.reference.Frozen"
             )
         with in_eval_mode(self._adapted), self._adapted.disable_adapter():
             return token_logps(self._adapted.get_base_model(), batch)

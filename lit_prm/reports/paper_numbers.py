@@ -1,4 +1,4 @@
-"""What the paper measured, typed: `papernumbers.yaml` and nothing else."""
+"""What the paper measured, typed: `paper_numbers.yaml` and nothing else."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Paper:
 @cache
 def paper() -> Paper:
     """The paper's numbers; `random` is its first sample, the same at every N."""
-    facts = yaml.safe_load((files("lit_prm") / "papernumbers.yaml").read_text())
+    facts = yaml.safe_load((files("lit_prm.reports") / "paper_numbers.yaml").read_text())
     first = facts["first_sample"]
     rows = {"random": Row("first sample", {name: dict.fromkeys((1, *_CURVE_COUNTS), first[name]) for name in first})}
     for sections, field, counts in ((_WITH_CELLS, "cells", COUNTS), (_WITH_CURVES, "curves", _CURVE_COUNTS)):
         for section in sections:
             for name, row in facts[section].items():
-                assert name not in rows, f"{name} stands twice in papernumbers.yaml"
+                assert name not in rows, f"{name} stands twice in paper_numbers.yaml"
                 rows[name] = Row(row["label"], _by_count(row[field], counts, first))
     votes = facts["figure-3"]
     return Paper(rows, votes["majority"], votes["votes"], facts["figure-1"], facts["figure-2"], facts["table-3"])

@@ -148,13 +148,6 @@ def test_irrelevant_instructions_have_a_right_and_a_wrong_response_and_no_proble
     assert problems.isdisjoint(g.problem.text for g in groups)
 
 
-def test_code_that_decides_what_is_in_the_files_is_where_it_is_looked_for() -> None:
-    sources = module._sources()
-    for name in module._DECISIVE:
-        assert any(path == f"{name}.py" or path.startswith(f"{name}/") for path in sources)
-    assert "tinymath/irrelevant.py" in sources
-
-
 @pytest.mark.parametrize("steps", [2, 3, 0])
 def test_a_weaker_model_that_is_no_earlier_snapshot_is_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=rf"weaker_steps {steps} is not within 1\.\.1; the weaker model is an earlier"):
