@@ -35,7 +35,7 @@ from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
 from lit_prm.losses.kto import KTO
 from lit_prm.losses.nca import NCA
-from lit_prm.models.language_model import token_logps
+from lit_prm.models.logps import token_logps
 from lit_prm.models.values import log_ratios, prefix_values, response_rewards
 from tests.conftest import byte_tokenizer, small_llama
 

@@ -30,7 +30,7 @@ from lit_prm.commands.plan.memory import memory
 from lit_prm.commands.plan.network import config_of, from_fields, weights, with_layers
 from lit_prm.commands.plan.setup import Setup, setup_of
 from lit_prm.data.batch import Batch
-from lit_prm.models.language_model import token_logps
+from lit_prm.models.logps import token_logps
 
 FAR = 0.15
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lit_prm.evaluation.artifacts import read_rows
-from lit_prm.evaluation.selection import bootstrap_interval
+from lit_prm.evaluation.intervals import bootstrap_interval
 
 PAIRS = [
     ("best-of-N (min) - random", "bon/min", "bon/random"),

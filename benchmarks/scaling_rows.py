@@ -17,7 +17,8 @@ from benchmarks.machine import peak_bytes, update_flops, work_of
 from benchmarks.updates_jobs import BETA, RATE, SHAPES
 from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.losses.dpo import DPO
-from lit_prm.models.language_model import pack, token_logps
+from lit_prm.models.logps import token_logps
+from lit_prm.models.probes import pack
 from lit_prm.models.values import log_ratios, prefix_values, response_rewards
 
 FAR = 2e-5  # of two losses

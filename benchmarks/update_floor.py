@@ -21,7 +21,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_prm.data.batch import Batch
-from lit_prm.models.language_model import token_logps
+from lit_prm.models.logps import token_logps
 
 PROMPT, RESPONSE, HIDDEN, LAYERS, VOCABULARY = 26, 32, 96, 3, 330
 

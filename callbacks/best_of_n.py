@@ -8,11 +8,12 @@ from pathlib import Path
 from lightning import LightningModule, Trainer
 
 from callbacks.collected import Collected
+from lit_prm.evaluation.aggregates import refuse_unknown_aggregates
 from lit_prm.evaluation.artifacts import write_judgement
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored
 from lit_prm.evaluation.evaluate import Judgement, judge
-from lit_prm.evaluation.selection import Sigmoid, VoteWeight, refuse_unknown_aggregates
+from lit_prm.evaluation.vote_weights import Sigmoid, VoteWeight
 
 
 class BestOfN(Collected):

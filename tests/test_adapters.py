@@ -19,10 +19,12 @@ from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
 from lit_prm.models.adapters import AdaptedReward, AdapterOff, base_of, is_adapter, load_adapted
-from lit_prm.models.language_model import load_model, load_tokenizer, token_logps, weights_hash
+from lit_prm.models.language_model import load_model, load_tokenizer
+from lit_prm.models.logps import token_logps
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.models.values import response_rewards
+from lit_prm.models.weights import weights_hash
 from lit_prm.scoring.export.command import export
 from lit_prm.scoring.loading import load
 from tests.conftest import small_llama

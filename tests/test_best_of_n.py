@@ -18,7 +18,7 @@ from lit_prm.data.steps import Newline
 from lit_prm.evaluation.artifacts import read_rows
 from lit_prm.evaluation.discrimination import Scored
 from lit_prm.evaluation.evaluate import Judgement, judge
-from lit_prm.evaluation.selection import Sigmoid
+from lit_prm.evaluation.vote_weights import Sigmoid
 from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward

@@ -22,20 +22,10 @@ from hypothesis import strategies as st
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.candidates import answer_clusters, split
-from lit_prm.evaluation.selection import (
-    Rank,
-    Sigmoid,
-    Softmax,
-    Unchanged,
-    any_of_n,
-    best_of_n,
-    bootstrap_interval,
-    bootstrap_ratio,
-    majority,
-    mcnemar,
-    sampled_votes,
-    weighted_votes,
-)
+from lit_prm.evaluation.intervals import bootstrap_interval, bootstrap_ratio, mcnemar
+from lit_prm.evaluation.selection import any_of_n, best_of_n
+from lit_prm.evaluation.vote_weights import Rank, Sigmoid, Softmax, Unchanged
+from lit_prm.evaluation.votes import majority, sampled_votes, weighted_votes
 from lit_prm.reports.best_of_n.command import main, vote_weight
 from lit_prm.reports.best_of_n.findings import Findings, Settings, as_json, find
 from lit_prm.reports.best_of_n.measures import length_bias, overoptimisation, within, wrong_process

@@ -13,7 +13,7 @@ from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine, EachToken
 from lit_prm.evaluation.candidates import CandidateSet, _watched
 from lit_prm.evaluation.evaluate import judge
-from lit_prm.evaluation.selection import Sigmoid
+from lit_prm.evaluation.vote_weights import Sigmoid
 from tests.candidate_sets import candidate_set, groups, scored
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.evaluation.selection import bootstrap_interval
+from lit_prm.evaluation.intervals import bootstrap_interval
 from lit_prm.reports.compare.estimates import (
     Estimate,
     Floats,

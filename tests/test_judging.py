@@ -12,7 +12,7 @@ from lit_prm.data.records import Group
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored, auc, located
 from lit_prm.evaluation.evaluate import Judgement, judge
-from lit_prm.evaluation.selection import Sigmoid
+from lit_prm.evaluation.vote_weights import Sigmoid
 from tests.candidate_sets import candidate_set, groups, rollout, scored
 from tests.reference import sigmoid
 

@@ -17,7 +17,8 @@ from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
 from lit_prm.models.adapters import LoRAReward
-from lit_prm.models.language_model import load_model, token_logps
+from lit_prm.models.language_model import load_model
+from lit_prm.models.logps import token_logps
 from lit_prm.scoring.building import _weights
 from lit_prm.scoring.spec import RewardSpec
 from tests.integration.conftest import Desk, desk, summary, weights  # noqa: F401  a fixture

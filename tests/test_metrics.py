@@ -17,7 +17,8 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 import lit_prm.evaluation.metrics
-from lit_prm.evaluation import first_error, selection
+from lit_prm.evaluation import first_error, selection, votes
+from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.evaluation.discrimination import auc
 from lit_prm.evaluation.metrics import (
     AnyOfN,
@@ -32,7 +33,7 @@ from lit_prm.evaluation.metrics import (
 )
 from lit_prm.evaluation.metrics.base import ResponseMetric
 from lit_prm.evaluation.metrics.calibration import calibration_error
-from lit_prm.evaluation.selection import Softmax
+from lit_prm.evaluation.vote_weights import Sigmoid, Softmax
 
 Columns = dict[str, Tensor]
 
@@ -87,7 +88,7 @@ def expected(batch: Columns) -> dict[str, float]:
     """Each number once more, by a loop over problems."""
     order = torch.argsort(batch["row"])
     b = {name: column[order].numpy() for name, column in batch.items()}
-    least, steps, valid = selection.AGGREGATES["min"](b["steps"], b["valid"]), b["steps"].astype(float), b["valid"]
+    least, steps, valid = AGGREGATES["min"](b["steps"], b["valid"]), b["steps"].astype(float), b["valid"]
     right = b["correct"].astype(bool)
 
     def mean(rule: Callable[..., float], *names: str) -> float:
@@ -96,7 +97,7 @@ def expected(batch: Columns) -> dict[str, float]:
     within = [
         auc(last[c == 1], last[c == 0])
         for s, v, c in by_problem(batch, "steps", "valid", "correct")
-        if 0 < c.sum() < len(c) and (last := selection.AGGREGATES["last"](s, v)) is not None
+        if 0 < c.sum() < len(c) and (last := AGGREGATES["last"](s, v)) is not None
     ]
     judged = [
         (float(steps[i, t]), t == e)
@@ -107,19 +108,19 @@ def expected(batch: Columns) -> dict[str, float]:
     return {
         "bon": mean(lambda s, c: selection.best_of_n(s, c, 3), "scores", "correct"),
         "bon-min": mean(
-            lambda s, v, c: selection.best_of_n(selection.AGGREGATES["min"](s, v), c, 4), "steps", "valid", "correct"
+            lambda s, v, c: selection.best_of_n(AGGREGATES["min"](s, v), c, 4), "steps", "valid", "correct"
         ),
         "bon-sum": mean(
-            lambda s, v, c: selection.best_of_n(selection.AGGREGATES["sum"](s, v), c, 4), "steps", "valid", "correct"
+            lambda s, v, c: selection.best_of_n(AGGREGATES["sum"](s, v), c, 4), "steps", "valid", "correct"
         ),
-        "vote": mean(lambda s, a, c: selection.weighted_vote(Softmax()(s), a, c, 3), "scores", "cluster", "correct"),
+        "vote": mean(lambda s, a, c: votes.weighted_vote(Softmax()(s), a, c, 3), "scores", "cluster", "correct"),
         "vote-mean": mean(
-            lambda s, v, a, c: selection.weighted_vote(
-                selection.Sigmoid()(selection.AGGREGATES["mean"](s, v)), a, c, 2
+            lambda s, v, a, c: votes.weighted_vote(
+                Sigmoid()(AGGREGATES["mean"](s, v)), a, c, 2
             ),
             "steps", "valid", "cluster", "correct",
         ),
-        "majority": mean(lambda a, c: selection.majority(a, c, 3), "cluster", "correct"),
+        "majority": mean(lambda a, c: votes.majority(a, c, 3), "cluster", "correct"),
         "any": mean(lambda c: selection.any_of_n(c, 2), "correct"),
         "auc": auc(b["scores"][right], b["scores"][~right]),
         "auc-within": float(np.mean(within)),

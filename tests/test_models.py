@@ -11,7 +11,9 @@ from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
-from lit_prm.models.language_model import check_readable, load_model, load_tokenizer, token_logps
+from lit_prm.models.language_model import load_model, load_tokenizer
+from lit_prm.models.logps import token_logps
+from lit_prm.models.probes import check_readable
 from tests import reference
 from tests.conftest import small_llama
 

@@ -27,7 +27,8 @@ from lit_prm.losses.dpo import DPO
 from lit_prm.models.language_model import load_model
 from lit_prm.models.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.training.module import LitPRM, reward_metrics
+from lit_prm.training.module import LitPRM
+from lit_prm.training.reward_metrics import reward_metrics
 from lit_prm.training.schedule import WarmupCosine
 from tests import reference as slow
 from tests.conftest import small_llama

@@ -25,7 +25,8 @@ from lit_prm.losses.kto import KTO
 from lit_prm.losses.prefix_ce import PrefixCE
 from lit_prm.losses.step_rank import StepRank
 from lit_prm.losses.steps import StepCE
-from lit_prm.models.language_model import load_model, token_logps
+from lit_prm.models.language_model import load_model
+from lit_prm.models.logps import token_logps
 from lit_prm.models.reference import Frozen, Reference, Uniform
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
 from lit_prm.training.module import LitPRM

@@ -36,8 +36,10 @@ from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
 from lit_prm.losses.nca import NCA
 from lit_prm.models import cpu_attention
-from lit_prm.models.language_model import _why_different, load_model, pack, token_logps, why_not_packed
+from lit_prm.models.language_model import load_model
+from lit_prm.models.logps import token_logps
 from lit_prm.models.packed_attention import PACKED, packed_states, real
+from lit_prm.models.probes import _why_different, pack, why_not_packed
 from lit_prm.models.reference import Frozen, Reference, Stored
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead
 from lit_prm.models.values import response_rewards

@@ -10,7 +10,7 @@ from lit_prm.evaluation.artifacts import draw_curves, read_rows, write_judgement
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored, located
 from lit_prm.evaluation.evaluate import Judgement, judge
-from lit_prm.evaluation.selection import Sigmoid
+from lit_prm.evaluation.vote_weights import Sigmoid
 from tests.candidate_sets import candidate_set, scored
 
 Made = tuple[Judgement, CandidateSet, Scored]

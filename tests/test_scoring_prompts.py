@@ -16,8 +16,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from lit_prm.data.batch import Encoded, collate
 from lit_prm.models import shared_prompts
-from lit_prm.models.language_model import token_logps, why_not_shared
+from lit_prm.models.logps import token_logps
 from lit_prm.models.packed_attention import PACKED
+from lit_prm.models.probes import why_not_shared
 from lit_prm.scoring.planning import planned
 from tests.conftest import small_llama
 

@@ -16,20 +16,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from lit_prm.evaluation import votes
-from lit_prm.evaluation.selection import (
-    AGGREGATES,
-    Rank,
-    Sigmoid,
-    Softmax,
-    Uniform,
-    VoteWeight,
-    any_of_n,
-    best_of_n,
-    bootstrap_interval,
-    candidate_counts,
-    majority,
-    weighted_vote,
-)
+from lit_prm.evaluation.aggregates import AGGREGATES
+from lit_prm.evaluation.intervals import bootstrap_interval
+from lit_prm.evaluation.selection import any_of_n, best_of_n, candidate_counts
+from lit_prm.evaluation.vote_weights import Rank, Sigmoid, Softmax, Uniform, VoteWeight
+from lit_prm.evaluation.votes import majority, weighted_vote
 
 Case = tuple[list[float], list[float], list[int], int]
 

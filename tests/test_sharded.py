@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from lit_prm.data.batch import Encoded, collate
-from lit_prm.models.language_model import load_model, token_logps, weights_hash
+from lit_prm.models.language_model import load_model
+from lit_prm.models.logps import token_logps
+from lit_prm.models.weights import weights_hash
 from lit_prm.models.zero_weights import (
     as_many_on_every_rank,
     consolidated,

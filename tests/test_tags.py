@@ -24,7 +24,7 @@ from transformers import (
 
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
-from lit_prm.evaluation.selection import aggregated
+from lit_prm.evaluation.aggregates import aggregated
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.scoring import tag_styles
 from lit_prm.scoring.rewards import Rewards

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lit_prm.commands.main import main
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.evaluation.selection import AGGREGATES, aggregated
+from lit_prm.evaluation.aggregates import AGGREGATES, aggregated
 from lit_prm.reports.viewer.command import beside
 from lit_prm.reports.viewer.content import best_choices, first_error, index, response_content
 from lit_prm.reports.viewer.page import page_parts, write_page

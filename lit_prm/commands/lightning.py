@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
-from inspect import isabstract
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +23,8 @@ from omegaconf import OmegaConf
 import callbacks  # noqa: F401  their bare class names become known to configs
 from callbacks import RunRecord, SafeStop
 from callbacks.safe_stop import Stopped
-from lit_prm.data.regimes import Regime
-from lit_prm.data.steps import StepRule
+from lit_prm.commands.option_errors import refuse_missing_gpu, with_known_names, with_nearest_option
 from lit_prm.evaluation.tables import best_of_n_table
-from lit_prm.generation.labeling import Labeler
-from lit_prm.losses import Loss
-from lit_prm.losses.pairs import Pairs
-from lit_prm.models.reference import Reference
-from lit_prm.models.reward_model import RewardModel
 from lit_prm.storage.run_folder import (
     differences,
     hold,
@@ -51,12 +42,6 @@ from lit_prm.training.predictions import write_predictions
 from lit_prm.training.zero import refuse_stock_deepspeed
 
 COMMANDS = ("fit", "validate", "test", "predict")
-
-# Options that take a class by its bare name, and what they take.
-_NAMED: dict[str, type] = {
-    "loss": Loss, "pairs": Pairs, "reward_model": RewardModel, "reference": Reference, "steps": StepRule,
-    "regimes": Regime, "labeler": Labeler,
-}  # fmt: skip
 
 
 def fast_precision(accelerator: str = "auto") -> str:
@@ -107,7 +92,7 @@ class LitCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            told = _with_known_names(_with_nearest_option(str(error), self._options(args)))
+            told = with_known_names(with_nearest_option(str(error), self._options(args)))
             raise ArgumentError(None, told) from error
 
     def _options(self, args: Sequence[str]) -> list[str]:
@@ -255,40 +240,6 @@ def told_when_stopped(trainer: Trainer) -> Iterator[None]:
         if (mark := os.environ.get("LIT_PRM_STOPPED")) and trainer.is_global_zero:
             Path(mark).write_text(f"{ended.code}\n")
         raise SystemExit(ended.code) from None
-
-
-def refuse_missing_gpu(accelerator: str, scale: str) -> None:
-    """Raise, unless torch sees the GPU that the trainer is to use."""
-    seen = torch.cuda.is_available() or (accelerator == "gpu" and torch.mps.is_available())
-    if accelerator in ("gpu", "cuda") and not seen:
-        raise ValueError(
-            f"trainer.accelerator is {accelerator} (scale {scale}), and torch {torch.__version__} sees no GPU here; "
-            "install a build of torch for CUDA, or take a scale for CPUs (tiny, smol); `plan` needs no GPU"
-        )
-
-
-def _with_nearest_option(message: str, options: Sequence[str]) -> str:
-    """The parser's message, with an option of a similar name where it did not know one."""
-    unknown = re.search(r"nrecognized arguments: (--[\w.+-]+)", message)
-    if unknown is None:
-        return message
-    near = get_close_matches(unknown[1], options, 1)
-    hint = f"did you mean {near[0]}?" if near else "python -m lit_prm fit --help lists all"
-    return f"{message}; {hint}"
-
-
-def _with_known_names(message: str) -> str:
-    """The parser's message, with the names it would have taken where it did not know a class."""
-    key = re.search(r'Parser key "(?:\w+\.)*(\w+)"(?:(?!Parser key).)*import path', message, re.DOTALL)
-    if key is None or key[1] not in _NAMED:
-        return message
-    known = ", ".join(sorted(kind.__name__ for kind in _subclasses(_NAMED[key[1]]) if not isabstract(kind)))
-    return f"{message}\n  known: {known}; or the dotted path of your own class"
-
-
-def _subclasses(kind: type) -> set[type]:
-    direct: list[type] = kind.__subclasses__()
-    return {found for below in direct for found in (below, *_subclasses(below))}
 
 
 def _keep_quiet() -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored, located
 from lit_prm.evaluation.evaluate import Judgement
-from lit_prm.evaluation.selection import AGGREGATES, bootstrap_interval
+from lit_prm.evaluation.intervals import bootstrap_interval
 from lit_prm.storage.atomic import written_whole
 
 Row = Mapping[str, Any]

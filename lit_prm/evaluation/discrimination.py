@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lit_prm.data.records import Group
 from lit_prm.evaluation.candidates import CandidateSet, split
 from lit_prm.evaluation.first_error import Known, cross_fitted_f1, judged_steps, lowest_share
-from lit_prm.evaluation.selection import bootstrap_interval
+from lit_prm.evaluation.intervals import bootstrap_interval
 
 Floats = NDArray[np.float64]
 

@@ -10,19 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_prm.data.records import Group
+from lit_prm.evaluation.aggregates import AGGREGATES, refuse_unknown_aggregates
 from lit_prm.evaluation.candidates import CandidateSet, split
 from lit_prm.evaluation.discrimination import Floats, Scored, outcome_metrics, step_metrics, with_interval
-from lit_prm.evaluation.selection import (
-    AGGREGATES,
-    Votes,
-    VoteWeight,
-    any_of_n,
-    best_of_n,
-    candidate_counts,
-    majority,
-    refuse_unknown_aggregates,
-    sampled_votes,
-)
+from lit_prm.evaluation.selection import any_of_n, best_of_n, candidate_counts
+from lit_prm.evaluation.vote_weights import VoteWeight
+from lit_prm.evaluation.votes import Votes, majority, sampled_votes
 
 
 @dataclass(frozen=True)

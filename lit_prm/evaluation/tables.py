@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lit_prm.evaluation.selection import AGGREGATES
+from lit_prm.evaluation.aggregates import AGGREGATES
 
 Metrics = Mapping[str, float]
 

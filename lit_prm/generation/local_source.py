@@ -13,7 +13,8 @@ from lit_prm.data.records import Problem
 from lit_prm.data.steps import BlankLine
 from lit_prm.generation.local_sampler import Drawn, Job, LocalSampler, dealt
 from lit_prm.generation.samples import Arrival, Arrivals, Prompt, Sample, seed_of, writable
-from lit_prm.models.language_model import load_tokenizer, weights_hash
+from lit_prm.models.language_model import load_tokenizer
+from lit_prm.models.weights import weights_hash
 
 
 class LocalSource:

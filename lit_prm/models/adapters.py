@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch
-from lit_prm.models.language_model import Attention, Dtype, in_eval_mode, load_model, token_logps, weights_hash
+from lit_prm.models.language_model import Attention, Dtype, load_model
+from lit_prm.models.logps import token_logps
+from lit_prm.models.probes import in_eval_mode
 from lit_prm.models.reference import Reference
 from lit_prm.models.reward_model import ImplicitReward
+from lit_prm.models.weights import weights_hash
 from lit_prm.models.zero_weights import made_whole
 
 ADAPTER_FILE = "adapter_config.json"

@@ -13,9 +13,11 @@ from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch
 from lit_prm.models.kernels import Kernels
-from lit_prm.models.language_model import Attention, Dtype, load_model, states_at, token_logps, weights_of
+from lit_prm.models.language_model import Attention, Dtype, load_model
+from lit_prm.models.logps import states_at, token_logps
 from lit_prm.models.reference import Reference
 from lit_prm.models.values import last_step, log_ratios, prefix_values, step_rewards, step_values
+from lit_prm.models.weights import weights_of
 from lit_prm.models.zero_weights import put_weights, whole
 
 

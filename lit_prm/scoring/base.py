@@ -24,7 +24,7 @@ class Scorer(ABC):
     def identity(self) -> Mapping[str, Any]:
         """What the scores hang on, as JSON: model, reference, beta, template, step rule, length limit, dtype.
 
-        ``aggregate`` names the primary one of ``selection.AGGREGATES`` that makes a response's score.
+        ``aggregate`` names the primary one of ``aggregates.AGGREGATES`` that makes a response's score.
         """
 
     @property

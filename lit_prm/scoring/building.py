@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.steps import StepRule
 from lit_prm.models import adapters
-from lit_prm.models.language_model import load_tokenizer, weights_hash, why_not_shared
+from lit_prm.models.language_model import load_tokenizer
+from lit_prm.models.probes import why_not_shared
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import MODULE_PREFIX, RewardModel, load_trained
+from lit_prm.models.weights import weights_hash
 from lit_prm.models.zero_weights import put_weights
 from lit_prm.scoring.model_scorer import Detail, ModelScorer
 from lit_prm.scoring.spec import Named, RewardSpec

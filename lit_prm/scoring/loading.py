@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.data.steps import StepRule
-from lit_prm.evaluation.selection import refuse_unknown_aggregates
+from lit_prm.evaluation.aggregates import refuse_unknown_aggregates
 from lit_prm.models import adapters
 from lit_prm.models.language_model import may_be_on_hub
 from lit_prm.models.reward_model import ImplicitReward, RewardModel

@@ -13,7 +13,7 @@ from lit_prm.data.formats.columns import BadRow, Row, items, needed, parallel
 from lit_prm.data.formats.layouts import PaperRollouts
 from lit_prm.data.formats.sources import open_source
 from lit_prm.data.records import Group
-from lit_prm.evaluation.selection import aggregated
+from lit_prm.evaluation.aggregates import aggregated
 from lit_prm.scoring.rewards import Rewards, Span
 
 __all__ = ["ScoredGroups", "aligned", "is_scored", "read_scored", "scored_row"]

@@ -16,7 +16,8 @@ from lit_prm.data.batching import TokenBudget
 from lit_prm.data.encoding import tokenizer_identity
 from lit_prm.data.records import Group, Problem
 from lit_prm.data.steps import StepRule
-from lit_prm.models.language_model import Dtype, load_tokenizer, weights_hash
+from lit_prm.models.language_model import Dtype, load_tokenizer
+from lit_prm.models.weights import weights_hash
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.tag_styles import STYLES, Judge, TagStyle

@@ -12,18 +12,19 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics.functional.classification import binary_auroc
 from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch
 from lit_prm.losses import Loss
 from lit_prm.losses.base import View
-from lit_prm.losses.pairs import preference_pairs
-from lit_prm.models.language_model import Dtype, weights_of, why_not_shared
+from lit_prm.models.language_model import Dtype
+from lit_prm.models.probes import why_not_shared
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.values import response_rewards, step_rewards, step_values
+from lit_prm.models.weights import weights_of
 from lit_prm.models.zero_weights import frozen_names, put_weights
+from lit_prm.training.reward_metrics import reward_metrics
 from lit_prm.training.schedule import WarmupCosine, paper_adamw
 from lit_prm.training.zero import ZeRO, buffers_kept
 
@@ -280,29 +281,3 @@ def _over_ranks(rewards: Tensor, module: LightningModule) -> Tensor:
     padded = torch.nn.functional.pad(rewards, (0, max(sizes) - len(rewards)))
     every = cast(Tensor, module.all_gather(padded))  # [ranks, most]
     return torch.cat([row[:n] for row, n in zip(every, sizes, strict=True)])
-
-
-def _ranks(rewards: Tensor) -> Tensor:
-    """Rewards in their order within [0, 1]: beyond it torchmetrics takes a sigmoid, where all above 17 are equal."""
-    order: Tensor = torch.unique(rewards, return_inverse=True)[1]
-    return order.double() / max(len(rewards) - 1, 1)
-
-
-def reward_metrics(rewards: Tensor, labels: Tensor, group: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-    """What every loss reports of one update, from the same rewards and labels; keys absent when undefined.
-
-    ``rewards/accuracies`` is the share of right-wrong pairs of a problem that are ordered correctly;
-    ``length_correlation`` is Pearson's between reward and response length in tokens.
-    """
-    right, wrong = rewards[labels > 0.5], rewards[labels < 0.5]
-    metrics = {}
-    if len(right) and len(wrong):
-        metrics["train/auc"] = binary_auroc(_ranks(rewards), labels.long())
-        metrics["rewards/chosen"], metrics["rewards/rejected"] = right.mean(), wrong.mean()
-        metrics["rewards/margins"] = right.mean() - wrong.mean()
-    chosen, rejected = preference_pairs(labels, group)
-    if len(chosen):
-        metrics["rewards/accuracies"] = (rewards[chosen] > rewards[rejected]).float().mean()
-    if len(rewards) > 2 and rewards.std() > 0 and tokens.float().std() > 0:
-        metrics["rewards/length_correlation"] = torch.corrcoef(torch.stack([rewards, tokens.float()]))[0, 1]
-    return metrics

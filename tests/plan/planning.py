@@ -9,7 +9,8 @@ import yaml
 
 from lit_prm.commands.experiment import options
 from lit_prm.commands.lightning import resolved_config
-from lit_prm.commands.plan.command import Plan, plan
+from lit_prm.commands.plan.command import plan
+from lit_prm.commands.plan.plan import Plan
 from lit_prm.commands.plan.setup import Setup, setup_of
 
 _NOT_ASKED = ("shape", "device", "memory", "peak", "problems", "prompt_tokens", "response_tokens")

@@ -9,7 +9,7 @@ import pytest
 from lit_prm.commands.plan.lengths import MicroBatch
 from lit_prm.commands.plan.memory import memory
 from lit_prm.commands.plan.network import config_of, weights
-from lit_prm.models.language_model import CHUNK
+from lit_prm.models.logps import CHUNK
 from tests.plan.planning import planned, setup_at
 
 

@@ -14,7 +14,7 @@ from lit_prm.commands.plan.network import Adapter, config_of, from_fields, known
 from lit_prm.commands.plan.trace import Live, Pass, optimizer_memory, step_memory
 from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.models.adapters import with_new_adapter
-from lit_prm.models.language_model import position_logps, states_at
+from lit_prm.models.logps import position_logps, states_at
 
 SMALL: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 6,

@@ -1,6 +1,6 @@
 """Symbolic equality of two answers, judged by math-verify in processes that can be killed."""
 
 from lit_prm.answers.workers.pool import Pair, verdicts
-from lit_prm.answers.workers.supervisor import Verdict
+from lit_prm.answers.workers.verdict import Verdict
 
 __all__ = ["Pair", "Verdict", "verdicts"]

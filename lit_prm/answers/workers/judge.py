@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import IO, Any, NoReturn
 
-from lit_prm.answers.workers.supervisor import Verdict
+from lit_prm.answers.workers.verdict import Verdict
 
 MEMORY_BYTES = 2 * 2**30  # 10^10^10 must not take the machine down
 QUESTIONS = 2000  # after which a judge makes room for a fresh one: sympy's caches grow

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import IO
 
-from lit_prm.answers.workers.supervisor import PATIENCE, Verdict, next_line
+from lit_prm.answers.workers.supervisor import PATIENCE, next_line
+from lit_prm.answers.workers.verdict import Verdict
 
 START_SECONDS = 120.0  # importing sympy on a busy machine; not part of anyone's time limit
 MANY = 32  # questions at once that are worth a second worker's start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import json
 import os
 import select
@@ -12,16 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import IO, NoReturn
 
+from lit_prm.answers.workers.verdict import Verdict
+
 PATIENCE = 0.5  # wall-clock seconds beyond the limit, which counts a judge's processor seconds
-
-
-class Verdict(enum.Enum):
-    """What a judge found. Undecided: it spent its limit or crashed; interrupted: the machine did not let it."""
-
-    UNEQUAL = b"0"
-    EQUAL = b"1"
-    UNDECIDED = b"?"
-    INTERRUPTED = b"!"
 
 
 def supervise() -> None:

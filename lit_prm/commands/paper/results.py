@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lit_prm.evaluation.selection import bootstrap_interval
+from lit_prm.evaluation.intervals import bootstrap_interval
 from lit_prm.reports.compare.estimates import Estimate, of_independent, shares
 from lit_prm.reports.compare.problems import Problems, read_problems
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS

@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +18,11 @@ if TYPE_CHECKING:
     from lit_prm.commands.plan.lengths import Lengths
     from lit_prm.commands.plan.memory import Memory
     from lit_prm.commands.plan.setup import Setup
+from lit_prm.commands.plan.plan import Plan
 
 # Share of a device's peak that is reached: what dense decoders of these sizes are commonly trained at on GPUs with
 # flash attention. An assumption, not measured by us; on a CPU the "peak" itself is a measured rate of such products.
 MFU = 0.4
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is found, ready to be shown or written."""
-
-    title: str
-    facts: dict[str, str]
-    numbers: dict[str, Any]
-    alternatives: dict[str, Memory]  # by strategy, that of the configuration first
-    memory: Memory
-    available: int
-    verdict: list[str]
 
 
 def main(args: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from lit_prm.commands.plan.network import Weights
 from lit_prm.commands.plan.setup import Setup
 from lit_prm.commands.plan.sharding import Optimizing, Trained
 from lit_prm.commands.plan.trace import Optimized, Pass, optimizer_memory, step_memory
-from lit_prm.models.language_model import CHUNK
+from lit_prm.models.logps import CHUNK
 from lit_prm.models.reference import Stored
 
 # Not measured but assumed: a CUDA context with its kernels, NCCL's channels and what the allocator cannot use.

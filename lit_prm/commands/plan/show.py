@@ -12,8 +12,8 @@ from rich.text import Text
 from lit_prm.evaluation.tables import plain_table
 
 if TYPE_CHECKING:
-    from lit_prm.commands.plan.command import Plan
     from lit_prm.commands.plan.memory import Memory
+    from lit_prm.commands.plan.plan import Plan
 
 COLOURS = ("blue", "cyan", "magenta", "yellow", "white", "green", "red", "bright_black")
 WIDTH = 50  # characters of the device's memory

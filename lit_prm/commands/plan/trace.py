@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lit_prm.commands.plan.network import Adapter, from_fields, network
-from lit_prm.models.language_model import position_logps
+from lit_prm.models.logps import position_logps
 
 
 class Live(TorchDispatchMode):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lit_prm.evaluation.selection import AGGREGATES, refuse_unknown_aggregates
+from lit_prm.evaluation.aggregates import AGGREGATES, refuse_unknown_aggregates
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from lit_prm.evaluation.metrics.base import Array, Floats, Responses, ScoreMetric
-from lit_prm.evaluation.selection import Sigmoid
+from lit_prm.evaluation.vote_weights import Sigmoid
 
 
 class _Calibration(ScoreMetric):

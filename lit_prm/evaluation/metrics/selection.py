@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm.evaluation import selection
+from lit_prm.evaluation import selection, votes
 from lit_prm.evaluation.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
-from lit_prm.evaluation.selection import Sigmoid, VoteWeight
+from lit_prm.evaluation.vote_weights import Sigmoid, VoteWeight
 
 
 class BestOfN(ScoreMetric):
@@ -42,11 +42,11 @@ class Vote(ScoreMetric):
         columns = responses.score(self.aggregate), responses["cluster"], responses["correct"]
         scores, clusters, corrects = zip(*per_problem(responses, *columns), strict=True)
         weights = [self.weight(score) for score in scores]
-        return float(selection.weighted_votes(weights, clusters, corrects, [self.n], self.seed).mean())
+        return float(votes.weighted_votes(weights, clusters, corrects, [self.n], self.seed).mean())
 
 
 class Majority(ResponseMetric):
-    """Expected accuracy of the most frequent answer among n random candidates (``selection.majority``)."""
+    """Expected accuracy of the most frequent answer among n random candidates (``votes.majority``)."""
 
     higher_is_better = True
 
@@ -56,7 +56,7 @@ class Majority(ResponseMetric):
 
     def value(self, responses: Responses) -> float:
         parts = per_problem(responses, responses["cluster"], responses["correct"])
-        return float(np.mean([selection.majority(cluster, correct, self.n) for cluster, correct in parts]))
+        return float(np.mean([votes.majority(cluster, correct, self.n) for cluster, correct in parts]))
 
 
 class AnyOfN(ResponseMetric):

@@ -11,7 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch
-from lit_prm.models.language_model import Attention, Dtype, load_model, token_logps, weights_hash
+from lit_prm.models.language_model import Attention, Dtype, load_model
+from lit_prm.models.logps import token_logps
+from lit_prm.models.weights import weights_hash
 
 
 class Reference(ABC):

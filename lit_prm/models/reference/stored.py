@@ -17,11 +17,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch
-from lit_prm.models.language_model import Dtype, commit_of, token_logps
+from lit_prm.models.language_model import Dtype
+from lit_prm.models.logps import token_logps
 from lit_prm.models.reference.base import Frozen, Reference
 from lit_prm.models.reference.rows import ANY, Row, part_of, placed, row_of
 from lit_prm.models.reference.store import Logps, LogpStore
 from lit_prm.models.shared_prompts import PART
+from lit_prm.models.weights import commit_of
 from lit_prm.models.zero_weights import Item, in_step
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lit_prm.evaluation.selection import VoteWeight
+    from lit_prm.evaluation.vote_weights import VoteWeight
     from lit_prm.reports.best_of_n.pool import Pool
 
 _FILES = """a scored file (python -m lit_prm score), several of the same candidates, or any candidate file with labels,
@@ -81,7 +81,7 @@ def _official(given: argparse.Namespace) -> None:
 
 def vote_weight(text: str) -> VoteWeight:
     """The weight that `softmax:0.5` names."""
-    from lit_prm.evaluation.selection import Rank, Sigmoid, Softmax, Unchanged
+    from lit_prm.evaluation.vote_weights import Rank, Sigmoid, Softmax, Unchanged
 
     name, _, number = text.partition(":")
     if name in ("rank", "sum") and not number:

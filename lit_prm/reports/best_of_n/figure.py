@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lit_prm.evaluation.discrimination import Floats
-from lit_prm.evaluation.selection import bootstrap_interval
+from lit_prm.evaluation.intervals import bootstrap_interval
 from lit_prm.reports.best_of_n.findings import Finding, Findings
 from lit_prm.storage.atomic import written_whole
 

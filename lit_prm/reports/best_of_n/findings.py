@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_prm.evaluation.aggregates import AGGREGATES, refuse_unknown_aggregates
 from lit_prm.evaluation.candidates import answer_clusters
 from lit_prm.evaluation.discrimination import Floats, outcome_metrics
 from lit_prm.evaluation.evaluate import Judgement, judge_scores, length_scores
-from lit_prm.evaluation.selection import AGGREGATES, VoteWeight, candidate_counts, refuse_unknown_aggregates
+from lit_prm.evaluation.selection import candidate_counts
+from lit_prm.evaluation.vote_weights import VoteWeight
 from lit_prm.reports.best_of_n.measures import (
     LengthBias,
     Overoptimisation,

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from lit_prm.data.records import Group
 from lit_prm.evaluation.candidates import split
 from lit_prm.evaluation.discrimination import Floats
-from lit_prm.evaluation.selection import best_of_n, bootstrap_interval, bootstrap_ratio
+from lit_prm.evaluation.intervals import bootstrap_interval, bootstrap_ratio
+from lit_prm.evaluation.selection import best_of_n
 
 
 class Estimate(NamedTuple):

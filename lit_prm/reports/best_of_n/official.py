@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lit_prm.answers import extract_answer
 from lit_prm.data.records import Group, Rollout
-from lit_prm.evaluation.selection import AGGREGATES
+from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.reports.best_of_n.pool import Opinion, Pool
 from lit_prm.reports.best_of_n.scores import padded
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lit_prm.evaluation.discrimination import Floats
-from lit_prm.evaluation.selection import mcnemar
+from lit_prm.evaluation.intervals import mcnemar
 from lit_prm.reports.best_of_n.measures import Estimate
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_prm.data.records import Group
+from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.evaluation.discrimination import Floats, Scored
 from lit_prm.evaluation.evaluate import scores_of
-from lit_prm.evaluation.selection import AGGREGATES
 from lit_prm.evaluation.tables import VALUE_LAST
 from lit_prm.reports.best_of_n.pool import Opinion
 

@@ -73,7 +73,7 @@ class Resamples:
 
     Seeds judged on the same problems (one world) share each draw of them: problems are crossed with seeds. Where every
     seed has problems of its own, each seed drawn draws its own anew. With one seed the draws are those of
-    ``selection.bootstrap_interval``. The same problems give the same draws, so experiments are compared on paired ones.
+    ``intervals.bootstrap_interval``. The same problems give the same draws, so experiments are compared on paired ones.
     """
 
     def __init__(self, cells: Sequence[Key], worlds: Mapping[int, str], samples: int = 2000) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from lit_prm.answers import extract_answer
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.evaluation.selection import AGGREGATES, aggregated, best_of_n
+from lit_prm.evaluation.aggregates import AGGREGATES, aggregated
+from lit_prm.evaluation.selection import best_of_n
 from lit_prm.reports.viewer.pieces import Piece, token_pieces, utf16_lengths
 from lit_prm.reports.viewer.scale import Scale
 from lit_prm.scoring.rewards import Rewards

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from lit_prm.data.encoding import Encoder
 from lit_prm.models.adapters import AdaptedReward, LoRAReward
-from lit_prm.models.language_model import weights_hash
 from lit_prm.models.reward_model import RewardModel, ValueHead
+from lit_prm.models.weights import weights_hash
 from lit_prm.scoring.check_samples import CHECK_FILE, sampled
 from lit_prm.scoring.export.card import Facts, card
 from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, named

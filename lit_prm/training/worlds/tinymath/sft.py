@@ -24,7 +24,7 @@ from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import Newline
-from lit_prm.models.language_model import token_logps
+from lit_prm.models.logps import token_logps
 from lit_prm.storage.atomic import written_whole
 from lit_prm.training.schedule import WarmupCosine
 from lit_prm.training.worlds.tinymath.problems import make_problem
