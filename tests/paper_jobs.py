@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from lit_prm.commands.paper.schedule import Job
+from lit_prm.commands.paper.schedule import SeededRun
 
 
-def run(job: Job) -> None:
+def run(job: SeededRun) -> None:
     """Leaves a finished run and a line in `order.txt`; some names end otherwise."""
     print(f"this is {job}", flush=True)
     print("a warning", file=sys.stderr)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_prm.data.batch import Encoded
-from lit_prm.data.batching import Responses, TokenBudget, Updates, equal_parts, mismatch
+from lit_prm.data.batching import EncodedResponses, TokenBudget, Updates, equal_parts, mismatch
 
 
 def rows(lengths: list[int], per_problem: int = 2) -> list[Encoded]:
@@ -105,7 +105,7 @@ def test_evaluation_batches_hold_every_response_within_the_budget_and_every_rank
 def test_a_micro_batch_knows_the_labels_of_its_whole_update() -> None:
     data = rows([4, 5, 6, 7, 8, 9, 4, 4])
     cut = next(iter(Updates(data, 8, cuts=2)))
-    batch = Responses(data)[cut]
+    batch = EncodedResponses(data)[cut]
     assert len(batch.labels) == 4
     assert batch.global_labels.tolist() == [float(i % 2) for i in cut.update]
     assert batch.global_group.tolist() == [i // 2 for i in cut.update]
@@ -152,6 +152,6 @@ def test_an_updates_first_micro_batch_of_each_rank_brings_its_share() -> None:
         for first, second in zip(cuts[::2], cuts[1::2], strict=True):
             assert first.share == (first.rows, second.rows)
             assert second.share == ()
-    batch = Responses(data, mismatch(data, 0, 99))[cuts[0]]
+    batch = EncodedResponses(data, mismatch(data, 0, 99))[cuts[0]]
     assert [len(b.ids) for b in batch.mismatched] == [len(rows) for rows in cuts[0].share]
-    assert Responses(data)[cuts[0]].mismatched == ()
+    assert EncodedResponses(data)[cuts[0]].mismatched == ()

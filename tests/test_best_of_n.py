@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from callbacks.best_of_n import BestOfN
 from callbacks.collected import by_row
 from lit_prm.data.batch import collate
-from lit_prm.data.batching import Responses, TokenBudget
+from lit_prm.data.batching import EncodedResponses, TokenBudget
 from lit_prm.data.steps import Newline
 from lit_prm.evaluation.artifacts import read_rows
 from lit_prm.evaluation.discrimination import Scored
@@ -169,4 +169,4 @@ def test_evaluation_batches_of_this_test_do_cut_the_sets(micro_world: Path) -> N
     data.setup("validate")
     encoded = data.candidates("validate")[0].encoded
     assert len(TokenBudget(encoded, 400)) > 3
-    assert len(Responses(encoded)[next(iter(TokenBudget(encoded, 400)))].row) > 1
+    assert len(EncodedResponses(encoded)[next(iter(TokenBudget(encoded, 400)))].row) > 1

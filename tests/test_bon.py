@@ -30,7 +30,7 @@ from lit_prm.reports.best_of_n.command import main, vote_weight
 from lit_prm.reports.best_of_n.findings import Findings, Settings, as_json, find
 from lit_prm.reports.best_of_n.measures import length_bias, overoptimisation, within, wrong_process
 from lit_prm.reports.best_of_n.pairs import compared
-from lit_prm.reports.best_of_n.pool import Opinion, Pool, read_pool
+from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion, read_pool
 from lit_prm.reports.best_of_n.scores import lengths
 from tests import brute_force as slow
 from tests.bon_files import IDENTITY, rewarded, write_scored
@@ -41,9 +41,9 @@ REAL = ["math500_candidates_n10", "gsm8k_responses_heldout"]
 real_data = pytest.mark.skipif(not DATA, reason="LIT_PRM_DATA names no folder with the real data")
 
 
-def pool_of(these: list[Group], *seeds: int) -> Pool:
+def pool_of(these: list[Group], *seeds: int) -> CandidatePool:
     opinions = [Opinion(f"s{seed}", IDENTITY, tuple(map(tuple, rewarded(these, seed)))) for seed in seeds]
-    return Pool("pool", ("pool",), tuple(these), tuple(opinions))
+    return CandidatePool("pool", ("pool",), tuple(these), tuple(opinions))
 
 
 # --- brute force ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from rich.console import Console
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.reports.best_of_n.command import main
 from lit_prm.reports.best_of_n.official import official, official_scores
-from lit_prm.reports.best_of_n.pool import Opinion, Pool
+from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion
 from lit_prm.scoring.rewards import Rewards
 from tests.bon_files import write_scored
 from tests.official_bon import Record, evaluate
@@ -19,7 +19,9 @@ BETA = 0.5
 COUNTS = (1, 2, 4, 8, 16)
 
 
-def drawn(seed: int, problems: int = 50, k: int = 16, beta: float | None = BETA) -> tuple[Pool, list[list[Record]]]:
+def drawn(
+    seed: int, problems: int = 50, k: int = 16, beta: float | None = BETA
+) -> tuple[CandidatePool, list[list[Record]]]:
     """Coarse log-ratios, so that scores tie; answers of which some are missing, some right ones too."""
     rng = np.random.default_rng(seed)
     groups, rewards, records = [], [], []
@@ -34,7 +36,7 @@ def drawn(seed: int, problems: int = 50, k: int = 16, beta: float | None = BETA)
         scale = 0.001 if beta else 1.0
         records.append([Record(a, r, [x * scale for x in s]) for a, r, s in zip(answers, right, steps, strict=True)])
     identity = {} if beta is None else {"beta": beta}
-    return Pool("drawn", ("drawn",), tuple(groups), (Opinion("prm", identity, tuple(rewards)),)), records
+    return CandidatePool("drawn", ("drawn",), tuple(groups), (Opinion("prm", identity, tuple(rewards)),)), records
 
 
 def _rewards(steps: list[float]) -> Rewards:
@@ -73,12 +75,12 @@ def test_the_drawn_cases_hold_the_quirks() -> None:
     assert any(r.correct and r.answer is None for g in pool.groups for r in g.rollouts)
 
 
-def one(*candidates: tuple[str | None, bool, float], beta: float | None = BETA) -> Pool:
+def one(*candidates: tuple[str | None, bool, float], beta: float | None = BETA) -> CandidatePool:
     rollouts = tuple(Rollout(response=f"it {i}", correct=c, answer=a) for i, (a, c, _) in enumerate(candidates))
     group = Group(problem=Problem(prompt="?", id="p", answer="7"), rollouts=rollouts)
     identity = {} if beta is None else {"beta": beta}
     opinion = Opinion("prm", identity, (tuple(_rewards([s]) for _, _, s in candidates),))
-    return Pool("one", ("one",), (group,), (opinion,))
+    return CandidatePool("one", ("one",), (group,), (opinion,))
 
 
 def test_right_answers_are_merged_with_the_gold_one_and_none_may_win() -> None:
@@ -114,7 +116,7 @@ def test_a_missing_reference_is_refused() -> None:
     pool = one(("7", True, 0.0))
     group = Group(problem=Problem(prompt="?", id="p9"), rollouts=pool.groups[0].rollouts)
     with pytest.raises(ValueError, match=r"problem p9: no reference answer.*fill the column reference"):
-        official(Pool("x", ("x",), (group,), ()))
+        official(CandidatePool("x", ("x",), (group,), ()))
 
 
 def test_the_command_says_that_it_is_not_comparable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lit_prm.answers.workers import Verdict, judge, pool, verdicts
-from lit_prm.answers.workers.pool import MANY, Pool, Worker
+from lit_prm.answers.workers.pool import MANY, Worker, WorkerPool
 from tests.hostile_answers import EVIL
 
 
@@ -197,7 +197,7 @@ def test_a_worker_that_cannot_start_names_the_remedy(monkeypatch: pytest.MonkeyP
 
 
 def test_many_questions_are_answered_in_order_by_few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool(2)
+    pool = WorkerPool(2)
     pairs = [(f"x+{i}", f"{i}+x" if i % 3 else f"{i}-x") for i in range(MANY + 8)]
     assert list(pool.ask(pairs[:2], 30)) == [Verdict.UNEQUAL, Verdict.EQUAL]
     assert len(pool._idle) == 1  # two questions are not worth a second one

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from callbacks import RefuseNonfinite
 from lit_prm.data.batch import Encoded, collate
-from lit_prm.data.batching import Cut, Responses
+from lit_prm.data.batching import Cut, EncodedResponses
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
@@ -70,7 +70,7 @@ def train(folder: Path, rows: list[Encoded], policy: Path, loss: Loss) -> tuple[
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         callbacks=[RefuseNonfinite(str(folder))],
     )  # fmt: skip
-    loader: DataLoader[Any] = DataLoader(Responses(rows), sampler=cuts, batch_size=None)
+    loader: DataLoader[Any] = DataLoader(EncodedResponses(rows), sampler=cuts, batch_size=None)
     try:
         trainer.fit(model, loader)
     except ValueError:

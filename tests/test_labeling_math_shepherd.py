@@ -15,7 +15,7 @@ from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine, EachToken, Newline
 from lit_prm.generation.labeling import Labelled, MathShepherd
 from lit_prm.generation.labeling.completions import Completions, Part
-from lit_prm.generation.local_sampler import Drawn, Job, LocalSampler
+from lit_prm.generation.local_sampler import DecodingJob, Drawn, LocalSampler
 
 CPU = torch.device("cpu")
 RESPONSES = (
@@ -60,12 +60,12 @@ def label(policy_folder: Path, tmp_path: Path, encoder: Encoder, monkeypatch: py
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[DecodingJob]:
     """The jobs that were really begun."""
-    begun: list[Job] = []
+    begun: list[DecodingJob] = []
     work = LocalSampler.draw
 
-    def draw(self: LocalSampler, jobs: list[Job]) -> Any:
+    def draw(self: LocalSampler, jobs: list[DecodingJob]) -> Any:
         for job, result in zip(jobs, work(self, jobs), strict=True):
             begun.append(job)
             yield result
@@ -92,7 +92,7 @@ def test_steps_tile_their_responses_and_the_last_one_has_the_outcome(label: Labe
     assert made.groups[2].rollouts[1].step_labels == ()
 
 
-def test_a_hard_label_is_1_where_the_soft_one_is_not_0(label: Label, drawn: list[Job]) -> None:
+def test_a_hard_label_is_1_where_the_soft_one_is_not_0(label: Label, drawn: list[DecodingJob]) -> None:
     soft = label(completions=2)
     begun = len(drawn)
     hard = label(completions=2, hard=True)
@@ -104,7 +104,7 @@ def test_a_hard_label_is_1_where_the_soft_one_is_not_0(label: Label, drawn: list
 
 
 def test_a_labelling_killed_at_any_part_ends_as_one_unbroken(
-    label: Label, drawn: list[Job], monkeypatch: pytest.MonkeyPatch
+    label: Label, drawn: list[DecodingJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lit_prm.generation.labeling.math_shepherd.ROWS", 4)  # one prefix in a part
     whole = label("unbroken")
@@ -134,7 +134,9 @@ def test_labels_of_a_problem_do_not_depend_on_the_others_or_their_order(label: L
     assert sum(labelled.tokens["generated"] for labelled in alone) == whole.tokens["generated"]
 
 
-def test_equal_prefixes_of_a_problem_are_completed_once(label: Label, drawn: list[Job], encoder: Encoder) -> None:
+def test_equal_prefixes_of_a_problem_are_completed_once(
+    label: Label, drawn: list[DecodingJob], encoder: Encoder
+) -> None:
     made = label()
     prompts = [prompt for job in drawn for prompt in job.prompts]
     assert len(prompts) == len(set(prompts)) == 9  # of 4 + 6 + 3
@@ -146,7 +148,7 @@ def test_equal_prefixes_of_a_problem_are_completed_once(label: Label, drawn: lis
     assert twins[0].step_labels[:2] == twins[1].step_labels[:2]  # type: ignore[index]
 
 
-def test_other_settings_and_another_gold_answer_are_counted_anew(label: Label, drawn: list[Job]) -> None:
+def test_other_settings_and_another_gold_answer_are_counted_anew(label: Label, drawn: list[DecodingJob]) -> None:
     first = label()
     begun = len(drawn)
     for settings in ({"seed": 1}, {"temperature": 0.9}, {"max_new_tokens": 5}, {"completions": 3}):
@@ -186,7 +188,7 @@ def _drawn_again(folder: Path, prompt: str, prefixes: list[str]) -> Iterator[tup
         workers=1, device="cpu",
     )  # fmt: skip
     part = Part(prompt, "14", tuple(prefixes))
-    job = Job(tuple(prompt + p for p in prefixes), 4, store._address(part).hex())
+    job = DecodingJob(tuple(prompt + p for p in prefixes), 4, store._address(part).hex())
     return zip(prefixes, next(store.sampler.draw([job])), strict=True)
 
 
@@ -222,7 +224,7 @@ def test_a_budget_labels_whole_problems_until_the_next_costs_too_much(label: Lab
     assert seen[0] < seen[1] < seen[2]
 
 
-def test_what_a_budget_leaves_out_is_not_sampled(label: Label, encoder: Encoder, drawn: list[Job]) -> None:
+def test_what_a_budget_leaves_out_is_not_sampled(label: Label, encoder: Encoder, drawn: list[DecodingJob]) -> None:
     cost = [step_cost(label, encoder, g) for g in groups()]
     drawn.clear()
     made = label("fresh", budget=(max(cost) + 0.5) / outcome_cost(encoder))

@@ -22,7 +22,7 @@ from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.evaluation.discrimination import auc
 from lit_prm.evaluation.metrics import (
     AnyOfN,
-    BestOfN,
+    BestOfNAccuracy,
     Brier,
     CalibrationError,
     FirstErrorF1,
@@ -57,7 +57,8 @@ def columns(seed: int, rows: int = 60, problems: int = 9, steps: int = 5) -> Col
 def everything() -> MetricCollection:
     return MetricCollection(
         {
-            "bon": BestOfN(3), "bon-min": BestOfN(4, "min"), "bon-sum": BestOfN(4, "sum"), "vote": Vote(3, Softmax()),
+            "bon": BestOfNAccuracy(3), "bon-min": BestOfNAccuracy(4, "min"), "bon-sum": BestOfNAccuracy(4, "sum"),
+            "vote": Vote(3, Softmax()),
             "vote-mean": Vote(2, aggregate="mean"), "majority": Majority(3), "any": AnyOfN(2), "auc": OutcomeAUC(),
             "auc-within": OutcomeAUC(within_problems=True, aggregate="last"), "step-auc": StepAUC(),
             "f1": FirstErrorF1(threshold=-1.0), "f1-crossed": FirstErrorF1(), "ece": CalibrationError(bins=5),
@@ -194,10 +195,10 @@ def test_what_is_not_valid_is_never_read() -> None:
 def test_forward_gives_the_batchs_value_and_accumulates() -> None:
     batch = columns(2)
     halves = [part(batch, batch["problem"] < 5), part(batch, batch["problem"] >= 5)]
-    metric = BestOfN(3)
+    metric = BestOfNAccuracy(3)
     names = ("scores", "correct", "problem", "row")
     for half in halves:
-        alone = BestOfN(3)
+        alone = BestOfNAccuracy(3)
         alone.update(**{n: half[n] for n in names})
         assert metric(**{n: half[n] for n in names}) == alone.compute()
     assert float(metric.compute()) == pytest.approx(expected(batch)["bon"], rel=1e-6)
@@ -247,7 +248,7 @@ def one(**changed: Any) -> Columns:
 
 @pytest.mark.parametrize("changed", [{"correct": [0, 0]}, {"problem": [0, 1]}, {"scores": [0.8, 0.1]}])
 def test_a_row_with_two_values_is_refused(changed: dict[str, Any]) -> None:
-    metric = BestOfN(1)
+    metric = BestOfNAccuracy(1)
     metric.update(**one())
     row = {"correct": [1, 0], "problem": [0, 0], "row": [0, 1]} | changed
     metric.update(**one(**row))
@@ -256,7 +257,7 @@ def test_a_row_with_two_values_is_refused(changed: dict[str, Any]) -> None:
 
 
 def test_a_repeated_row_may_differ_by_rounding() -> None:
-    metric = BestOfN(1)
+    metric = BestOfNAccuracy(1)
     metric.update(**one())
     metric.update(**one(scores=[0.501, 0.1]))
     assert metric.compute() == 0.5
@@ -265,12 +266,16 @@ def test_a_repeated_row_may_differ_by_rounding() -> None:
 @pytest.mark.parametrize(
     ("metric", "given_columns", "message"),
     [
-        (BestOfN(1), {"scores": None}, "needs scores"),
-        (BestOfN(1, "min"), {}, "needs steps, valid"),
-        (BestOfN(1), {"scores": [[0.5, 0.1]]}, r"one length \[B\]"),
-        (BestOfN(1), {"scores": [math.nan, 0.1]}, "1 of 2 scores are nan, the first of row 0"),
-        (BestOfN(1, "min"), {"steps": [[1.0], [2.0]], "valid": [[True, True], [True, False]]}, r"not both \[B, S\]"),
-        (BestOfN(0), {}, "n >= 1"),
+        (BestOfNAccuracy(1), {"scores": None}, "needs scores"),
+        (BestOfNAccuracy(1, "min"), {}, "needs steps, valid"),
+        (BestOfNAccuracy(1), {"scores": [[0.5, 0.1]]}, r"one length \[B\]"),
+        (BestOfNAccuracy(1), {"scores": [math.nan, 0.1]}, "1 of 2 scores are nan, the first of row 0"),
+        (
+            BestOfNAccuracy(1, "min"),
+            {"steps": [[1.0], [2.0]], "valid": [[True, True], [True, False]]},
+            r"not both \[B, S\]",
+        ),
+        (BestOfNAccuracy(0), {}, "n >= 1"),
     ],
 )
 def test_mistakes_are_named(metric: ResponseMetric, given_columns: dict[str, Any], message: str) -> None:
@@ -281,7 +286,7 @@ def test_mistakes_are_named(metric: ResponseMetric, given_columns: dict[str, Any
 
 def test_unknown_aggregates_and_no_bins_are_refused_at_once() -> None:
     with pytest.raises(ValueError, match="known are min"):
-        BestOfN(1, "median")
+        BestOfNAccuracy(1, "median")
     with pytest.raises(ValueError, match="at least 1"):
         CalibrationError(bins=0)
 

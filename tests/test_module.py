@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_prm.data.batch import Batch, Encoded, collate
-from lit_prm.data.batching import Cut, Responses
+from lit_prm.data.batching import Cut, EncodedResponses
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
@@ -81,7 +81,7 @@ def cuts(rows: list[Encoded], *problems: tuple[int, ...]) -> DataLoader[Batch]:
     """Micro-batches of these problems in this order, all of one update."""
     whole = tuple(range(len(rows)))
     parts = [Cut(tuple(r.row for p in part for r in rows if r.group == p), whole) for part in problems]
-    return DataLoader(Responses(rows), sampler=parts, batch_size=None)
+    return DataLoader(EncodedResponses(rows), sampler=parts, batch_size=None)
 
 
 def close(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
@@ -126,7 +126,7 @@ def test_one_update_does_not_depend_on_how_it_is_cut_ordered_padded_or_where_its
             torch.testing.assert_close(metrics[name], logged[name], rtol=1e-4, atol=1e-6)
 
 
-class Padded(Responses):
+class Padded(EncodedResponses):
     """Batches with eleven more columns of padding, of an id that means something."""
 
     def __init__(self, batches: list[Batch]) -> None:

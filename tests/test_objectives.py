@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm.data.batch import Batch, Encoded, collate
-from lit_prm.data.batching import Cut, Responses, mismatch
+from lit_prm.data.batching import Cut, EncodedResponses, mismatch
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
@@ -63,7 +63,7 @@ def micro_batches(rows: list[Encoded], loss: Loss, cuts: int) -> DataLoader[Batc
     share = tuple(tuple(r.row for r in rows if r.group in part) for part in problems)
     parts = [Cut(part, whole, share if i == 0 else ()) for i, part in enumerate(share)]
     others = mismatch(rows, 0, 512) if loss.mismatched else ()
-    return DataLoader(Responses(rows, others), sampler=parts, batch_size=None)
+    return DataLoader(EncodedResponses(rows, others), sampler=parts, batch_size=None)
 
 
 def sgd(params: Iterator[torch.nn.Parameter]) -> torch.optim.Optimizer:

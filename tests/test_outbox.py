@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.storage.mlflow_queue import Entry, Outbox, Refused
+from lit_prm.storage.mlflow_queue import Entry, EntryRefused, Outbox
 
 
 class Away(Exception):
@@ -105,7 +105,7 @@ def test_an_entry_refused_for_itself_ends_no_work_and_holds_up_no_other(
 
     def send(entry: Entry) -> None:
         if entry["n"] == 1:
-            raise Refused("too large")
+            raise EntryRefused("too large")
         store.send(entry)
 
     box = Outbox(tmp_path / "missed.jsonl", send, lambda error: isinstance(error, Away))

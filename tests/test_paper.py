@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lit_prm.commands.paper.claims import COST, POLICY, Claim, claims
 from lit_prm.commands.paper.methods import LABELS
-from lit_prm.commands.paper.results import Line, Results, metric_difference, of_metric, ratio, summary
-from lit_prm.commands.paper.rules import Above, Below, Dearer, Kept, Rule, Same, Verdict
+from lit_prm.commands.paper.results import Line, PaperResults, metric_difference, of_metric, ratio, summary
+from lit_prm.commands.paper.rules import Above, Below, ClaimVerdict, Dearer, Kept, Rule, Same
 from lit_prm.reports.compare.estimates import Estimate
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, paper
 from tests.paper_runs import write_run
@@ -83,7 +83,7 @@ def test_the_interval_is_that_of_independent_sets_or_of_shared_problems() -> Non
 def test_estimates_are_means_over_seeds_sets_and_counts(tmp_path: Path) -> None:
     for seed, level in enumerate((0.4, 0.5, 0.6)):
         write_run(tmp_path, "a", seed, level=level, noise=0)
-    results = Results(tmp_path, 3)
+    results = PaperResults(tmp_path, 3)
     offsets = [np.random.default_rng([seed, 1]).uniform(-0.2, 0.2, 40) for seed in range(3)]
     expected = 50 + 100 * np.mean([np.mean([o[:count].mean() for o in offsets]) for count in (20, 40, 20)])
     found = results.estimate(Line("a"))
@@ -98,7 +98,7 @@ def test_a_difference_is_paired_on_the_same_problems_of_the_same_seeds(tmp_path:
         write_run(tmp_path, "a", seed, level=0.55, noise=0)
     for seed in (1, 2):
         write_run(tmp_path, "b", seed, level=0.50, noise=0)
-    found = Results(tmp_path, 3).difference(Line("a"), Line("b"))
+    found = PaperResults(tmp_path, 3).difference(Line("a"), Line("b"))
     assert found is not None
     assert found == pytest.approx((5, 5, 5, 2))  # difficulty, the same for both, leaves no trace
 
@@ -108,7 +108,7 @@ def test_unfinished_missing_and_later_seeds_do_not_count_and_are_told(tmp_path: 
     write_run(tmp_path, "a", 1, status="KILLED")
     write_run(tmp_path, "a", 5)
     write_run(tmp_path, "b", 0, sets={"test": 10})
-    results = Results(tmp_path, 2)
+    results = PaperResults(tmp_path, 2)
     assert results.seeds("a") == (0,)
     assert results.missing(["a", "b", "c"]) == ["a (only seeds 0)", "b (only seeds 0)", "c"]
     assert results.estimate(Line("b")) is None  # a mean over one set is not the mean over three
@@ -120,7 +120,7 @@ def test_unfinished_missing_and_later_seeds_do_not_count_and_are_told(tmp_path: 
 
 def test_first_errors_leave_out_problems_without_one(tmp_path: Path) -> None:
     write_run(tmp_path, "a", 0, curves={"first_error/found": 0.5})
-    results = Results(tmp_path, 1)
+    results = PaperResults(tmp_path, 1)
     assert results.estimate(Line("a", "first_error/found"), ("test",)) == pytest.approx((50, 50, 50, 1))
     assert results.estimate(Line("a", "first_error/chance"), ("test",)) is None
 
@@ -129,7 +129,7 @@ def test_differences_of_metrics_are_as_wide_as_of_different_problems(tmp_path: P
     for seed in range(4):
         for name, value in (("a", 0.5), ("b", 0.3)):
             write_run(tmp_path, name, seed, metrics={"x": value, "x/low": value - 0.03, "x/high": value + 0.03, "y": 1})
-    results = Results(tmp_path, 4)
+    results = PaperResults(tmp_path, 4)
     assert of_metric(results, "a", "x") == pytest.approx((50, 48.5, 51.5, 4))
     found = metric_difference(results, "a", "b", "x")
     assert found is not None
@@ -142,7 +142,7 @@ def test_ratios_are_taken_seed_by_seed(tmp_path: Path) -> None:
     for seed, (a, b) in enumerate([(10.0, 5.0), (40.0, 10.0)]):
         write_run(tmp_path, "a", seed, metrics={COST: a})
         write_run(tmp_path, "b", seed, metrics={COST: b})
-    results = Results(tmp_path, 3)
+    results = PaperResults(tmp_path, 3)
     assert ratio(results, "a", "b", COST) == (3, 2, 4, 2)
     assert ratio(results, "a", "none", COST) is None
 
@@ -171,9 +171,9 @@ def test_rules_read_the_interval(
 
 
 def test_a_cost_is_dearer_only_when_every_seed_says_so() -> None:
-    assert Dearer().verdict(Estimate(2, 1.5, 3, 3)) is Verdict.YES
-    assert Dearer().verdict(Estimate(0.5, 0.4, 0.9, 3)) is Verdict.NO
-    assert Dearer().verdict(Estimate(1.2, 0.9, 3, 3)) is Verdict.NOISE
+    assert Dearer().verdict(Estimate(2, 1.5, 3, 3)) is ClaimVerdict.YES
+    assert Dearer().verdict(Estimate(0.5, 0.4, 0.9, 3)) is ClaimVerdict.NO
+    assert Dearer().verdict(Estimate(1.2, 0.9, 3, 3)) is ClaimVerdict.NOISE
 
 
 @given(st.floats(-20, 20), st.floats(0, 10))
@@ -181,7 +181,7 @@ def test_no_rule_says_yes_and_no_and_turning_the_sign_turns_above_into_below(mea
     found, turned = (Estimate(m, m - half, m + half, 3) for m in (mean, -mean))
     for rule in (Above(), Below(), Same(), Kept(), Dearer()):
         assert not (rule.holds(found) and rule.fails(found))
-        assert rule.verdict(None) is Verdict.MISSING
+        assert rule.verdict(None) is ClaimVerdict.MISSING
     assert Above().verdict(found) is Below().verdict(turned)
     assert Same().verdict(found) is Same().verdict(turned)
 
@@ -198,14 +198,14 @@ def test_the_papers_own_numbers_bear_out_its_claims() -> None:
             value = float(number)
             found = Estimate(value, value, value, 1)  # as if without noise
             said = claim.rule.verdict(found)
-            assert (said is Verdict.YES) != claim.sentence.startswith(AGAINST_ITS_NUMBERS), claim
+            assert (said is ClaimVerdict.YES) != claim.sentence.startswith(AGAINST_ITS_NUMBERS), claim
 
 
 PAPER_POLICY = paper().policy
 
 
 @pytest.fixture(scope="module")
-def papers_world(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def papers_world(tmp_path_factory: pytest.TempPathFactory) -> PaperResults:
     """Runs that found exactly what the paper reports, on many problems."""
     runs = tmp_path_factory.mktemp("runs")
     for name in LABELS:
@@ -216,36 +216,36 @@ def papers_world(tmp_path_factory: pytest.TempPathFactory) -> Results:
         metrics = {COST: cost, POLICY: policy, f"{POLICY}/low": policy - 0.02, f"{POLICY}/high": policy + 0.02}
         curves = {"vote/min": paper().votes.get(name, 50.0) / 100, "majority": 0.491, "bon/random": 0.391}
         write_run(runs, name, level=level, curves=curves, metrics=metrics, noise=0.001)
-    return Results(runs, 1)
+    return PaperResults(runs, 1)
 
 
-def verdicts(results: Results) -> dict[Claim, Verdict]:
+def verdicts(results: PaperResults) -> dict[Claim, ClaimVerdict]:
     return {claim: claim.judged(results)[1] for claim in claims(paper()) if claim.paper}
 
 
-def test_a_world_like_the_papers_has_its_shape(papers_world: Results) -> None:
+def test_a_world_like_the_papers_has_its_shape(papers_world: PaperResults) -> None:
     for claim, verdict in verdicts(papers_world).items():
         against = claim.sentence.startswith(AGAINST_ITS_NUMBERS)
-        assert verdict is (Verdict.NO if against else Verdict.YES), claim.sentence
+        assert verdict is (ClaimVerdict.NO if against else ClaimVerdict.YES), claim.sentence
 
 
 def test_where_all_is_alike_nothing_is_better_and_nothing_lost(tmp_path: Path) -> None:
     for name in LABELS:
         metrics = {POLICY: 0.4, f"{POLICY}/low": 0.39, f"{POLICY}/high": 0.41, COST: 1.0}
         write_run(tmp_path, name, curves={"majority": 0.5, "bon/random": 0.5}, metrics=metrics, noise=0.02)
-    found = verdicts(Results(tmp_path, 1))
-    assert {verdict for claim, verdict in found.items() if isinstance(claim.rule, Same | Kept)} == {Verdict.YES}
+    found = verdicts(PaperResults(tmp_path, 1))
+    assert {verdict for claim, verdict in found.items() if isinstance(claim.rule, Same | Kept)} == {ClaimVerdict.YES}
     others = [verdict for claim, verdict in found.items() if not isinstance(claim.rule, Same | Kept)]
-    assert others.count(Verdict.NOISE) > 0.8 * len(others)
+    assert others.count(ClaimVerdict.NOISE) > 0.8 * len(others)
 
 
 def test_without_runs_nothing_is_claimed(tmp_path: Path) -> None:
-    assert set(verdicts(Results(tmp_path, 3)).values()) == {Verdict.MISSING}
+    assert set(verdicts(PaperResults(tmp_path, 3)).values()) == {ClaimVerdict.MISSING}
 
 
-def test_claims_are_about_experiments_of_the_paper(papers_world: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_are_about_experiments_of_the_paper(papers_world: PaperResults, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: set[str] = set()
-    seeds = Results.seeds
-    monkeypatch.setattr(Results, "seeds", lambda self, name: asked.add(name) or seeds(self, name))  # type: ignore[func-returns-value]
-    verdicts(Results(papers_world.folder, 1))
+    seeds = PaperResults.seeds
+    monkeypatch.setattr(PaperResults, "seeds", lambda self, name: asked.add(name) or seeds(self, name))  # type: ignore[func-returns-value]
+    verdicts(PaperResults(papers_world.folder, 1))
     assert asked <= LABELS.keys()

@@ -10,7 +10,7 @@ from lit_prm.commands.paper import markdown as md
 from lit_prm.commands.paper.document import SECTIONS, document
 from lit_prm.commands.paper.figures import FIGURES, draw_all
 from lit_prm.commands.paper.methods import LABELS
-from lit_prm.commands.paper.results import Results
+from lit_prm.commands.paper.results import PaperResults
 from lit_prm.commands.paper.runner import main
 from lit_prm.commands.paper.tables import steps_table, table_1, table_2, table_3, vote_table
 from lit_prm.reports.compare.estimates import Estimate
@@ -33,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(folder: Path) -> Results:
-    return Results(folder, 1)
+def results(folder: Path) -> PaperResults:
+    return PaperResults(folder, 1)
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def rows(table: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in cells[2:]}
 
 
-def test_table_1_has_our_cells_the_papers_below_and_how_it_stands(results: Results) -> None:
+def test_table_1_has_our_cells_the_papers_below_and_how_it_stands(results: PaperResults) -> None:
     table = table_1(results, paper())
     shown = rows(table)
     ours = shown["Implicit PRM (DPO)"]
@@ -62,7 +62,7 @@ def test_table_1_has_our_cells_the_papers_below_and_how_it_stands(results: Resul
     assert shown["*paper: EurusRM-7B (ORM)*"][9] == "*46.9*"
 
 
-def test_a_missing_run_is_a_dash_and_a_line_and_never_a_number(results: Results) -> None:
+def test_a_missing_run_is_a_dash_and_a_line_and_never_a_number(results: PaperResults) -> None:
     shown = rows(table_2(results, paper()))
     assert set(shown[LABELS["dpo-8resp-mixedgen"]]) == {"-"}
     text = document(results, paper(), "tiny", [])
@@ -74,7 +74,7 @@ def test_a_missing_run_is_a_dash_and_a_line_and_never_a_number(results: Results)
     )
 
 
-def test_votes_policies_and_steps_stand_beside_the_papers(results: Results) -> None:
+def test_votes_policies_and_steps_stand_beside_the_papers(results: PaperResults) -> None:
     votes = rows(vote_table(results, paper()))
     assert votes["Implicit PRM (KTO)"][1] == "45.7"
     assert votes["Implicit PRM (KTO)"][3] == "50.4"
@@ -87,11 +87,11 @@ def test_votes_policies_and_steps_stand_beside_the_papers(results: Results) -> N
 
 def test_f1_of_steps_is_shown_once_it_is_recorded(folder: Path, tmp_path: Path) -> None:
     write_run(tmp_path, "dpo-8resp", metrics={"steps/test/f1": 0.42})
-    assert rows(steps_table(Results(tmp_path, 1), paper()))["Implicit PRM (DPO)"][2] == "42.0"
+    assert rows(steps_table(PaperResults(tmp_path, 1), paper()))["Implicit PRM (DPO)"][2] == "42.0"
 
 
 def test_without_any_run_the_document_is_all_dashes(tmp_path: Path) -> None:
-    results = Results(tmp_path, 3)
+    results = PaperResults(tmp_path, 3)
     assert draw_all(results, tmp_path / "figures", "tiny") == []
     text = document(results, paper(), "tiny", [])
     assert text.count("- missing:") == len(LABELS)

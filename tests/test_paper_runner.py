@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lit_prm.commands.paper.methods import LABELS
 from lit_prm.commands.paper.runner import SHARES, main, make_runs
-from lit_prm.commands.paper.schedule import Job, Schedule, with_predecessors
+from lit_prm.commands.paper.schedule import Schedule, SeededRun, with_predecessors
 from tests.paper_jobs import run
 
 ROOT = Path(__file__).parent.parent
@@ -28,9 +28,9 @@ def schedule(
     seeds: int = 1,
     after: Mapping[str, str | None] | None = None,
     shares: Mapping[str, str] | None = None,
-    finished: Sequence[Job] = (),
+    finished: Sequence[SeededRun] = (),
 ) -> Schedule:
-    jobs = [Job(name, seed) for name in names for seed in range(seeds)]
+    jobs = [SeededRun(name, seed) for name in names for seed in range(seeds)]
     return Schedule(jobs, after or {}, shares or {}, lambda job: job in finished)
 
 
@@ -39,36 +39,36 @@ def schedule(
 
 def test_the_first_run_of_a_seed_is_alone_in_it_and_then_all_may_start() -> None:
     made = schedule(["a", "b", "c"], seeds=2)
-    assert [made.start(), made.start(), made.start()] == [Job("a", 0), Job("a", 1), None]
-    made.end(Job("a", 1), well=True)
-    assert [made.start(), made.start(), made.start()] == [Job("b", 1), Job("c", 1), None]
+    assert [made.start(), made.start(), made.start()] == [SeededRun("a", 0), SeededRun("a", 1), None]
+    made.end(SeededRun("a", 1), well=True)
+    assert [made.start(), made.start(), made.start()] == [SeededRun("b", 1), SeededRun("c", 1), None]
 
 
 def test_after_a_failed_first_run_the_next_one_is_alone() -> None:
     made = schedule(["a", "b", "c"])
     made.start()
-    made.end(Job("a", 0), well=False)
-    assert [made.start(), made.start()] == [Job("b", 0), None]
+    made.end(SeededRun("a", 0), well=False)
+    assert [made.start(), made.start()] == [SeededRun("b", 0), None]
 
 
 def test_what_is_finished_is_not_made_again_and_counts_as_the_seeds_world() -> None:
-    made = schedule(["a", "b", "c"], finished=[Job("b", 0)])
-    assert [made.start(), made.start(), made.start()] == [Job("a", 0), Job("c", 0), None]
+    made = schedule(["a", "b", "c"], finished=[SeededRun("b", 0)])
+    assert [made.start(), made.start(), made.start()] == [SeededRun("a", 0), SeededRun("c", 0), None]
 
 
 def test_a_predecessor_of_the_same_seed_comes_first_and_its_failure_loses_all_that_follow() -> None:
-    made = schedule(["w", "a", "b", "c"], after={"b": "a", "c": "b"}, finished=[Job("w", 0)])
-    assert [made.start(), made.start()] == [Job("a", 0), None]
-    assert made.end(Job("a", 0), well=False) == [Job("b", 0), Job("c", 0)]
+    made = schedule(["w", "a", "b", "c"], after={"b": "a", "c": "b"}, finished=[SeededRun("w", 0)])
+    assert [made.start(), made.start()] == [SeededRun("a", 0), None]
+    assert made.end(SeededRun("a", 0), well=False) == [SeededRun("b", 0), SeededRun("c", 0)]
     assert made.outstanding == 0
-    assert made.lost == {Job("a", 0), Job("b", 0), Job("c", 0)}
+    assert made.lost == {SeededRun("a", 0), SeededRun("b", 0), SeededRun("c", 0)}
 
 
 def test_a_shared_cache_is_filled_by_one_run_but_the_other_goes_on_when_that_fails() -> None:
-    made = schedule(["w", "soft", "hard"], shares={"soft": "hard"}, finished=[Job("w", 0)])
-    assert [made.start(), made.start()] == [Job("hard", 0), None]
-    assert made.end(Job("hard", 0), well=False) == []
-    assert made.start() == Job("soft", 0)
+    made = schedule(["w", "soft", "hard"], shares={"soft": "hard"}, finished=[SeededRun("w", 0)])
+    assert [made.start(), made.start()] == [SeededRun("hard", 0), None]
+    assert made.end(SeededRun("hard", 0), well=False) == []
+    assert made.start() == SeededRun("soft", 0)
 
 
 @given(
@@ -86,11 +86,11 @@ def test_whatever_fails_every_job_ends_once_and_never_before_what_it_needs(
         name: data.draw(st.sampled_from(names[:i])) for i, name in enumerate(names) if i and data.draw(st.booleans())
     }
     made = schedule(names, seeds, after, shares)
-    running: list[Job] = []
+    running: list[SeededRun] = []
     while made.outstanding:
         while len(running) < workers and (job := made.start()):
             before = after[job.experiment]
-            assert before is None or Job(before, job.seed) in made.ended
+            assert before is None or SeededRun(before, job.seed) in made.ended
             running.append(job)
         assert running, "nothing may start"
         made.end(running.pop(data.draw(st.integers(0, len(running) - 1))), data.draw(st.booleans()))

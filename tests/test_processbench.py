@@ -18,7 +18,7 @@ import pytest
 from lit_prm.commands.main import main as cli
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.first_error import f1, first_below
-from lit_prm.reports.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, Uniform
+from lit_prm.reports.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, UniformGuess
 from lit_prm.reports.processbench.items import SUBSETS, chosen_items, read_items, sampled, with_step_numbers
 from lit_prm.reports.processbench.minimum import minimum
 from lit_prm.reports.processbench.protocol import average, choose_threshold, judge, judge_subset
@@ -199,7 +199,7 @@ def test_guesses_by_hand() -> None:
     truth, sizes = np.array([0, 2, -1, -1]), np.array([2, 3, 1, 4])
     assert AlwaysRight().hit(truth, sizes).tolist() == [0, 0, 1, 1]
     assert AlwaysFirst().hit(truth, sizes).tolist() == [1, 0, 0, 0]
-    assert Uniform().hit(truth, sizes) == pytest.approx([1 / 3, 1 / 4, 1 / 2, 1 / 5])
+    assert UniformGuess().hit(truth, sizes) == pytest.approx([1 / 3, 1 / 4, 1 / 2, 1 / 5])
     blamed = CommonestPlace(place=2, none=0.25)
     assert blamed.hit(np.array([2, 1, 1, -1]), np.array([3, 2, 3, 9])) == pytest.approx([0.75, 0.75, 0, 0.25])
 

@@ -20,7 +20,7 @@ from lit_prm.data.steps import BlankLine
 from lit_prm.models.language_model import load_model
 from lit_prm.models.packed_attention import real
 from lit_prm.models.reference import Frozen, Stored, Uniform, weights_id
-from lit_prm.models.reference.rows import Row, part_of
+from lit_prm.models.reference.rows import StoreRow, part_of
 from lit_prm.models.reference.store import LogpStore
 
 CPU = torch.device("cpu")
@@ -112,7 +112,7 @@ def test_a_policys_entries_do_not_depend_on_the_batches_that_asked(
 
 
 def test_a_part_runs_as_many_tokens_whatever_its_responses() -> None:
-    rows = [Row(b"", torch.ones(n, dtype=torch.long), 1) for n in (3, 9)]
+    rows = [StoreRow(b"", torch.ones(n, dtype=torch.long), 1) for n in (3, 9)]
     assert real(part_of(rows, 16, CPU)).all()
     assert part_of(rows, 16, CPU).in_response.sum(1).tolist() == [2, 8]
 
@@ -129,7 +129,7 @@ def test_a_long_response_is_computed_once_on_a_cpu(
     stored = Stored(str(reference_folder), str(tmp_path / "r.sqlite"))
     monkeypatch.setattr(stored.source, "logps", logps)
     for n in (300, 130, 20):
-        stored._logps_of([Row(b"", torch.ones(n, dtype=torch.long), 1)], CPU)
+        stored._logps_of([StoreRow(b"", torch.ones(n, dtype=torch.long), 1)], CPU)
     assert sizes == [304, 144, 1024]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lit_prm.data.data_report import DataReport, drop_shared, refuse_shared, shared
-from lit_prm.data.formats import Reading, Refused
+from lit_prm.data.formats import Reading, RefusedRow
 from lit_prm.data.records import Group, Problem, Rollout
 
 
@@ -28,7 +28,7 @@ GROUPS = [
     group("what is 2 + 2 ?", "--", responses="xy", id="again"),
     group("Find [asy] x", "+-+-", responses="pqpp"),
 ]
-REFUSED = tuple(Refused(f"data.jsonl:{n}", f"[bad] row {n}; remove it") for n in range(2, 9))
+REFUSED = tuple(RefusedRow(f"data.jsonl:{n}", f"[bad] row {n}; remove it") for n in range(2, 9))
 READING = Reading("data.jsonl", "paper rollouts", tuple(GROUPS), 10, REFUSED, "00")
 
 

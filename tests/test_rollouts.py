@@ -18,8 +18,8 @@ import pytest
 
 from lit_prm.answers import is_correct
 from lit_prm.commands.main import main
-from lit_prm.generation.files import Job as FileJob
-from lit_prm.generation.local_sampler import Job, LocalSampler
+from lit_prm.generation.files import SamplingJob as FileJob
+from lit_prm.generation.local_sampler import DecodingJob, LocalSampler
 from lit_prm.generation.samples import Journal, Sample
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.storage.atomic import alone
@@ -356,7 +356,7 @@ def test_a_killed_job_in_this_process_ends_like_an_unbroken_one(
             local(policy_folder, problems, tmp_path / "r.jsonl")
     jobs, draw = list[int](), LocalSampler.draw
 
-    def counted(self: LocalSampler, todo: list[Job]) -> Any:
+    def counted(self: LocalSampler, todo: list[DecodingJob]) -> Any:
         jobs.append(len(todo))
         return draw(self, todo)
 

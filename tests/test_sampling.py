@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lit_prm.generation.local_sampler import Decoder, Job, LocalSampler
+from lit_prm.generation.local_sampler import Decoder, DecodingJob, LocalSampler
 from lit_prm.models.language_model import load_model, load_tokenizer
 
 PROMPTS = ["Add 3 and 4.", "7 * 2 =", "Find the sum of the first five odd numbers.", "Hi"]
@@ -114,7 +114,7 @@ def test_what_was_drawn_is_counted(policy_folder: Path, monkeypatch: pytest.Monk
     end = decoder.stop
     rows = [[5, 6, end, end], [5, 6, 7, 8], [end] * 4, [5, 6, 7, end]]
     monkeypatch.setattr(decoder, "_decode", lambda *_: torch.tensor(rows))
-    drawn = decoder(Job((PROMPTS[0], PROMPTS[3]), 2, "seed"))
+    drawn = decoder(DecodingJob((PROMPTS[0], PROMPTS[3]), 2, "seed"))
     assert [d.generated for d in drawn] == [[3, 4], [1, 4]]
     assert [d.prompt for d in drawn] == [len(decoder.tokenizer(p)["input_ids"]) for p in (PROMPTS[0], PROMPTS[3])]
     assert drawn[1].texts == ["", decoder.tokenizer.decode([5, 6, 7])]
@@ -125,10 +125,10 @@ def test_a_loaded_model_gives_what_its_folder_does(policy_folder: Path) -> None:
 
 
 def test_jobs_left_undone_are_not_begun(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done: list[Job] = []
+    done: list[DecodingJob] = []
     work = Decoder.__call__
     monkeypatch.setattr(Decoder, "__call__", lambda self, job: done.append(job) or work(self, job))  # type: ignore[func-returns-value]
-    drawn = LocalSampler(str(policy_folder), max_new_tokens=2).draw([Job(("Hi",), 1, str(i)) for i in range(5)])
+    drawn = LocalSampler(str(policy_folder), max_new_tokens=2).draw([DecodingJob(("Hi",), 1, str(i)) for i in range(5)])
     next(drawn)
     drawn.close()
     assert [job.seed for job in done] == ["0"]

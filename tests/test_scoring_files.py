@@ -194,13 +194,13 @@ def test_an_interrupted_job_scores_only_what_is_left(
     assert not out.exists()
     monkeypatch.undo()
     monkeypatch.setattr(files, "CHUNK", 300)
-    save = files.Job._save
+    save = files.ScoringJob._save
 
-    def counted(self: files.Job, part: Path, groups: Sequence[Group]) -> None:
+    def counted(self: files.ScoringJob, part: Path, groups: Sequence[Group]) -> None:
         scored.append(part)
         save(self, part, groups)
 
-    monkeypatch.setattr(files.Job, "_save", counted)
+    monkeypatch.setattr(files.ScoringJob, "_save", counted)
     main([*args, "--out", str(out)])
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert len(scored) == 6 - 3
@@ -208,27 +208,27 @@ def test_an_interrupted_job_scores_only_what_is_left(
 
 def stop_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ctrl-c would, once so many are saved."""
-    save, done = files.Job._save, list[int]()
+    save, done = files.ScoringJob._save, list[int]()
 
-    def stopping(self: files.Job, part: Path, groups: Sequence[Group]) -> None:
+    def stopping(self: files.ScoringJob, part: Path, groups: Sequence[Group]) -> None:
         if len(done) == chunks:
             raise KeyboardInterrupt
         save(self, part, groups)
         done.append(1)
 
-    monkeypatch.setattr(files.Job, "_save", stopping)
+    monkeypatch.setattr(files.ScoringJob, "_save", stopping)
 
 
 KILLED = """
 import sys, time
 from lit_prm.scoring import files
 files.CHUNK = 300
-save = files.Job._save
+save = files.ScoringJob._save
 def slowly(self, part, groups):
     print("chunk", flush=True)
     time.sleep(0.05)
     save(self, part, groups)
-files.Job._save = slowly
+files.ScoringJob._save = slowly
 import lit_prm
 from lit_prm.commands.main import main
 main(sys.argv[1:])
@@ -289,16 +289,16 @@ def test_killed_and_rerun_gives_the_same_bytes(
 def kill_a_fork(args: Sequence[str], rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of this process runs the command and is killed a random moment after a chunk has begun."""
     reading, writing = os.pipe()
-    save, wanted, pause = files.Job._save, rng.randint(1, 3), rng.uniform(0, 0.05)
+    save, wanted, pause = files.ScoringJob._save, rng.randint(1, 3), rng.uniform(0, 0.05)
 
-    def told(self: files.Job, part: Path, groups: Sequence[Group]) -> None:
+    def told(self: files.ScoringJob, part: Path, groups: Sequence[Group]) -> None:
         os.write(writing, b".")
         save(self, part, groups)
 
     pid = os.fork()
     if pid == 0:
         try:
-            monkeypatch.setattr(files.Job, "_save", told)
+            monkeypatch.setattr(files.ScoringJob, "_save", told)
             main(args)
         finally:
             os._exit(0)
@@ -353,7 +353,7 @@ def test_the_file_of_responses_is_never_the_output(args: list[str], rollouts: Pa
 def test_parts_hang_on_their_own_responses_and_on_what_rounds_them(policy_folder: Path, reference_folder: Path) -> None:
     def parts(groups: Sequence[Group], **options: Any) -> list[str]:
         scorer = lit_prm.load(str(policy_folder), reference=str(reference_folder), **options)
-        return [part.name for part, _ in files.Job(scorer, groups, Path("s.jsonl")).chunks()]
+        return [part.name for part, _ in files.ScoringJob(scorer, groups, Path("s.jsonl")).chunks()]
 
     whole = parts(GROUPS)
     assert len(set(whole)) == len(whole) > 2

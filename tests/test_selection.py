@@ -19,12 +19,12 @@ from lit_prm.evaluation import votes
 from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.evaluation.intervals import bootstrap_interval
 from lit_prm.evaluation.selection import any_of_n, best_of_n, candidate_counts
-from lit_prm.evaluation.vote_weights import Rank, Sigmoid, Softmax, Uniform, VoteWeight
+from lit_prm.evaluation.vote_weights import EqualWeight, Rank, Sigmoid, Softmax, VoteWeight
 from lit_prm.evaluation.votes import majority, weighted_vote
 
 Case = tuple[list[float], list[float], list[int], int]
 
-WEIGHTS: list[VoteWeight] = [Uniform(), Sigmoid(0.7), Softmax(2.0), Rank()]
+WEIGHTS: list[VoteWeight] = [EqualWeight(), Sigmoid(0.7), Softmax(2.0), Rank()]
 
 
 @st.composite
@@ -200,7 +200,7 @@ def test_majority_is_quick_and_finite_for_many_candidates() -> None:
 # ---- weights ----
 
 
-@pytest.mark.parametrize("weight", [Softmax(0.5), Rank(), Uniform()])
+@pytest.mark.parametrize("weight", [Softmax(0.5), Rank(), EqualWeight()])
 def test_an_offset_shared_by_a_problem_cancels(weight: VoteWeight) -> None:
     scores = np.array([0.5, -1.0, 0.5, 3.0])
     assert_allclose(weight(scores + 1000.0), weight(scores), rtol=1e-9)

@@ -292,9 +292,9 @@ def test_reading_one_token_beside_the_tag_is_another_number(folders: dict[str, P
     right = rewards(scorer.score(GROUPS))
     lay_out = scorer.style.lay_out
 
-    def beside(question: str, steps: Any) -> tag_styles.Layout:
+    def beside(question: str, steps: Any) -> tag_styles.TaggedInput:
         ids, at = lay_out(question, steps)
-        return tag_styles.Layout(ids, [i - 1 for i in at])
+        return tag_styles.TaggedInput(ids, [i - 1 for i in at])
 
     scorer.style.lay_out = beside  # type: ignore[method-assign]
     wrong = rewards(scorer.score(GROUPS))

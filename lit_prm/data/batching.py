@@ -24,7 +24,7 @@ class Cut:
     share: tuple[tuple[int, ...], ...] = ()
 
 
-class Responses(Dataset[Batch]):
+class EncodedResponses(Dataset[Batch]):
     """Encoded responses, fetched a ``Cut`` at a time.
 
     With ``mismatched`` responses, one for each row, an update's first batch brings those of the rank's share.

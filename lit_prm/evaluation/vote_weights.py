@@ -25,7 +25,7 @@ class VoteWeight(ABC):
 
 
 @dataclass(frozen=True)
-class Uniform(VoteWeight):
+class EqualWeight(VoteWeight):
     """Every candidate counts the same: majority vote."""
 
     def __call__(self, scores: Floats) -> Floats:

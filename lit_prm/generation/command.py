@@ -14,8 +14,8 @@ from lit_prm.generation.server_source import ServerSampler
 from lit_prm.scoring.options import count
 
 if TYPE_CHECKING:
-    from lit_prm.generation.files import Job
-    from lit_prm.generation.samples import Source
+    from lit_prm.generation.files import SamplingJob
+    from lit_prm.generation.samples import SampleSource
 
 ABOUT = """\
 Responses of MODEL to every problem of FILE, graded against its answers, as training data.
@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> None:
     asked = _parser().parse_args(list(args))
     _refuse_meaningless(asked)
     from lit_prm.data.formats import read_groups, refuse_unfit_name
-    from lit_prm.generation.files import Job
+    from lit_prm.generation.files import SamplingJob
 
     refuse_unfit_name(asked.out)
     if asked.out.resolve() == Path(asked.file).resolve():
@@ -55,7 +55,7 @@ def main(args: Sequence[str]) -> None:
         print(f"{len(reading.refused)} of {reading.rows} rows left out, the first: {reading.refused[0].reason}")
     problems = [group.problem for group in reading.groups][: asked.limit]
     asked.out.parent.mkdir(parents=True, exist_ok=True)
-    job = Job(_source(asked), problems, asked.n, asked.out, bool(asked.skip_refused))
+    job = SamplingJob(_source(asked), problems, asked.n, asked.out, bool(asked.skip_refused))
     _watch(job)
     _summarise(job.out)
     if job.refused.exists():
@@ -152,7 +152,7 @@ def _refuse_meaningless(asked: argparse.Namespace) -> None:
         raise ValueError(f"--prompt-template {asked.template!r} has no {{prompt}} to fill in; add it")
 
 
-def _source(asked: argparse.Namespace) -> Source:
+def _source(asked: argparse.Namespace) -> SampleSource:
     common = {name: getattr(asked, name) for name in COMMON}
     defaults = SERVER if asked.server else LOCAL
     own = {
@@ -166,7 +166,7 @@ def _source(asked: argparse.Namespace) -> Source:
     return ServerSampler(Endpoint(asked.server, timeout=own.pop("timeout")), asked.model, **common, **own)
 
 
-def _watch(job: Job) -> None:
+def _watch(job: SamplingJob) -> None:
     """Run the job behind two bars."""
     from lit_prm.scoring.progress import bar
 

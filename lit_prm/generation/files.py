@@ -17,7 +17,7 @@ from lit_prm.data.formats.layouts import PaperRollouts
 from lit_prm.data.formats.sources import open_source
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.generation.labeling.outcomes import grade
-from lit_prm.generation.samples import Journal, Prompt, Refusal, Sample, Source, address
+from lit_prm.generation.samples import Journal, Prompt, Refusal, Sample, SampleSource, address
 from lit_prm.storage.atomic import alone, clear
 
 GRADERS = 4  # threads that wait for the processes that grade, while samples arrive
@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SamplingJob:
     """``n`` samples of every problem, graded where it has an answer, to be written to ``out``.
 
     Law: the file depends on what the source brings, not on the order in which it does, nor on kills. Samples are known
@@ -40,7 +40,7 @@ class Job:
     that the source refuses is left out, and recorded beside the file.
     """
 
-    source: Source
+    source: SampleSource
     problems: Sequence[Problem]
     n: int
     out: Path

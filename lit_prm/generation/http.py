@@ -36,7 +36,7 @@ class Passing(ValueError):
         self.after = after
 
 
-class Refused(ValueError):
+class RequestRefused(ValueError):
     """What the server will not answer, now or later; ``status`` is its own."""
 
     def __init__(self, why: str, status: int) -> None:
@@ -75,7 +75,7 @@ class Endpoint:
             raise ValueError(f"no server at {self.url} ({error}); start it, or correct --server") from None
         except Passing:
             return None  # the first question meets it again, and waits
-        except Refused as error:
+        except RequestRefused as error:
             if error.status in KEYS:
                 raise
             return None  # not every server lists its models
@@ -123,7 +123,7 @@ class Endpoint:
             return Passing(f"status {error.code}: {said}", _after(error.headers.get("Retry-After")))
         remedies = {404: "correct --server or the model's name", **KEYS}
         remedy = remedies.get(error.code, "correct what it names: no repetition would help")
-        return Refused(f"{error.url} answered {error.code}: {said}; {remedy}", error.code)
+        return RequestRefused(f"{error.url} answered {error.code}: {said}; {remedy}", error.code)
 
     def _said(self, error: urllib.error.HTTPError) -> str:
         """The server's words, which may repeat the key they refuse."""

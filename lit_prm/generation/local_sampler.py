@@ -27,7 +27,7 @@ class Sampler(Protocol):
         ...
 
 
-class Job(NamedTuple):
+class DecodingJob(NamedTuple):
     """Prompts that are decoded together, ``n`` responses to each. What comes depends on the model and this alone."""
 
     prompts: tuple[str, ...]
@@ -73,7 +73,7 @@ class Decoder:
         return _sampled(lambda jobs: (self(job) for job in jobs), prompts, n, seed)
 
     @torch.no_grad()
-    def __call__(self, job: Job) -> list[Drawn]:
+    def __call__(self, job: DecodingJob) -> list[Drawn]:
         ids, mask = self._prompts(job.prompts)
         rows = self._decode(ids, mask, job.n, torch.Generator().manual_seed(_as_int(job.seed))).tolist()
         kept = [row[: row.index(self.stop)] if self.stop in row else row for row in rows]
@@ -176,7 +176,7 @@ class LocalSampler:
     def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
         return _sampled(self.draw, prompts, n, self.seed, self.progress)
 
-    def draw(self, jobs: Sequence[Job]) -> Generator[list[Drawn], None, None]:
+    def draw(self, jobs: Sequence[DecodingJob]) -> Generator[list[Drawn], None, None]:
         """What each job brings, in order and as it comes; close it to leave jobs undone."""
         if self.workers <= 1 or len(jobs) <= self.FEW:
             if jobs:
@@ -199,7 +199,7 @@ def dealt(prompts: Sequence[str], n: int) -> list[list[int]]:
 
 
 def _sampled(
-    draw: Callable[[Sequence[Job]], Generator[list[Drawn], None, None]],
+    draw: Callable[[Sequence[DecodingJob]], Generator[list[Drawn], None, None]],
     prompts: Sequence[str],
     n: int,
     seed: int,
@@ -209,7 +209,7 @@ def _sampled(
     if n < 1:
         raise ValueError(f"{n} responses to each prompt are less than one; ask for n >= 1")
     parts = dealt(prompts, n)
-    jobs = [Job(tuple(prompts[i] for i in part), n, f"{seed}-{j}") for j, part in enumerate(parts)]
+    jobs = [DecodingJob(tuple(prompts[i] for i in part), n, f"{seed}-{j}") for j, part in enumerate(parts)]
     out: list[list[str]] = [[] for _ in prompts]
     with closing(draw(jobs)) as drawn:
         shown = track(drawn, progress or "", len(jobs), transient=True, disable=not progress)
@@ -233,7 +233,7 @@ def _start_worker(*settings: Any) -> None:
     _decoder = _decoder_of(*settings)
 
 
-def _work(job: Job) -> list[Drawn]:
+def _work(job: DecodingJob) -> list[Drawn]:
     assert _decoder is not None
     return _decoder(job)
 

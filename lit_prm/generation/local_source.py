@@ -11,7 +11,7 @@ from typing import Any
 from lit_prm.data.encoding import Encoder, tokenizer_identity
 from lit_prm.data.records import Problem
 from lit_prm.data.steps import BlankLine
-from lit_prm.generation.local_sampler import Drawn, Job, LocalSampler, dealt
+from lit_prm.generation.local_sampler import DecodingJob, Drawn, LocalSampler, dealt
 from lit_prm.generation.samples import Arrival, Arrivals, Prompt, Sample, seed_of, writable
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.models.weights import weights_hash
@@ -44,7 +44,9 @@ class LocalSource:
         rendered = [self.encoder.prompt_text(Problem(prompt=prompt, id="")) for prompt in prompts]
         parts = [part for part in dealt(rendered, n) if any(missing[i] for i in part)]
         seeds = [seed_of(json.dumps([self.settings, [rendered[i] for i in part], n])) for part in parts]
-        jobs = [Job(tuple(rendered[i] for i in part), n, str(seed)) for part, seed in zip(parts, seeds, strict=True)]
+        jobs = [
+            DecodingJob(tuple(rendered[i] for i in part), n, str(seed)) for part, seed in zip(parts, seeds, strict=True)
+        ]
         with closing(self.sampler.draw(jobs)) as drawn:
             for part, seed, of_part in zip(parts, seeds, drawn, strict=True):
                 for i, of_prompt in zip(part, of_part, strict=True):

@@ -41,7 +41,7 @@ class Refusal(NamedTuple):
 Arrivals = Generator[Arrival | Refusal, None, None]  # close it to leave the others undone
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Where samples come from. What comes depends on ``settings``, the prompts and the seeds made of them."""
 
     @property

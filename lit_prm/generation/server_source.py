@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from lit_prm.data.records import Message
 from lit_prm.generation.choices import choices
-from lit_prm.generation.http import Endpoint, Refused
+from lit_prm.generation.http import Endpoint, RequestRefused
 from lit_prm.generation.samples import Arrival, Arrivals, Prompt, Refusal, Sample, address, seed_of, writable
 
 OF_A_PROMPT = (400, 413, 422)  # statuses that may be the fault of one prompt, as "maximum context length" is
@@ -17,7 +17,7 @@ OF_A_PROMPT = (400, 413, 422)  # statuses that may be the fault of one prompt, a
 OURS = {"model", "messages", "prompt", "n", "seed", "stream", "temperature", "top_p", "max_tokens", "stop"}
 
 
-class Asked(NamedTuple):
+class RequestedSamples(NamedTuple):
     """Samples of one prompt that one request may bring together."""
 
     prompt: int
@@ -125,22 +125,24 @@ class ServerSampler:
         finally:
             stop.set()
 
-    def _requests(self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]) -> Iterator[Asked]:
+    def _requests(
+        self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]
+    ) -> Iterator[RequestedSamples]:
         """The requests of an unbroken run that bring a missing sample: a part of one would bring other samples."""
         for i, (words, lacking) in enumerate(zip(prompts, map(set, missing), strict=True)):
             for start in range(0, n, self.per_request):
                 numbers = range(start, min(start + self.per_request, n))
                 if not lacking.isdisjoint(numbers):
-                    yield Asked(i, words, numbers)
+                    yield RequestedSamples(i, words, numbers)
 
-    def _answered(self, asked: Asked, stop: threading.Event) -> Iterator[Arrival | Refusal]:
+    def _answered(self, asked: RequestedSamples, stop: threading.Event) -> Iterator[Arrival | Refusal]:
         numbers = asked.numbers
         while numbers and not stop.is_set():
             try:
                 samples = self._ask(asked.words, numbers, stop)
             except ValueError as error:
                 why = f"{error} (asked: {str(asked.words)[:60]!r}, --per-request {len(numbers)})"
-                if not isinstance(error, Refused) or error.status not in OF_A_PROMPT:
+                if not isinstance(error, RequestRefused) or error.status not in OF_A_PROMPT:
                     raise ValueError(why) from None
                 yield Refusal(asked.prompt, why)
                 break

@@ -35,7 +35,7 @@ def is_packed(model: Any) -> bool:
     return getattr(model.config, "_attn_implementation", None) == PACKED
 
 
-class Row(NamedTuple):
+class PackedRow(NamedTuple):
     """How the tokens of a batch lie in one row of N: S segments, each a response with its prompt, or one of the two."""
 
     token: Tensor  # [N] place in the flattened batch, [B * T]
@@ -44,7 +44,7 @@ class Row(NamedTuple):
     behind: list[int]  # [S] the segment that each sees before its own; itself if none
 
 
-def laid(batch: Batch) -> Row:
+def laid(batch: Batch) -> PackedRow:
     """Rows end to end; where prompts are shared, all prompts and then all responses."""
     lengths, prompts, width = batch.length.tolist(), batch.prompt_length.tolist(), batch.ids.shape[1]
     parts, behind = [(r, 0, n) for r, n in enumerate(lengths)], list(range(len(lengths)))  # row, begin, end
@@ -59,7 +59,7 @@ def laid(batch: Batch) -> Row:
     for row, p in enumerate(owner):
         place[row, : prompts[row]] = place[first[p], : prompts[row]]
     on = batch.ids.device
-    return Row(token.to(on), place.to(on), [end - begin for _, begin, end in parts], behind)
+    return PackedRow(token.to(on), place.to(on), [end - begin for _, begin, end in parts], behind)
 
 
 def packed_states(base: Any, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ def packed_states(base: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     return states[0], row.place
 
 
-def told_of(row: Row, device: torch.device) -> dict[str, Any]:
+def told_of(row: PackedRow, device: torch.device) -> dict[str, Any]:
     """What attention reads of a row, where segments end among queries and among keys, under the names of flash kernels.
 
     Where segments see others: ``key_at`` [keys], the keys of all segments one after the other, and ``behind`` [S].

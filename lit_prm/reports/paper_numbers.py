@@ -24,7 +24,7 @@ _WITH_CURVES = ("figure-4", "figure-5")
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """Accuracy in % of one method by candidate set and N."""
 
     label: str
@@ -39,7 +39,7 @@ class Row:
 class Paper:
     """All numbers; a method goes by the name of our experiment."""
 
-    rows: Mapping[str, Row]
+    rows: Mapping[str, PaperRow]
     majority: float  # mean over sets and N
     votes: Mapping[str, float]  # mean over sets and N of best-of-N weighted by votes
     flops: Mapping[str, float]
@@ -56,12 +56,14 @@ def paper() -> Paper:
     """The paper's numbers; `random` is its first sample, the same at every N."""
     facts = yaml.safe_load((files("lit_prm.reports") / "paper_numbers.yaml").read_text())
     first = facts["first_sample"]
-    rows = {"random": Row("first sample", {name: dict.fromkeys((1, *_CURVE_COUNTS), first[name]) for name in first})}
+    rows = {
+        "random": PaperRow("first sample", {name: dict.fromkeys((1, *_CURVE_COUNTS), first[name]) for name in first})
+    }
     for sections, field, counts in ((_WITH_CELLS, "cells", COUNTS), (_WITH_CURVES, "curves", _CURVE_COUNTS)):
         for section in sections:
             for name, row in facts[section].items():
                 assert name not in rows, f"{name} stands twice in paper_numbers.yaml"
-                rows[name] = Row(row["label"], _by_count(row[field], counts, first))
+                rows[name] = PaperRow(row["label"], _by_count(row[field], counts, first))
     votes = facts["figure-3"]
     return Paper(rows, votes["majority"], votes["votes"], facts["figure-1"], facts["figure-2"], facts["table-3"])
 

@@ -12,7 +12,7 @@ from lit_prm.scoring.options import add_scorer_options, count, loaded
 if TYPE_CHECKING:
     from lit_prm.data.formats import Reading
     from lit_prm.data.records import Group
-    from lit_prm.scoring.files import Job
+    from lit_prm.scoring.files import ScoringJob
 
 ABOUT = """\
 Rewards of every response of FILE: tokens, steps, the whole, and the text each stands for.
@@ -26,7 +26,7 @@ def main(args: Sequence[str]) -> None:
     """`score FROM FILE [--out scored.jsonl]`."""
     asked = _parser().parse_args(list(args))
     from lit_prm.data.formats import read_groups
-    from lit_prm.scoring.files import Job, refuse_unfit_name
+    from lit_prm.scoring.files import ScoringJob, refuse_unfit_name
 
     refuse_unfit_name(asked.out)
     reading = read_groups(asked.file, on_bad="skip" if asked.skip_bad_rows else "raise")
@@ -34,7 +34,7 @@ def main(args: Sequence[str]) -> None:
     if asked.out.resolve() == Path(asked.file).resolve():
         raise ValueError(f"--out {asked.out} is the file of the responses; give another name")
     scorer = loaded(asked, steps=asked.steps, aggregate=asked.aggregate, detail=asked.detail)
-    job = Job(scorer, groups, asked.out)
+    job = ScoringJob(scorer, groups, asked.out)
     if job.is_finished():
         print(f"{asked.out} holds these scores already; remove it to score again")
         return
@@ -75,7 +75,7 @@ def _with_responses(reading: Reading, limit: int | None) -> Sequence[Group]:
     return able
 
 
-def _watch(job: Job) -> None:
+def _watch(job: ScoringJob) -> None:
     """Run the job behind a bar."""
     from lit_prm.scoring.progress import bar
 

@@ -23,7 +23,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScoringJob:
     """Groups to score into ``out``.
 
     Without ``labels`` a finished file may have others than the groups: its reader brings the labels.

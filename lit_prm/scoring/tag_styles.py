@@ -19,14 +19,14 @@ from lit_prm.scoring.weight_files import tensors
 _HERE = "\u2063tag\u2063"  # stands for a tag while a chat template is applied; no template transforms it
 
 
-class Layout(NamedTuple):
+class TaggedInput(NamedTuple):
     """A response as a model's input, and the columns whose output speaks of step 1, 2, ...: ``at`` ascends."""
 
     ids: list[int]
     at: list[int]
 
 
-class Judge(nn.Module):
+class StepClassifier(nn.Module):
     """A backbone, and the log-odds that a step is right as a function of one hidden state."""
 
     def __init__(self, backbone: nn.Module, log_odds: Callable[[Tensor], Tensor]) -> None:
@@ -62,18 +62,18 @@ class TagStyle(ABC):
         self.tokenizer = tokenizer
 
     @abstractmethod
-    def lay_out(self, question: str, steps: Sequence[str]) -> Layout:
+    def lay_out(self, question: str, steps: Sequence[str]) -> TaggedInput:
         """The tokens of question and steps with the family's tags, and where it answers for each step."""
 
     @abstractmethod
-    def load(self, source: str, dtype: Dtype) -> Judge:
+    def load(self, source: str, dtype: Dtype) -> StepClassifier:
         """The model of a folder or the hub, in eval mode; no code of the folder is run."""
 
     def ids(self, text: str) -> list[int]:
         """The tokens of a text, nothing added."""
         return cast(list[int], self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def tagged(self, text: str, ends: Sequence[int], tag: int, *, special: bool) -> Layout:
+    def tagged(self, text: str, ends: Sequence[int], tag: int, *, special: bool) -> TaggedInput:
         """The tokens of a text in which a tag ends at each of ``ends``, read at the tags' last tokens: ``tag`` each."""
         encoded = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
         ids = cast(list[int], encoded["input_ids"])
@@ -84,17 +84,17 @@ class TagStyle(ABC):
                 f"style {self.name}: no token {self.tokenizer.convert_ids_to_tokens(tag)!r} ends where the tag does in "
                 f"{text[max(wrong - 30, 0) : wrong]!r}: the tokenizer is not this style's; give another --style"
             )
-        return Layout(ids, [ending[end] for end in ends])
+        return TaggedInput(ids, [ending[end] for end in ends])
 
 
-class MathShepherd(TagStyle):
+class MathShepherdTags(TagStyle):
     r"""Plain text, ``{question} Step 1: ... ки\nStep 2: ... ки``; `+` against `-` at each ки (Wang et al. 2024)."""
 
     name = "math-shepherd"
     released_as = ("math-shepherd-mistral-7b-prm",)
     TAG = "ки"
 
-    def lay_out(self, question: str, steps: Sequence[str]) -> Layout:
+    def lay_out(self, question: str, steps: Sequence[str]) -> TaggedInput:
         text, ends = question + " ", list[int]()
         for k, step in enumerate(steps, 1):
             text += f"{_numbered(step, k)} {self.TAG}"
@@ -102,7 +102,7 @@ class MathShepherd(TagStyle):
             text += "\n" if k < len(steps) else ""
         return self.tagged(text, ends, self.ids(f" {self.TAG}")[-1], special=True)
 
-    def load(self, source: str, dtype: Dtype) -> Judge:
+    def load(self, source: str, dtype: Dtype) -> StepClassifier:
         plus, minus = _two(self.ids("+ -"), self.name)
         return _language_judge(source, dtype, plus, minus)
 
@@ -115,7 +115,7 @@ class RLHFlow(TagStyle):
     name = "rlhflow"
     released_as = ("prm-mistral-data", "prm-deepseek-data")
 
-    def lay_out(self, question: str, steps: Sequence[str]) -> Layout:
+    def lay_out(self, question: str, steps: Sequence[str]) -> TaggedInput:
         said = [f"{question} {steps[0].strip()}", *(step.strip() for step in steps[1:])] if steps else [question]
         turns = [{"role": r, "content": c} for text in said for r, c in (("user", text), ("assistant", _HERE))]
         parts = _rendered(self.tokenizer, turns, len(said), self.name)
@@ -125,9 +125,9 @@ class RLHFlow(TagStyle):
             ends.append(len(text))
             text += part
         found = self.tagged(text, ends[: len(steps)], self.ids("+")[-1], special=False)
-        return Layout(found.ids, [i - 1 for i in found.at])
+        return TaggedInput(found.ids, [i - 1 for i in found.at])
 
-    def load(self, source: str, dtype: Dtype) -> Judge:
+    def load(self, source: str, dtype: Dtype) -> StepClassifier:
         return _language_judge(source, dtype, self.ids("+")[-1], self.ids("-")[-1])
 
 
@@ -140,7 +140,7 @@ class QwenPRM(TagStyle):
     TAG = "<extra_0>"
     SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 
-    def lay_out(self, question: str, steps: Sequence[str]) -> Layout:
+    def lay_out(self, question: str, steps: Sequence[str]) -> TaggedInput:
         turns = [("system", self.SYSTEM), ("user", question), ("assistant", _HERE)]
         chat = [{"role": role, "content": content} for role, content in turns]
         text, tail = _rendered(self.tokenizer, chat, 1, self.name)
@@ -150,11 +150,11 @@ class QwenPRM(TagStyle):
             ends.append(len(text))
         return self.tagged(text + tail, ends, self.ids(self.TAG)[-1], special=False)
 
-    def load(self, source: str, dtype: Dtype) -> Judge:
+    def load(self, source: str, dtype: Dtype) -> StepClassifier:
         backbone = _backbone(source, dtype)
         weights = tensors(source, ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias"))
         first, second = (_linear(weights[f"score.{i}.weight"], weights[f"score.{i}.bias"], backbone) for i in (0, 2))
-        return Judge(backbone, _Difference(nn.Sequential(first, nn.ReLU(), second), right=1, wrong=0))
+        return StepClassifier(backbone, _Difference(nn.Sequential(first, nn.ReLU(), second), right=1, wrong=0))
 
 
 class SkyworkPRM(TagStyle):
@@ -167,21 +167,21 @@ class SkyworkPRM(TagStyle):
     architectures = ("Qwen2ForPrmModel",)
     released_as = ("skywork-o1-open-prm",)
 
-    def lay_out(self, question: str, steps: Sequence[str]) -> Layout:
+    def lay_out(self, question: str, steps: Sequence[str]) -> TaggedInput:
         ids, at, line_break = self.ids(f"{self.tokenizer.bos_token or ''}{question}\n"), list[int](), self.ids("\n")[-1]
         for step in steps:
             ids += [*self.ids(step.strip()), line_break]
             at.append(len(ids) - 1)
-        return Layout(ids, at)
+        return TaggedInput(ids, at)
 
-    def load(self, source: str, dtype: Dtype) -> Judge:
+    def load(self, source: str, dtype: Dtype) -> StepClassifier:
         backbone = _backbone(source, dtype)
         weights = tensors(source, ("v_head.summary.weight", "v_head.summary.bias"))
         head = _linear(weights["v_head.summary.weight"], weights["v_head.summary.bias"], backbone)
-        return Judge(backbone, nn.Sequential(head, nn.Flatten(0)))
+        return StepClassifier(backbone, nn.Sequential(head, nn.Flatten(0)))
 
 
-STYLES: dict[str, type[TagStyle]] = {s.name: s for s in (MathShepherd, RLHFlow, QwenPRM, SkyworkPRM)}
+STYLES: dict[str, type[TagStyle]] = {s.name: s for s in (MathShepherdTags, RLHFlow, QwenPRM, SkyworkPRM)}
 
 
 class _Difference(nn.Module):
@@ -196,9 +196,9 @@ class _Difference(nn.Module):
         return cast(Tensor, logits[:, self.right] - logits[:, self.wrong])
 
 
-def _language_judge(source: str, dtype: Dtype, plus: int, minus: int) -> Judge:
+def _language_judge(source: str, dtype: Dtype, plus: int, minus: int) -> StepClassifier:
     model = cast(Any, load_model(source, dtype))
-    return Judge(model.base_model, _Difference(model.get_output_embeddings(), right=plus, wrong=minus))
+    return StepClassifier(model.base_model, _Difference(model.get_output_embeddings(), right=plus, wrong=minus))
 
 
 def _backbone(source: str, dtype: Dtype) -> nn.Module:

@@ -20,7 +20,7 @@ from lit_prm.models.language_model import Dtype, load_tokenizer
 from lit_prm.models.weights import weights_hash
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
-from lit_prm.scoring.tag_styles import STYLES, Judge, TagStyle
+from lit_prm.scoring.tag_styles import STYLES, StepClassifier, TagStyle
 
 
 class TagScorer(Scorer):
@@ -33,7 +33,7 @@ class TagScorer(Scorer):
 
     def __init__(
         self,
-        judge: Judge,
+        judge: StepClassifier,
         style: TagStyle,
         steps: StepRule,
         *,

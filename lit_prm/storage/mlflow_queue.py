@@ -19,7 +19,7 @@ from lit_prm.storage.atomic import written_whole
 Entry = Mapping[str, Any]  # JSON
 
 
-class Refused(Exception):
+class EntryRefused(Exception):
     """The store or the disk will never take this entry; others it may."""
 
 
@@ -30,7 +30,8 @@ class Outbox:
     when 30 times as long as the failed one took has passed, and ``SHORTEST`` seconds: an outage costs 3 % of the
     sender's time. When the store is back, what is kept is sent in pieces of ``LONGEST`` seconds, one for each entry
     that comes; the file is gone when all is sent, and one left by a killed process is sent first. Sending an
-    entry twice must be harmless, and what ``send`` raises for other reasons is not ours to catch, but for ``Refused``.
+    entry twice must be harmless, and what ``send`` raises for other reasons is not
+    ours to catch, but for ``EntryRefused``.
 
     A refused entry, and a kept line that is none (a power cut or a full disk leaves half of one) or that the store does
     not take, goes to ``<file>.damaged`` and holds up no other. Processes that share a file write it and send from it in
@@ -72,7 +73,7 @@ class Outbox:
     def _send_new(self, entry: Entry) -> None:
         try:
             self._send(entry)
-        except Refused as error:
+        except EntryRefused as error:
             self._set_aside(json.dumps(entry).encode(), error)
 
     def _attempt(self, action: Callable[[], None]) -> bool:

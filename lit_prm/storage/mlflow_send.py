@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lit_prm.storage.mlflow_queue import Entry, Refused
+from lit_prm.storage.mlflow_queue import Entry, EntryRefused
 
 Item = TypeVar("Item")
 
@@ -80,7 +80,7 @@ def _files(client: Any, run: str, path: str) -> None:
     except OSError as error:  # answers to HTTP requests among them
         if is_outage(error):
             raise
-        raise Refused(f"{path}: {error}") from error
+        raise EntryRefused(f"{path}: {error}") from error
 
 
 def _status(client: Any, run: str, status: str, ended: int | None) -> None:

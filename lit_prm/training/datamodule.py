@@ -18,7 +18,7 @@ from rich.text import Text
 from torch.utils.data import DataLoader
 
 from lit_prm.data.batch import Batch, Encoded
-from lit_prm.data.batching import Responses, TokenBudget, Updates, mismatch
+from lit_prm.data.batching import EncodedResponses, TokenBudget, Updates, mismatch
 from lit_prm.data.data_report import DataReport, drop_shared, refuse_shared, shared
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.formats import Reading, read_groups
@@ -169,7 +169,7 @@ class RolloutDataModule(LightningDataModule):
             seed=self.seed,
         )
         self._updates.skip, self._skip = self._skip, 0
-        rows = Responses(self._train, self._mismatched, share_prompts=self.share_prompts)
+        rows = EncodedResponses(self._train, self._mismatched, share_prompts=self.share_prompts)
         return _loader(rows, self._updates)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
@@ -289,7 +289,7 @@ class RolloutDataModule(LightningDataModule):
         """A rank's batches, longest responses first."""
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = TokenBudget(encoded, self.eval_tokens, rank=rank, ranks=ranks)
-        return _loader(Responses(encoded), sampler)
+        return _loader(EncodedResponses(encoded), sampler)
 
     @rank_zero_only
     def _show(self, report: DataReport) -> None:
@@ -300,7 +300,7 @@ class RolloutDataModule(LightningDataModule):
         Console().print(Text(line), soft_wrap=True)
 
 
-def _loader(responses: Responses, sampler: Updates | TokenBudget) -> DataLoader[Batch]:
+def _loader(responses: EncodedResponses, sampler: Updates | TokenBudget) -> DataLoader[Batch]:
     """A loader that draws from a generator of its own: a resumed run makes fewer, and its dropout must not notice."""
     return DataLoader(responses, sampler=sampler, batch_size=None, generator=torch.Generator())
 

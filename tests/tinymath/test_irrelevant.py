@@ -11,14 +11,14 @@ from transformers import PreTrainedTokenizerFast
 
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.steps import Newline
-from lit_prm.training.worlds.tinymath.irrelevant import Pair, code, general, irrelevant_groups, run
+from lit_prm.training.worlds.tinymath.irrelevant import InstructionPair, code, general, irrelevant_groups, run
 from lit_prm.training.worlds.tinymath.problems import LARGEST
 from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer
 
 BOTH = pytest.mark.parametrize("draw", [general, code])
 
 
-def pairs(draw: Callable[[random.Random], Pair], size: int = 400) -> list[Pair]:
+def pairs(draw: Callable[[random.Random], InstructionPair], size: int = 400) -> list[InstructionPair]:
     rng = random.Random("tests")
     return [draw(rng) for _ in range(size)]
 
@@ -58,7 +58,7 @@ def content(response: str) -> list[str]:
 
 @pytest.mark.parametrize(("draw", "answer"), [(general, answer_of_general), (code, answer_of_code)])
 def test_the_right_response_is_right_and_the_wrong_one_first_errs_where_it_is_said_to(
-    draw: Callable[[random.Random], Pair], answer: Callable[[str], list[str]]
+    draw: Callable[[random.Random], InstructionPair], answer: Callable[[str], list[str]]
 ) -> None:
     for pair in pairs(draw):
         wanted = answer(pair.instruction)
@@ -77,7 +77,7 @@ def test_a_wrong_run_prints_something_else_and_no_number_is_out_of_range() -> No
 
 
 @BOTH
-def test_groups_have_both_responses_with_their_lines_as_steps(draw: Callable[[random.Random], Pair]) -> None:
+def test_groups_have_both_responses_with_their_lines_as_steps(draw: Callable[[random.Random], InstructionPair]) -> None:
     groups = irrelevant_groups(draw, 60, "s")
     assert len({g.problem.text for g in groups}) == len({g.problem.id for g in groups}) == 60
     assert 15 < sum(g.rollouts[0].correct is True for g in groups) < 45  # the place does not tell
@@ -90,7 +90,7 @@ def test_groups_have_both_responses_with_their_lines_as_steps(draw: Callable[[ra
 
 
 @BOTH
-def test_the_seed_decides_and_fewer_are_the_first_of_more(draw: Callable[[random.Random], Pair]) -> None:
+def test_the_seed_decides_and_fewer_are_the_first_of_more(draw: Callable[[random.Random], InstructionPair]) -> None:
     def texts(size: int, seed: str) -> list[str]:
         return [g.problem.text for g in irrelevant_groups(draw, size, seed)]
 
@@ -100,7 +100,7 @@ def test_the_seed_decides_and_fewer_are_the_first_of_more(draw: Callable[[random
 
 
 @BOTH
-def test_no_wording_tells_which_response_is_right(draw: Callable[[random.Random], Pair]) -> None:
+def test_no_wording_tells_which_response_is_right(draw: Callable[[random.Random], InstructionPair]) -> None:
     """Openings are as often those of right as of wrong responses."""
     drawn = pairs(draw, 1500)
     for opening in {p.right.split("\n")[0] for p in drawn}:
@@ -116,7 +116,7 @@ def words() -> PreTrainedTokenizerFast:
 
 @BOTH
 def test_the_tokenizer_knows_every_word_and_no_text_is_cut(
-    draw: Callable[[random.Random], Pair], words: PreTrainedTokenizerFast
+    draw: Callable[[random.Random], InstructionPair], words: PreTrainedTokenizerFast
 ) -> None:
     rows = Encoder(words, Newline(), max_length=256).encode(irrelevant_groups(draw, 400, "other"))
     assert not any(row.truncated for row in rows)
@@ -124,8 +124,8 @@ def test_the_tokenizer_knows_every_word_and_no_text_is_cut(
 
 
 def test_an_instruction_that_is_drawn_again_is_passed_over() -> None:
-    def draw(rng: random.Random) -> Pair:
-        return Pair(f"Say {rng.randrange(5)}.", "yes", "no", 0)
+    def draw(rng: random.Random) -> InstructionPair:
+        return InstructionPair(f"Say {rng.randrange(5)}.", "yes", "no", 0)
 
     assert len({g.problem.text for g in irrelevant_groups(draw, 5, "s")}) == 5
 

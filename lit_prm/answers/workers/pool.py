@@ -29,11 +29,11 @@ def verdicts(pairs: Sequence[Pair], timeout: float) -> Iterator[Verdict]:
 
 
 @lru_cache(maxsize=1)
-def _pool(pid: int) -> Pool:
-    return Pool(os.cpu_count() or 1)  # one per process: after a fork, parent and child share no pipes
+def _pool(pid: int) -> WorkerPool:
+    return WorkerPool(os.cpu_count() or 1)  # one per process: after a fork, parent and child share no pipes
 
 
-class Pool:
+class WorkerPool:
     """Workers that are started when they are needed, at most ``size``; threads wait for a free one."""
 
     def __init__(self, size: int) -> None:

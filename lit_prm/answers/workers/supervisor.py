@@ -29,14 +29,14 @@ def supervise() -> None:
         replies.write(f"{error}\n".encode())
         return
     replies.write(b"ready\n")
-    judge = Judge(judge_all, replies)
+    judge = JudgeProcess(judge_all, replies)
     for line in sys.stdin.buffer:
         while (verdict := judge.verdict(line)) is None:
-            judge = Judge(judge_all, replies)
+            judge = JudgeProcess(judge_all, replies)
         replies.write(verdict.value + b"\n")
 
 
-class Judge:
+class JudgeProcess:
     """A fork of the supervisor that compares answers; it holds no pipe of the asking process."""
 
     def __init__(self, judge_all: Callable[[IO[bytes], int], NoReturn], replies: IO[bytes]) -> None:

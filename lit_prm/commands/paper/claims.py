@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from lit_prm.commands.paper.results import Line, Results, metric_difference, ratio
-from lit_prm.commands.paper.rules import Above, Below, Dearer, Kept, Rule, Same, Verdict
+from lit_prm.commands.paper.results import Line, PaperResults, metric_difference, ratio
+from lit_prm.commands.paper.rules import Above, Below, ClaimVerdict, Dearer, Kept, Rule, Same
 from lit_prm.reports.compare.estimates import Estimate
 from lit_prm.reports.paper_numbers import Paper
 
@@ -22,11 +22,11 @@ class Claim:
     section: str
     sentence: str
     paper: str
-    measure: Callable[[Results], Estimate | None]
+    measure: Callable[[PaperResults], Estimate | None]
     rule: Rule
     unit: str = "points"
 
-    def judged(self, results: Results) -> tuple[Estimate | None, Verdict]:
+    def judged(self, results: PaperResults) -> tuple[Estimate | None, ClaimVerdict]:
         """What the runs say, and whether that has the paper's shape."""
         found = self.measure(results)
         return found, self.rule.verdict(found)
@@ -38,7 +38,7 @@ def claims(paper: Paper) -> list[Claim]:
     return [claim for part in parts for claim in part(paper)] + list(_steps())
 
 
-def _by(ours: Line, theirs: Line) -> Callable[[Results], Estimate | None]:
+def _by(ours: Line, theirs: Line) -> Callable[[PaperResults], Estimate | None]:
     return lambda results: results.difference(ours, theirs)
 
 

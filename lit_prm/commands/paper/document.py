@@ -10,12 +10,12 @@ from lit_prm.commands.paper import markdown as md
 from lit_prm.commands.paper import tables
 from lit_prm.commands.paper.claims import Claim, claims
 from lit_prm.commands.paper.methods import CE_BY_COST, DPO_BY_COST, LABELS
-from lit_prm.commands.paper.results import Results
-from lit_prm.commands.paper.rules import RULES, Verdict
+from lit_prm.commands.paper.results import PaperResults
+from lit_prm.commands.paper.rules import RULES, ClaimVerdict
 from lit_prm.reports.compare.estimates import Estimate
 from lit_prm.reports.paper_numbers import GENERATORS, Paper
 
-Judged = tuple[Claim, Estimate | None, Verdict]
+Judged = tuple[Claim, Estimate | None, ClaimVerdict]
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Section:
     key: str
     title: str
     says: str
-    table: Callable[[Results, Paper], str]
+    table: Callable[[PaperResults, Paper], str]
     figure: str = ""  # its file is figures/paper-<scale>-<figure>.png
 
 
-def _by_instructions(results: Results, paper: Paper) -> str:
+def _by_instructions(results: PaperResults, paper: Paper) -> str:
     shares = (*(f"-{share}inst" for share in (25, 50, 75)), "")
     return tables.scaling_table(results, paper, [f"{loss}-8resp{s}" for loss in ("dpo", "ce") for s in shares])
 
 
-def _by_responses(results: Results, paper: Paper) -> str:
+def _by_responses(results: PaperResults, paper: Paper) -> str:
     return tables.scaling_table(results, paper, (*DPO_BY_COST, *CE_BY_COST))
 
 
@@ -93,7 +93,7 @@ SECTIONS = (
 )  # fmt: skip
 
 
-def document(results: Results, paper: Paper, scale: str, figures: Sequence[str]) -> str:
+def document(results: PaperResults, paper: Paper, scale: str, figures: Sequence[str]) -> str:
     """The whole text; ``figures`` names those that were drawn."""
     judged = [(claim, *claim.judged(results)) for claim in claims(paper)]
     parts = [_opening(results, scale), _summary(judged), _missing(results)]
@@ -105,7 +105,7 @@ def document(results: Results, paper: Paper, scale: str, figures: Sequence[str])
     return "\n".join(part for part in parts if part)
 
 
-def _opening(results: Results, scale: str) -> str:
+def _opening(results: PaperResults, scale: str) -> str:
     sets = ", ".join(f"`{name}` ({GENERATORS[name]})" for name in results.sets)
     rules = "\n".join(f"- {rule.text}." for rule in RULES)
     return f"""# The paper's results at scale {scale}
@@ -131,16 +131,16 @@ A claim is judged by its interval, everything else is "within noise":
 
 def _summary(judged: Sequence[Judged]) -> str:
     theirs = Counter(verdict for claim, _, verdict in judged if claim.paper)
-    counts = ", ".join(f"{theirs[verdict]} {_named(verdict)}" for verdict in Verdict if theirs[verdict])
-    other = "".join(f"\n- not here: {claim.sentence}" for claim, _, v in judged if claim.paper and v is Verdict.NO)
+    counts = ", ".join(f"{theirs[verdict]} {_named(verdict)}" for verdict in ClaimVerdict if theirs[verdict])
+    other = "".join(f"\n- not here: {claim.sentence}" for claim, _, v in judged if claim.paper and v is ClaimVerdict.NO)
     return f"## The same shape?\n\nOf {theirs.total()} claims with numbers in the paper: {counts}.\n{other}\n"
 
 
-def _named(verdict: Verdict) -> str:
-    return "not measured" if verdict is Verdict.MISSING else str(verdict)
+def _named(verdict: ClaimVerdict) -> str:
+    return "not measured" if verdict is ClaimVerdict.MISSING else str(verdict)
 
 
-def _missing(results: Results) -> str:
+def _missing(results: PaperResults) -> str:
     lines = [f"- missing: {name}" for name in results.missing(list(LABELS))]
     return "\n".join(lines) + "\n" if lines else ""
 

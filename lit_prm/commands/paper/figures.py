@@ -9,7 +9,7 @@ from typing import Any
 
 from lit_prm.commands.paper.claims import COST
 from lit_prm.commands.paper.methods import BASELINES_BY_COST, CE_BY_COST, DPO_BY_COST, LABELS, VOTERS, shared
-from lit_prm.commands.paper.results import Line, Results
+from lit_prm.commands.paper.results import Line, PaperResults
 from lit_prm.reports.compare.estimates import Estimate
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS
 from lit_prm.storage.atomic import written_whole
@@ -26,7 +26,7 @@ _MAJORITY = {"color": "black", "linestyle": "--", "marker": ""}
 _CHANCE = {"color": "0.45", "linestyle": ":", "marker": ""}
 
 
-def draw_all(results: Results, folder: Path, scale: str) -> list[str]:
+def draw_all(results: PaperResults, folder: Path, scale: str) -> list[str]:
     """Write every figure that has something to show to `paper-<scale>-<name>.png`; returns the names."""
     folder.mkdir(parents=True, exist_ok=True)
     return [name for name, draw in FIGURES.items() if draw(results, folder / f"paper-{scale}-{name}.png")]
@@ -35,7 +35,7 @@ def draw_all(results: Results, folder: Path, scale: str) -> list[str]:
 # --- curves over N --------------------------------------------------------------------------------
 
 
-def _losses(results: Results, path: Path) -> bool:
+def _losses(results: PaperResults, path: Path) -> bool:
     """Table 1 as curves: losses and baselines beside majority vote and chance."""
     drawn = (
         ("dpo-8resp", _DARK["dpo"], "-"), ("nca-8resp", "#2a9d8f", "-"), ("ce-8resp", _DARK["ce"], "-"),
@@ -51,13 +51,13 @@ def _losses(results: Results, path: Path) -> bool:
     return _rows_of_panels(results, path, [("", [*lines, untrained, *_baselines(results)])])
 
 
-def _instructions(results: Results, path: Path) -> bool:
+def _instructions(results: PaperResults, path: Path) -> bool:
     names = {loss: [f"{loss}-8resp-{share}inst" for share in (25, 50, 75)] + [f"{loss}-8resp"] for loss in _SHADES}
     labels = ("25 %", "50 %", "75 %", "100 % of the instructions")
     return _rows_of_panels(results, path, [_family(results, loss, names[loss], labels) for loss in _SHADES])
 
 
-def _responses(results: Results, path: Path) -> bool:
+def _responses(results: PaperResults, path: Path) -> bool:
     rows = []
     for loss, names in (("dpo", DPO_BY_COST), ("ce", CE_BY_COST)):
         counts = [name.partition("-")[2].removesuffix("resp") for name in names]
@@ -66,7 +66,7 @@ def _responses(results: Results, path: Path) -> bool:
     return _rows_of_panels(results, path, rows)
 
 
-def _family(results: Results, loss: str, names: Sequence[str], labels: Sequence[str]) -> tuple[str, list[Styled]]:
+def _family(results: PaperResults, loss: str, names: Sequence[str], labels: Sequence[str]) -> tuple[str, list[Styled]]:
     """One loss from little to much data, light to dark."""
     shades = _SHADES[loss][-len(names) :]
     lines: list[Styled] = [
@@ -75,14 +75,14 @@ def _family(results: Results, loss: str, names: Sequence[str], labels: Sequence[
     return loss.upper(), [*lines, *_baselines(results)]
 
 
-def _baselines(results: Results) -> list[Styled]:
+def _baselines(results: PaperResults) -> list[Styled]:
     return [
         (shared(results, "majority"), "Majority vote", _MAJORITY),
         (shared(results, "bon/random"), "One at random", _CHANCE),
     ]
 
 
-def _rows_of_panels(results: Results, path: Path, rows: Sequence[tuple[str, Sequence[Styled]]]) -> bool:
+def _rows_of_panels(results: PaperResults, path: Path, rows: Sequence[tuple[str, Sequence[Styled]]]) -> bool:
     """One panel per candidate set, one row per (title, lines), a legend at each row's right end."""
     if not any(_curve(results, line, name) for _, lines in rows for line, _, _ in lines for name in results.sets):
         return False
@@ -97,7 +97,7 @@ def _rows_of_panels(results: Results, path: Path, rows: Sequence[tuple[str, Sequ
     return _save(figure, path)
 
 
-def _curve(results: Results, line: Line, name: str) -> dict[int, Estimate]:
+def _curve(results: PaperResults, line: Line, name: str) -> dict[int, Estimate]:
     found = {n: results.estimate(line, (name,), (n,)) for n in _N}
     return {n: estimate for n, estimate in found.items() if estimate is not None}
 
@@ -131,7 +131,7 @@ def _legend(row: Sequence[Any]) -> tuple[list[Any], list[str]]:
 # --- costs and votes ------------------------------------------------------------------------------
 
 
-def _cost(results: Results, path: Path) -> bool:
+def _cost(results: PaperResults, path: Path) -> bool:
     """Figure 1: mean best of the most candidates against FLOPs of data and training."""
     figure, panels = _figure(1, 1, width=8.5, height=4.6)
     panel = panels[0][0]
@@ -162,7 +162,7 @@ _SHORT = {"kto": "KTO", "nca": "NCA", "dpo": "DPO", "ce": "CE", "infonca": "Info
 _OTHERS = ("#b79ad6", "#7b3fa0", "#4a1a6b", "#c2649a", "#6b6b6b", "#a8a8a8")
 
 
-def _draw_cost(results: Results, panel: Any, names: Sequence[str], label: str, color: str) -> bool:
+def _draw_cost(results: PaperResults, panel: Any, names: Sequence[str], label: str, color: str) -> bool:
     points, numbers = [], []
     for name in names:
         flops, found = results.metric(name, COST), results.estimate(Line(name), counts=COUNTS[-1:])
@@ -178,7 +178,7 @@ def _draw_cost(results: Results, panel: Any, names: Sequence[str], label: str, c
     return bool(points)
 
 
-def _votes(results: Results, path: Path) -> bool:
+def _votes(results: PaperResults, path: Path) -> bool:
     """Figure 3: best-of-N and weighted votes of every loss beside the majority vote."""
     names = [name for name in VOTERS if results.estimate(Line(name))]
     if not names:
@@ -229,7 +229,7 @@ def _save(figure: Any, path: Path) -> bool:
     return True
 
 
-FIGURES: dict[str, Callable[[Results, Path], bool]] = {
+FIGURES: dict[str, Callable[[PaperResults, Path], bool]] = {
     "losses": _losses,
     "cost": _cost,
     "votes": _votes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lit_prm.commands.paper.results import Line, Results
+from lit_prm.commands.paper.results import Line, PaperResults
 
 LABELS = {
     "base-0resp": "Untrained base, log-likelihood of the worst step",
@@ -55,6 +55,6 @@ VOTERS = ("kto-8resp", "nca-8resp", "dpo-8resp", "ce-8resp", "infonca-8resp", "i
 """Losses whose rewards weight votes in figure 3, the paper's four first."""
 
 
-def shared(results: Results, curve: str) -> Line:
+def shared(results: PaperResults, curve: str) -> Line:
     """A curve that depends on candidates and reference alone, from the run that has most seeds."""
     return Line(results.first_of(SHARED), curve)

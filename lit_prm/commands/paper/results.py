@@ -27,7 +27,7 @@ class Line(NamedTuple):
     curve: str = "bon/min"
 
 
-class Results:
+class PaperResults:
     """The finished runs below ``folder`` (`runs/<scale>`) of seeds 0 ... ``seeds`` - 1, read when asked for."""
 
     def __init__(self, folder: Path, seeds: int) -> None:
@@ -121,7 +121,7 @@ def summary(per_set: Sequence[Values]) -> Estimate | None:
     )
 
 
-def of_metric(results: Results, experiment: str, key: str) -> Estimate | None:
+def of_metric(results: PaperResults, experiment: str, key: str) -> Estimate | None:
     """A metric with recorded ends, times 100: mean over seeds; its interval is that of a mean of independent seeds."""
     found, low, high = (results.metric(experiment, f"{key}{end}") for end in ("", "/low", "/high"))
     if not found or not len(found) == len(low) == len(high):
@@ -129,7 +129,7 @@ def of_metric(results: Results, experiment: str, key: str) -> Estimate | None:
     return of_independent(found, low, high)
 
 
-def metric_difference(results: Results, ours: str, theirs: str, key: str) -> Estimate | None:
+def metric_difference(results: PaperResults, ours: str, theirs: str, key: str) -> Estimate | None:
     """Of two such metrics as if judged on different problems: the interval is too wide rather than too narrow."""
     a, b = of_metric(results, ours, key), of_metric(results, theirs, key)
     if a is None or b is None:
@@ -138,7 +138,7 @@ def metric_difference(results: Results, ours: str, theirs: str, key: str) -> Est
     return Estimate(a.mean - b.mean, a.mean - b.mean - half, a.mean - b.mean + half, min(a.seeds, b.seeds))
 
 
-def ratio(results: Results, ours: str, theirs: str, key: str) -> Estimate | None:
+def ratio(results: PaperResults, ours: str, theirs: str, key: str) -> Estimate | None:
     """How many times theirs ours is, of a metric seed by seed: mean, least and most."""
     seeds = [seed for seed in results.seeds(ours) if seed in results.seeds(theirs)]
     pairs = [(results.metrics(ours, seed), results.metrics(theirs, seed)) for seed in seeds]

@@ -10,7 +10,7 @@ from lit_prm.reports.compare.estimates import Estimate
 MARGIN = 3.0  # points that count as no difference
 
 
-class Verdict(StrEnum):
+class ClaimVerdict(StrEnum):
     """The answer to "the same as in the paper?"."""
 
     YES = "yes"
@@ -24,11 +24,11 @@ class Rule(ABC):
 
     text: str
 
-    def verdict(self, found: Estimate | None) -> Verdict:
+    def verdict(self, found: Estimate | None) -> ClaimVerdict:
         """MISSING without an estimate."""
         if found is None:
-            return Verdict.MISSING
-        return Verdict.YES if self.holds(found) else Verdict.NO if self.fails(found) else Verdict.NOISE
+            return ClaimVerdict.MISSING
+        return ClaimVerdict.YES if self.holds(found) else ClaimVerdict.NO if self.fails(found) else ClaimVerdict.NOISE
 
     @abstractmethod
     def holds(self, found: Estimate) -> bool: ...

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from lit_prm.commands.experiment import EXPERIMENTS, config_files, predecessor, refuse_other_options
 from lit_prm.commands.paper.methods import LABELS
-from lit_prm.commands.paper.schedule import Job, Schedule, with_predecessors
-from lit_prm.commands.paper.view import View
-from lit_prm.commands.paper.workers import RunJob, Worker, interruptible, tail
+from lit_prm.commands.paper.schedule import Schedule, SeededRun, with_predecessors
+from lit_prm.commands.paper.view import ProgressView
+from lit_prm.commands.paper.workers import RunJob, RunProcess, interruptible, tail
 from lit_prm.storage.atomic import written_whole
 from lit_prm.storage.run_files import read_record
 
@@ -66,11 +66,11 @@ def write(scale: str, seeds: int) -> None:
     """`docs/paper-<scale>.md` and its figures, from whatever is recorded."""
     from lit_prm.commands.paper.document import document
     from lit_prm.commands.paper.figures import draw_all
-    from lit_prm.commands.paper.results import Results
+    from lit_prm.commands.paper.results import PaperResults
     from lit_prm.reports.paper_numbers import paper
 
-    results, at = Results(RUNS / scale, seeds), Place(scale)
-    found = [Job(name, seed) for name in LABELS for seed in results.seeds(name)]
+    results, at = PaperResults(RUNS / scale, seeds), Place(scale)
+    found = [SeededRun(name, seed) for name in LABELS for seed in results.seeds(name)]
     if not found:
         raise ValueError(f"no finished run in {RUNS / scale}; make them first: make paper SCALE={scale}")
     refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in found), scale)
@@ -85,13 +85,13 @@ def make_runs(names: Sequence[str], scale: str, seeds: int, workers: int, run: R
     """Make every run of the experiments and of their predecessors that is not finished; returns how many failed."""
     order = with_predecessors(names, lambda name: predecessor(config_files(name, scale)[-1]))
     at = Place(scale)
-    jobs = [Job(name, seed) for name in order for seed in range(seeds)]
+    jobs = [SeededRun(name, seed) for name in order for seed in range(seeds)]
     schedule = Schedule(jobs, order, SHARES, at.finished)
     refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in sorted(schedule.ended)), scale)
     if not schedule.outstanding:
         print(f"all {len(jobs)} runs are finished")
         return 0
-    with View(len(jobs), len(schedule.ended), workers, Console()) as view:
+    with ProgressView(len(jobs), len(schedule.ended), workers, Console()) as view:
         _work(schedule, min(workers, schedule.outstanding), run or at.run, at, view)
     return len(schedule.lost)
 
@@ -102,20 +102,20 @@ class Place:
 
     scale: str
 
-    def folder(self, job: Job) -> Path:
+    def folder(self, job: SeededRun) -> Path:
         return RUNS / self.scale / job.experiment / f"seed-{job.seed}"
 
-    def log(self, job: Job) -> Path:
+    def log(self, job: SeededRun) -> Path:
         return self.folder(job) / "log.txt"
 
-    def run(self, job: Job) -> None:
+    def run(self, job: SeededRun) -> None:
         """As `make exp` does it."""
         from lit_prm.commands.experiment import main as experiment
 
         print(f"--- {time.strftime('%F %T')} {job}", flush=True)
         experiment([job.experiment, "--scale", self.scale, "--seed", str(job.seed), *PAPER_OPTIONS])
 
-    def finished(self, job: Job) -> bool:
+    def finished(self, job: SeededRun) -> bool:
         """Whether it was trained to its end and judged on every test set of the scale."""
         stored = read_record(self.folder(job) / "summary.json")
         judged = all(f"bon/{name}/acc@1" in stored.get("metrics", {}) for name in self.sets())
@@ -127,10 +127,10 @@ class Place:
         return list(scale["data"]["test"])
 
 
-def _work(schedule: Schedule, count: int, run: RunJob, at: Place, view: View) -> None:
+def _work(schedule: Schedule, count: int, run: RunJob, at: Place, view: ProgressView) -> None:
     """Keep ``count`` processes busy until nothing is outstanding; Ctrl-C stops them and ends this with status 130."""
-    workers = [Worker(run, at.log) for _ in range(count)]
-    busy: dict[int, Job] = {}
+    workers = [RunProcess(run, at.log) for _ in range(count)]
+    busy: dict[int, SeededRun] = {}
     try:
         with interruptible():
             while schedule.outstanding:
@@ -149,7 +149,9 @@ def _work(schedule: Schedule, count: int, run: RunJob, at: Place, view: View) ->
             worker.close()
 
 
-def _hand_out(schedule: Schedule, workers: Sequence[Worker], busy: dict[int, Job], view: View) -> None:
+def _hand_out(
+    schedule: Schedule, workers: Sequence[RunProcess], busy: dict[int, SeededRun], view: ProgressView
+) -> None:
     for slot in range(len(workers)):
         if slot not in busy and (job := schedule.start()) is not None:
             busy[slot] = job
@@ -158,13 +160,13 @@ def _hand_out(schedule: Schedule, workers: Sequence[Worker], busy: dict[int, Job
     assert busy, f"nothing may start of {schedule.waiting}"
 
 
-def _ready(workers: Sequence[Worker], busy: dict[int, Job]) -> list[int]:
+def _ready(workers: Sequence[RunProcess], busy: dict[int, SeededRun]) -> list[int]:
     """The slots whose job has ended; waits for the first."""
     ready = wait([workers[slot].connection for slot in busy])
     return [slot for slot in busy if workers[slot].connection in ready]
 
 
-def _note(schedule: Schedule, slot: int, job: Job, well: bool, at: Place, view: View) -> None:
+def _note(schedule: Schedule, slot: int, job: SeededRun, well: bool, at: Place, view: ProgressView) -> None:
     lost = schedule.end(job, well)
     view.ended(slot, job, well)
     if not well:
@@ -173,9 +175,9 @@ def _note(schedule: Schedule, slot: int, job: Job, well: bool, at: Place, view: 
         view.skipped(other, f"{other} needs {job}: left out")
 
 
-def _alive(worker: Worker, run: RunJob, log: Callable[[Job], Path]) -> Worker:
+def _alive(worker: RunProcess, run: RunJob, log: Callable[[SeededRun], Path]) -> RunProcess:
     """The worker, or another in the place of one that died."""
     if not worker.dead:
         return worker
     worker.close()
-    return Worker(run, log)
+    return RunProcess(run, log)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 
-class Job(NamedTuple):
+class SeededRun(NamedTuple):
     """One experiment with one seed."""
 
     experiment: str
@@ -44,15 +44,15 @@ class Schedule:
 
     def __init__(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[SeededRun],
         after: Mapping[str, str | None],
         shares: Mapping[str, str],
-        finished: Callable[[Job], bool],
+        finished: Callable[[SeededRun], bool],
     ) -> None:
         self.ended = {job for job in jobs if finished(job)}
         self.waiting = [job for job in jobs if job not in self.ended]
-        self.running: set[Job] = set()
-        self.lost: set[Job] = set()
+        self.running: set[SeededRun] = set()
+        self.lost: set[SeededRun] = set()
         self._after = after
         self._shares = shares
 
@@ -61,7 +61,7 @@ class Schedule:
         """Jobs that wait or run."""
         return len(self.waiting) + len(self.running)
 
-    def start(self) -> Job | None:
+    def start(self) -> SeededRun | None:
         """The first job that may start now, taken as running; None when all that wait must go on waiting."""
         for job in self.waiting:
             if self._may_start(job):
@@ -70,23 +70,23 @@ class Schedule:
                 return job
         return None
 
-    def end(self, job: Job, well: bool) -> list[Job]:
+    def end(self, job: SeededRun, well: bool) -> list[SeededRun]:
         """Note how a job ended; returns those that are lost with it."""
         self.running.remove(job)
         (self.ended if well else self.lost).add(job)
-        gone: list[Job] = []
+        gone: list[SeededRun] = []
         for other in list(self.waiting):  # predecessors come first, so one pass reaches all
-            if Job(self._after.get(other.experiment) or "", other.seed) in self.lost:
+            if SeededRun(self._after.get(other.experiment) or "", other.seed) in self.lost:
                 self.waiting.remove(other)
                 self.lost.add(other)
                 gone.append(other)
         return gone
 
-    def _may_start(self, job: Job) -> bool:
+    def _may_start(self, job: SeededRun) -> bool:
         before, sharing = self._after.get(job.experiment), self._shares.get(job.experiment)
-        if before is not None and Job(before, job.seed) not in self.ended:
+        if before is not None and SeededRun(before, job.seed) not in self.ended:
             return False
-        if sharing is not None and Job(sharing, job.seed) in {*self.waiting, *self.running}:
+        if sharing is not None and SeededRun(sharing, job.seed) in {*self.waiting, *self.running}:
             return False
         has_world = any(other.seed == job.seed for other in self.ended)
         return has_world or all(other.seed != job.seed for other in self.running)

@@ -15,9 +15,9 @@ from lit_prm.commands.paper.methods import (
     VOTERS,
     shared,
 )
-from lit_prm.commands.paper.results import Line, Results, of_metric, ratio
+from lit_prm.commands.paper.results import Line, PaperResults, of_metric, ratio
 from lit_prm.models.flops import assumptions
-from lit_prm.reports.paper_numbers import COUNTS, PAPER_ROW, Paper, Row
+from lit_prm.reports.paper_numbers import COUNTS, PAPER_ROW, Paper, PaperRow
 
 MAJORITY = "majority"
 _UNTRAINED = {  # curves without training that every run records
@@ -42,7 +42,7 @@ _STEPS = (
 )  # fmt: skip
 
 
-def table_1(results: Results, paper: Paper) -> str:
+def table_1(results: PaperResults, paper: Paper) -> str:
     """Best-of-N of every method on every candidate set, with how it stands to the majority and to Math-Shepherd."""
     rows = list(_untrained_rows(results, paper))
     for name in _TABLE_1:
@@ -54,7 +54,7 @@ def table_1(results: Results, paper: Paper) -> str:
     return md.table([*_heading(results), "to majority", "to Math-Shepherd, hard"], rows)
 
 
-def _untrained_rows(results: Results, paper: Paper) -> Iterator[list[str]]:
+def _untrained_rows(results: PaperResults, paper: Paper) -> Iterator[list[str]]:
     theirs = {"bon/random": paper.rows["random"], "bon/reference-min": paper.rows["base-0resp"]}
     for curve, label in _UNTRAINED.items():
         line, majority = shared(results, curve), shared(results, MAJORITY)
@@ -67,12 +67,12 @@ def _untrained_rows(results: Results, paper: Paper) -> Iterator[list[str]]:
             yield ["*paper*", *blank, f"*{paper.majority}*", "", ""]
 
 
-def _heading(results: Results) -> list[str]:
+def _heading(results: PaperResults) -> list[str]:
     return ["", *(f"{name} @{n}" for name in results.sets for n in COUNTS), "mean"]
 
 
 def _rows(
-    results: Results, line: Line, label: str, theirs: Row | None, standing: Sequence[str] = ()
+    results: PaperResults, line: Line, label: str, theirs: PaperRow | None, standing: Sequence[str] = ()
 ) -> Iterator[list[str]]:
     """Our row, and below it the paper's if there is one."""
     cells = [md.level(results.estimate(line, (name,), (n,))) for name in results.sets for n in COUNTS]
@@ -81,13 +81,13 @@ def _rows(
         yield [*_paper_row(results, theirs), *[""] * len(standing)]
 
 
-def _paper_row(results: Results, row: Row, label: str = "") -> list[str]:
+def _paper_row(results: PaperResults, row: PaperRow, label: str = "") -> list[str]:
     """In italics; ``label`` where the row above isn't ours to the same thing."""
     cells = [f"*{row.accuracy[name][n]:.1f}*" for name in results.sets for n in COUNTS]
     return [f"*paper: {label}*" if label else "*paper*", *cells, f"*{row.mean(results.sets):.1f}*"]
 
 
-def cost_table(results: Results, paper: Paper) -> str:
+def cost_table(results: PaperResults, paper: Paper) -> str:
     """FLOPs in all, their ratio to CE's on 8 responses, what they bought, and what they count."""
     rows = []
     for name in (*CE_BY_COST, *DPO_BY_COST, *BASELINES_BY_COST):
@@ -107,7 +107,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def vote_table(results: Results, paper: Paper) -> str:
+def vote_table(results: PaperResults, paper: Paper) -> str:
     """Best-of-N and weighted votes beside the plain majority, means over candidate sets and N."""
     rows = []
     for name in VOTERS:
@@ -124,13 +124,13 @@ def vote_table(results: Results, paper: Paper) -> str:
     return md.table(heading, rows)
 
 
-def scaling_table(results: Results, paper: Paper, names: Sequence[str]) -> str:
+def scaling_table(results: PaperResults, paper: Paper, names: Sequence[str]) -> str:
     """Best-of-N of experiments that differ in how much data they saw."""
     rows = [row for name in names for row in _rows(results, Line(name), LABELS[name], paper.rows.get(name))]
     return md.table(_heading(results), rows)
 
 
-def table_2(results: Results, paper: Paper) -> str:
+def table_2(results: PaperResults, paper: Paper) -> str:
     """DPO and what may be added to it, with the difference each makes."""
     rows = list(_rows(results, Line("dpo-8resp"), "DPO", paper.rows["dpo-8resp"], [""]))
     for kind in _TABLE_2:
@@ -143,7 +143,7 @@ def table_2(results: Results, paper: Paper) -> str:
     return md.table([*_heading(results), "to DPO"], rows)
 
 
-def table_3(results: Results, paper: Paper) -> str:
+def table_3(results: PaperResults, paper: Paper) -> str:
     """The reward model as a policy: greedy and sampled accuracy of what it writes itself."""
     names = ("base-0resp", "dpo-8resp", "kto-8resp", "nca-8resp", "infonca-8resp", "ce-8resp", "ipvrm-8resp")
     rows = []
@@ -154,7 +154,7 @@ def table_3(results: Results, paper: Paper) -> str:
     return md.table(["policy", "greedy", "sampled", "paper's"], rows)
 
 
-def table_5(results: Results, paper: Paper) -> str:
+def table_5(results: PaperResults, paper: Paper) -> str:
     """DPO with and without the reference in training and in scoring."""
     rows: list[list[str]] = []
     for name in ("base-0resp", "dpo-8resp", "dpo-8resp-noref-infer", "dpo-8resp-noref-train", "dpo-8resp-noref"):
@@ -164,7 +164,7 @@ def table_5(results: Results, paper: Paper) -> str:
     return md.table([*_heading(results), "to DPO"], rows)
 
 
-def steps_table(results: Results, paper: Paper) -> str:
+def steps_table(results: PaperResults, paper: Paper) -> str:
     """What the paper doesn't measure: do step rewards find the first wrong step? On the set `test`."""
     rows = []
     for name in _STEPS:

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lit_prm.commands.paper.schedule import Job
+from lit_prm.commands.paper.schedule import SeededRun
 
 
-class View:
+class ProgressView:
     """Shown while inside; without a terminal only the lines of ended runs are printed."""
 
     def __init__(self, total: int, finished: int, workers: int, console: Console) -> None:
@@ -30,7 +30,7 @@ class View:
         self._overall = self._progress.add_task("all runs", total=total, completed=finished, state=self._state())
         self._lines = [self._progress.add_task("", total=None, state="idle", visible=False) for _ in range(workers)]
 
-    def __enter__(self) -> View:
+    def __enter__(self) -> ProgressView:
         self._progress.start()
         return self
 
@@ -41,12 +41,12 @@ class View:
         if kind is not None and issubclass(kind, SystemExit | KeyboardInterrupt):
             self._console.print("stopped; the same command goes on")
 
-    def started(self, slot: int, job: Job) -> None:
+    def started(self, slot: int, job: SeededRun) -> None:
         """The worker's line shows the run and counts from zero."""
         self._since[slot] = time.monotonic()
         self._progress.reset(self._lines[slot], description=str(job), state="", visible=True, total=None)
 
-    def ended(self, slot: int, job: Job, well: bool) -> None:
+    def ended(self, slot: int, job: SeededRun, well: bool) -> None:
         """One line for good, the bar and the time left follow."""
         seconds = time.monotonic() - self._since.pop(slot)
         self._spent.append(seconds)
@@ -54,7 +54,7 @@ class View:
         self._advance()
         self.say(f"[{self._made}/{self._total}] {job}: {'' if well else 'FAILED after '}{seconds:.0f} s")
 
-    def skipped(self, job: Job, why: str) -> None:
+    def skipped(self, job: SeededRun, why: str) -> None:
         """A run that will not be made."""
         self._advance()
         self.say(f"[{self._made}/{self._total}] {why}")

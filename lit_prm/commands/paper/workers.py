@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from lit_prm.commands.paper.schedule import Job
+from lit_prm.commands.paper.schedule import SeededRun
 
-RunJob = Callable[[Job], None]
+RunJob = Callable[[SeededRun], None]
 PATIENCE = 60.0  # seconds that a stopped run has to write its checkpoint
 
 
-class Worker:
+class RunProcess:
     """A process of its own process group: Ctrl-C reaches it once, from here."""
 
-    def __init__(self, run: RunJob, log: Callable[[Job], Path]) -> None:
+    def __init__(self, run: RunJob, log: Callable[[SeededRun], Path]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, run, log))
@@ -30,7 +30,7 @@ class Worker:
         self.dead = False
         theirs.close()  # the process has its own; else its death would not be seen here
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: SeededRun) -> None:
         """Hand it a job; it must be idle. If it has died meanwhile, the outcome says so."""
         with contextlib.suppress(BrokenPipeError):
             self.connection.send(job)
@@ -62,7 +62,7 @@ class Worker:
                 self.process.join(10)
 
 
-def serve(connection: Connection, run: RunJob, log: Callable[[Job], Path]) -> None:
+def serve(connection: Connection, run: RunJob, log: Callable[[SeededRun], Path]) -> None:
     """Run what comes through ``connection`` until it closes."""
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
@@ -75,7 +75,7 @@ def serve(connection: Connection, run: RunJob, log: Callable[[Job], Path]) -> No
             gc.collect()  # trainer and model refer to each other
 
 
-def _ends_well(run: RunJob, job: Job) -> bool:
+def _ends_well(run: RunJob, job: SeededRun) -> bool:
     """Whether the job would have ended with status 0 as a process; errors are printed."""
     try:
         run(job)

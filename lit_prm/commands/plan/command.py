@@ -15,7 +15,7 @@ import yaml
 from lit_prm.commands.experiment import OVERRIDES, config_files, options
 
 if TYPE_CHECKING:
-    from lit_prm.commands.plan.lengths import Lengths
+    from lit_prm.commands.plan.lengths import EpochLengths
     from lit_prm.commands.plan.memory import Memory
     from lit_prm.commands.plan.setup import Setup
 from lit_prm.commands.plan.plan import Plan
@@ -145,7 +145,7 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     return Plan(title, _facts(numbers), numbers, alternatives, needs, available, _verdict(numbers, needs))
 
 
-def _store(setup: Setup, lengths: Lengths) -> int:
+def _store(setup: Setup, lengths: EpochLengths) -> int:
     """Bytes on disk of the reference's log-probs of what is trained on; what is judged comes on top."""
     readings = 2 if setup.mismatched else 1  # behind its own prompt and behind another
     return 0 if setup.filled_by == "nobody" else readings * lengths.store

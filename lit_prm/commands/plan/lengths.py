@@ -45,7 +45,7 @@ class Assumed:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class EpochLengths:
     """The responses that one epoch trains on."""
 
     responses: int
@@ -65,7 +65,7 @@ class Lengths:
         return self.prompt_tokens + self.response_tokens
 
 
-def lengths_of(data: dict[str, Any], setup: Setup, given: dict[str, int]) -> Lengths:
+def lengths_of(data: dict[str, Any], setup: Setup, given: dict[str, int]) -> EpochLengths:
     """From the files of the configuration, unless something is given or they are not there; fields of ``Assumed``."""
     file = Path(data["root"]).expanduser() / Path(data["train"]).expanduser()
     some, fraction = Assumed(), data.get("fraction", 1.0)
@@ -102,7 +102,7 @@ def _chosen(file: Path, data: dict[str, Any]) -> Sequence[Group]:
     )
 
 
-def _of_file(file: Path, every: Sequence[Group], data: dict[str, Any], setup: Setup, tokenizer: Any) -> Lengths:
+def _of_file(file: Path, every: Sequence[Group], data: dict[str, Any], setup: Setup, tokenizer: Any) -> EpochLengths:
     chosen = random.Random(0).sample(every, SAMPLE) if len(every) > SAMPLE else list(every)
     encoder = Encoder(
         tokenizer,
@@ -117,7 +117,7 @@ def _of_file(file: Path, every: Sequence[Group], data: dict[str, Any], setup: Se
     told = f"{len(every)} problems of {file}" + (f", {SAMPLE} of them sampled" if times > 1 else "")
     responses = round(times * len(rows))
     updates = max(responses // setup.batch_size, 1)
-    return Lengths(
+    return EpochLengths(
         responses=responses,
         prompt_tokens=round(times * int(prompts.sum())),
         response_tokens=round(times * int((n - prompts).sum())),
@@ -155,7 +155,7 @@ def _repeated(rows: Sequence[Encoded]) -> Work:
     return Work.read([row.prompt_length for i, row in enumerate(rows) if first[row.group] != i], 0)
 
 
-def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> Lengths:
+def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> EpochLengths:
     """All responses alike, but for the longest micro-batch, which is the longest that ``max_length`` allows."""
     if setup.responses is None:
         raise ValueError(
@@ -165,7 +165,7 @@ def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> Lengths:
     responses, n = assumed.problems * setup.responses, min(assumed.prompt + assumed.response, setup.max_length)
     prompt = min(assumed.prompt, n - 1)
     updates = max(responses // setup.batch_size, 1)
-    return Lengths(
+    return EpochLengths(
         responses=responses,
         prompt_tokens=responses * prompt,
         response_tokens=responses * (n - prompt),

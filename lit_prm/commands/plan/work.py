@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lit_prm.commands.plan.lengths import Lengths
+from lit_prm.commands.plan.lengths import EpochLengths
 from lit_prm.commands.plan.setup import Setup
 from lit_prm.models.flops import Work, backward, forward, shape_of
 
@@ -25,7 +25,7 @@ class Flops:
         return self.training + self.recomputed + self.reference
 
 
-def work_of(config: Any, setup: Setup, lengths: Lengths) -> Flops:
+def work_of(config: Any, setup: Setup, lengths: EpochLengths) -> Flops:
     """Of every response in every epoch; the reference reads each once if stored, else in each.
 
     Training counts the gradients of all weights, as runs do; an adapter's need a third less.

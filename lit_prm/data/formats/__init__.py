@@ -20,7 +20,7 @@ __all__ = ["Reading", "Refused", "group_row", "read_groups", "refuse_unfit_name"
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRow:
     """A row that is in no group, and why. ``place`` is file:line, in files without lines file:row."""
 
     place: str
@@ -35,7 +35,7 @@ class Reading:
     layout: str
     groups: tuple[Group, ...]
     rows: int
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedRow, ...]
     digest: str
 
 
@@ -46,7 +46,7 @@ def read_groups(source: str, *, on_bad: Literal["raise", "skip"] = "raise") -> R
     """
     table = open_source(source)
     collected = _Collected()
-    refused: list[Refused] = []
+    refused: list[RefusedRow] = []
     number = 0
     for number, (place, row) in enumerate(table.rows, start=1):
         try:
@@ -54,7 +54,7 @@ def read_groups(source: str, *, on_bad: Literal["raise", "skip"] = "raise") -> R
         except BadRow as error:
             if on_bad == "raise":
                 raise ValueError(f"{place}: {error}") from None
-            refused.append(Refused(place, str(error)))
+            refused.append(RefusedRow(place, str(error)))
     if collected.layout is None or not collected.groups:
         first = f"; the first of {number}: {refused[0].place}: {refused[0].reason}" if refused else ", it is empty"
         raise ValueError(f"{source}: no row can be used{first}; correct the file")

@@ -139,7 +139,7 @@ class Stepwise(Layout):
         return _one(row, prompt(row["prompt"]), rollout)
 
 
-class Pairs(Layout):
+class PreferencePairs(Layout):
     """TRL preference pairs; without a prompt column the messages both sides begin with are the prompt."""
 
     name = "TRL pairs"
@@ -234,7 +234,7 @@ class Samples(PaperRollouts):
     nullable = ()
 
 
-class Sample(Unpaired):
+class FreshSample(Unpaired):
     """One fresh sample a row, which nobody has labelled."""
 
     name = "one sample a row"
@@ -245,13 +245,13 @@ LAYOUTS: tuple[Layout, ...] = (
     PaperRollouts(),
     ProcessBench(),
     Stepwise(),
-    Pairs(),
+    PreferencePairs(),
     Unpaired(),
     Conversation(),
     Math(),
     GSM8K(),
     Samples(),
-    Sample(),
+    FreshSample(),
 )
 
 

@@ -33,14 +33,14 @@ def bare(source: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RowSource:
     """Rows in order and a digest of their content."""
 
     rows: Iterator[Placed]
     digest: str
 
 
-def open_source(source: str) -> Source:
+def open_source(source: str) -> RowSource:
     """A file by its suffix, otherwise a hub data set `owner/name[:config][:split]`."""
     path = Path(source).expanduser()
     if path.is_file():
@@ -54,14 +54,14 @@ def open_source(source: str) -> Source:
     return _hub(source, hub[1], hub[2], hub[3] or "train")
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path) -> RowSource:
     if not path.name.endswith(FILES):
         raise ValueError(f"{path}: the suffix is none of {', '.join(FILES)}; convert the file to one of them")
     data = path.read_bytes()
     content = _unzipped(path, data) if path.suffix == ".gz" else data
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     readers = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet}
-    return Source(readers[kind](str(path), content), hashlib.sha256(data).hexdigest())
+    return RowSource(readers[kind](str(path), content), hashlib.sha256(data).hexdigest())
 
 
 def _unzipped(path: Path, data: bytes) -> bytes:
@@ -115,7 +115,7 @@ def _parquet(name: str, data: bytes) -> Iterator[Placed]:
     return _numbered(name, iter(table.to_pylist()))
 
 
-def _hub(source: str, name: str, config: str | None, split: str) -> Source:
+def _hub(source: str, name: str, config: str | None, split: str) -> RowSource:
     from datasets import load_dataset
 
     try:
@@ -127,7 +127,7 @@ def _hub(source: str, name: str, config: str | None, split: str) -> Source:
             "split: owner/name[:config][:split]"
         ) from error
     digest = hashlib.sha256(f"{source} {rows._fingerprint}".encode()).hexdigest()
-    return Source(_numbered(source, iter(rows)), digest)
+    return RowSource(_numbered(source, iter(rows)), digest)
 
 
 def _numbered(name: str, rows: Iterator[Any]) -> Iterator[Placed]:

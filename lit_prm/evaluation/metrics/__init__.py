@@ -6,8 +6,8 @@ column by keyword: each metric takes what it needs.
 
 >>> import torch
 >>> from torchmetrics import MetricCollection
->>> from lit_prm.evaluation.metrics import BestOfN, Majority
->>> metrics = MetricCollection({"bon": BestOfN(2), "majority": Majority(2)})
+>>> from lit_prm.evaluation.metrics import BestOfNAccuracy, Majority
+>>> metrics = MetricCollection({"bon": BestOfNAccuracy(2), "majority": Majority(2)})
 >>> metrics.update(
 ...     scores=torch.tensor([0.3, 1.2, -0.5, 0.1]), correct=torch.tensor([0, 1, 1, 0]),
 ...     problem=torch.tensor([7, 7, 8, 8]), row=torch.tensor([0, 1, 2, 3]), cluster=torch.tensor([0, 1, 0, 1]))
@@ -16,12 +16,12 @@ column by keyword: each metric takes what it needs.
 """
 
 from lit_prm.evaluation.metrics.calibration import Brier, CalibrationError
-from lit_prm.evaluation.metrics.selection import AnyOfN, BestOfN, Majority, Vote
+from lit_prm.evaluation.metrics.selection import AnyOfN, BestOfNAccuracy, Majority, Vote
 from lit_prm.evaluation.metrics.separation import FirstErrorF1, OutcomeAUC, StepAUC
 
 __all__ = [
     "AnyOfN",
-    "BestOfN",
+    "BestOfNAccuracy",
     "Brier",
     "CalibrationError",
     "FirstErrorF1",

@@ -36,7 +36,7 @@ _WHOLE = ("row", "problem", "cluster", "first_error", "width")
 
 
 @dataclass(frozen=True)
-class Responses:
+class ResponseColumns:
     """R distinct responses in the order of their rows: a column [R] for each name."""
 
     columns: Mapping[str, Array]
@@ -94,7 +94,7 @@ class ResponseMetric(Metric):
             self.add_state(f"of_{name}", [], dist_reduce_fx="cat")
 
     @abstractmethod
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         """The number, of at least one response."""
 
     def compute(self) -> Tensor:
@@ -128,7 +128,7 @@ class ResponseMetric(Metric):
             table = torch.stack([batch[n].to(self.device, dtype) for n in names], 1)  # [B, C]
             getattr(self, f"of_{name}").append(table.flatten())
 
-    def _responses(self) -> Responses:
+    def _responses(self) -> ResponseColumns:
         columns: dict[str, Array] = {}
         for name, (names, dtype) in self._tables.items():
             columns |= zip(names, _array(getattr(self, f"of_{name}"), dtype).reshape(-1, len(names)).T, strict=True)
@@ -137,7 +137,7 @@ class ResponseMetric(Metric):
         _, first, of = np.unique(columns["row"], return_index=True, return_inverse=True)
         for name, column in columns.items():
             _refuse_two_values(name, column, column[first][of], columns["row"])
-        return Responses({name: column[first] for name, column in columns.items()})
+        return ResponseColumns({name: column[first] for name, column in columns.items()})
 
 
 class ScoreMetric(ResponseMetric):
@@ -150,7 +150,7 @@ class ScoreMetric(ResponseMetric):
         self.aggregate = aggregate
 
 
-def per_problem(responses: Responses, *columns: Array) -> Iterator[tuple[Array, ...]]:
+def per_problem(responses: ResponseColumns, *columns: Array) -> Iterator[tuple[Array, ...]]:
     """The columns' parts of each problem."""
     for places in responses.problems():
         yield tuple(column[places] for column in columns)

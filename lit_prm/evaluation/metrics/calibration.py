@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from lit_prm.evaluation.metrics.base import Array, Floats, Responses, ScoreMetric
+from lit_prm.evaluation.metrics.base import Array, Floats, ResponseColumns, ScoreMetric
 from lit_prm.evaluation.vote_weights import Sigmoid
 
 
@@ -26,14 +26,14 @@ class CalibrationError(_Calibration):
         super().__init__(aggregate, **kwargs)
         self.bins = bins
 
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         return calibration_error(Sigmoid()(responses.score(self.aggregate)), responses["correct"], self.bins)
 
 
 class Brier(_Calibration):
     """Mean squared distance of sigmoid(score) to correctness: 0 at best, 1/4 for always saying one half."""
 
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         chance = Sigmoid()(responses.score(self.aggregate))
         return float(np.square(chance - responses["correct"]).mean())
 

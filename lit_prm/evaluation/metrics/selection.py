@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from lit_prm.evaluation import selection, votes
-from lit_prm.evaluation.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
+from lit_prm.evaluation.metrics.base import ResponseColumns, ResponseMetric, ScoreMetric, per_problem
 from lit_prm.evaluation.vote_weights import Sigmoid, VoteWeight
 
 
-class BestOfN(ScoreMetric):
+class BestOfNAccuracy(ScoreMetric):
     """Expected accuracy of the best-scored of n random candidates (``selection.best_of_n``)."""
 
     higher_is_better = True
@@ -20,7 +20,7 @@ class BestOfN(ScoreMetric):
         super().__init__("correct", "problem", aggregate=aggregate, **kwargs)
         self.n = n
 
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         parts = per_problem(responses, responses.score(self.aggregate), responses["correct"])
         return float(np.mean([selection.best_of_n(score, correct, self.n) for score, correct in parts]))
 
@@ -38,7 +38,7 @@ class Vote(ScoreMetric):
         self.weight = weight or Sigmoid()
         self.seed = seed
 
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         columns = responses.score(self.aggregate), responses["cluster"], responses["correct"]
         scores, clusters, corrects = zip(*per_problem(responses, *columns), strict=True)
         weights = [self.weight(score) for score in scores]
@@ -54,7 +54,7 @@ class Majority(ResponseMetric):
         super().__init__("correct", "problem", "cluster", **kwargs)
         self.n = n
 
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         parts = per_problem(responses, responses["cluster"], responses["correct"])
         return float(np.mean([votes.majority(cluster, correct, self.n) for cluster, correct in parts]))
 
@@ -68,6 +68,6 @@ class AnyOfN(ResponseMetric):
         super().__init__("correct", "problem", **kwargs)
         self.n = n
 
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         parts = per_problem(responses, responses["correct"])
         return float(np.mean([selection.any_of_n(correct, self.n) for (correct,) in parts]))

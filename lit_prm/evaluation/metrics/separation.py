@@ -8,7 +8,7 @@ import numpy as np
 
 from lit_prm.evaluation.discrimination import auc
 from lit_prm.evaluation.first_error import cross_fitted_f1, f1, first_below, judged_steps
-from lit_prm.evaluation.metrics.base import ResponseMetric, Responses, ScoreMetric, per_problem
+from lit_prm.evaluation.metrics.base import ResponseColumns, ResponseMetric, ScoreMetric, per_problem
 
 
 class OutcomeAUC(ScoreMetric):
@@ -23,7 +23,7 @@ class OutcomeAUC(ScoreMetric):
         super().__init__("correct", "problem", aggregate=aggregate, **kwargs)
         self.within_problems = within_problems
 
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         score, correct = responses.score(self.aggregate), responses["correct"] > 0.5
         if not self.within_problems:
             return auc(score[correct], score[~correct])
@@ -39,7 +39,7 @@ class StepAUC(ResponseMetric):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("steps", "first_error", **kwargs)
 
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         right, wrong = judged_steps(responses.valid, responses["first_error"])
         return auc(responses.steps[right], responses.steps[wrong])
 
@@ -57,7 +57,7 @@ class FirstErrorF1(ResponseMetric):
         super().__init__("steps", "first_error", "problem", **kwargs)
         self.threshold = threshold
 
-    def value(self, responses: Responses) -> float:
+    def value(self, responses: ResponseColumns) -> float:
         steps, valid, truth = responses.steps, responses.valid, responses["first_error"]
         if self.threshold is None:
             return cross_fitted_f1(steps, valid, truth, responses["problem"])

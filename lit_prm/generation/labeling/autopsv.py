@@ -13,7 +13,7 @@ from lightning.fabric.utilities import move_data_to_device
 from rich.progress import track
 
 from lit_prm.data.batch import Encoded
-from lit_prm.data.batching import Responses, TokenBudget
+from lit_prm.data.batching import EncodedResponses, TokenBudget
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Rollout
 from lit_prm.generation.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
@@ -62,7 +62,7 @@ class AutoPSV(Labeler):
         """Of every response: at its first token and at the end of each step, nan where a step has no token."""
         verifier = self._loaded().to(device)
         out: list[list[float]] = [[] for _ in encoded]
-        responses, cuts = Responses(encoded), TokenBudget(encoded, self.tokens)
+        responses, cuts = EncodedResponses(encoded), TokenBudget(encoded, self.tokens)
         for cut in track(cuts, "confidence in steps", len(cuts), transient=True):
             batch = move_data_to_device(responses[cut], device)
             values = verifier(batch)

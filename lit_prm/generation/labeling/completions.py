@@ -14,7 +14,7 @@ import numpy as np
 from rich.progress import track
 
 from lit_prm.answers import is_correct
-from lit_prm.generation.local_sampler import Drawn, Job, LocalSampler
+from lit_prm.generation.local_sampler import DecodingJob, Drawn, LocalSampler
 from lit_prm.models.language_model import Dtype
 from lit_prm.models.reference import weights_id
 
@@ -82,8 +82,8 @@ class Completions:
                         _write(database, address, _graded(part, next(drawn)))
                     yield dict(zip(part.prefixes, _entry(database, address), strict=True))
 
-    def _job(self, part: Part, address: bytes) -> Job:
-        return Job(tuple(part.prompt + prefix for prefix in part.prefixes), self.completions, address.hex())
+    def _job(self, part: Part, address: bytes) -> DecodingJob:
+        return DecodingJob(tuple(part.prompt + prefix for prefix in part.prefixes), self.completions, address.hex())
 
     def _address(self, part: Part) -> bytes:
         return hashlib.sha256(json.dumps([self.salt, part]).encode()).digest()

@@ -12,7 +12,7 @@ from lit_prm.data.batch import Batch
 from lit_prm.models.reference.store import Logps
 
 
-class Row(NamedTuple):
+class StoreRow(NamedTuple):
     """A response of n tokens with its prompt."""
 
     address: bytes
@@ -20,14 +20,14 @@ class Row(NamedTuple):
     prompt: int  # tokens of the prompt
 
 
-ANY = Row(b"", torch.zeros(2, dtype=torch.long), 1)  # for a call that must be made, whose answer nobody reads
+ANY = StoreRow(b"", torch.zeros(2, dtype=torch.long), 1)  # for a call that must be made, whose answer nobody reads
 
 
-def row_of(batch: Batch, i: int, address: bytes) -> Row:
-    return Row(address, batch.ids[i, : int(batch.length[i])].cpu(), int(batch.prompt_length[i]))
+def row_of(batch: Batch, i: int, address: bytes) -> StoreRow:
+    return StoreRow(address, batch.ids[i, : int(batch.length[i])].cpu(), int(batch.prompt_length[i]))
 
 
-def part_of(rows: Sequence[Row], width: int, device: torch.device) -> Batch:
+def part_of(rows: Sequence[StoreRow], width: int, device: torch.device) -> Batch:
     """The rows as a batch of exactly ``width`` columns; only ids and the place of the response are told.
 
     What follows a response counts as its tokens: a model that runs no padding would round by its neighbours' lengths.

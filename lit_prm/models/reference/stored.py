@@ -20,7 +20,7 @@ from lit_prm.data.batch import Batch
 from lit_prm.models.language_model import Dtype
 from lit_prm.models.logps import token_logps
 from lit_prm.models.reference.base import Frozen, Reference
-from lit_prm.models.reference.rows import ANY, Row, part_of, placed, row_of
+from lit_prm.models.reference.rows import ANY, StoreRow, part_of, placed, row_of
 from lit_prm.models.reference.store import Logps, LogpStore
 from lit_prm.models.shared_prompts import PART
 from lit_prm.models.weights import commit_of
@@ -120,12 +120,12 @@ class Stored(Reference):
         """The entry of every response, None where there is none."""
         return self.store.read(self._addresses(batch))
 
-    def _fill(self, batches: Iterable[Batch], device: torch.device) -> list[tuple[Row, Logps]]:
+    def _fill(self, batches: Iterable[Batch], device: torch.device) -> list[tuple[StoreRow, Logps]]:
         """Compute what is missing, and return a few of the entries that were there.
 
         Parts are full but for the last of each width.
         """
-        there: list[tuple[Row, Logps]] = []
+        there: list[tuple[StoreRow, Logps]] = []
         for rows in self._in_step(self._missing(batches, device, there)):
             if rows is None:
                 self._logps_of([ANY], device)
@@ -134,10 +134,10 @@ class Stored(Reference):
         return there
 
     def _missing(
-        self, batches: Iterable[Batch], device: torch.device, there: list[tuple[Row, Logps]]
-    ) -> Iterator[list[Row]]:
+        self, batches: Iterable[Batch], device: torch.device, there: list[tuple[StoreRow, Logps]]
+    ) -> Iterator[list[StoreRow]]:
         """Parts of rows of one width that the store lacks; a few that it has are put ``there``."""
-        waiting: dict[int, list[Row]] = {}
+        waiting: dict[int, list[StoreRow]] = {}
         found: set[bytes] = set()  # missing: a response that occurs again is not computed again, nor was it stored
         for batch in batches:
             addresses = self._addresses(batch, device)
@@ -157,7 +157,7 @@ class Stored(Reference):
                     yield waiting.pop(width)
         yield from waiting.values()
 
-    def _verify(self, there: Sequence[tuple[Row, Logps]], device: torch.device) -> None:
+    def _verify(self, there: Sequence[tuple[StoreRow, Logps]], device: torch.device) -> None:
         """Compute a few entries again: whenever the model is in memory, else once for each release and device; not by a
         policy that has begun to train.
 
@@ -182,7 +182,7 @@ class Stored(Reference):
                 )
         self.store.note_checked(circumstances)
 
-    def _width(self, row: Row) -> int:
+    def _width(self, row: StoreRow) -> int:
         return -(-len(row.ids) // self.WIDTHS) * self.WIDTHS
 
     def _height(self, width: int, device: torch.device) -> int:
@@ -190,13 +190,13 @@ class Stored(Reference):
         alone = device.type == "cpu" and width >= self.LONG
         return 1 if alone else max(self.PART[device.type] // width, 1)
 
-    def _compute(self, rows: Sequence[Row], device: torch.device) -> None:
+    def _compute(self, rows: Sequence[StoreRow], device: torch.device) -> None:
         """Log-probs of rows of one width, committed in one transaction."""
         logps = self._logps_of(rows, device)
         self.misses += len(rows)
         self.store.write(zip((row.address for row in rows), logps, strict=True))
 
-    def _logps_of(self, rows: Sequence[Row], device: torch.device) -> list[Logps]:
+    def _logps_of(self, rows: Sequence[StoreRow], device: torch.device) -> list[Logps]:
         width = self._width(rows[0])
         repeated = [*rows, *[rows[0]] * (self._height(width, device) - len(rows))]
         logps = self._ask(part_of(repeated, width, device)).cpu().numpy()

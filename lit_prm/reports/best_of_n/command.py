@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lit_prm.evaluation.vote_weights import VoteWeight
-    from lit_prm.reports.best_of_n.pool import Pool
+    from lit_prm.reports.best_of_n.pool import CandidatePool
 
 _FILES = """a scored file (python -m lit_prm score), several of the same candidates, or any candidate file with labels,
 for what needs no scorer"""
@@ -72,7 +72,7 @@ def _official(given: argparse.Namespace) -> None:
             "--compat official has its own numbers of candidates, aggregates and weights and neither figure nor "
             "intervals; leave --figure, --pairs, --counts, --aggregate and --weight out"
         )
-    pool: Pool = read_pool(given.files)
+    pool: CandidatePool = read_pool(given.files)
     told = official(pool)
     show_official(told)
     if given.json:

@@ -24,8 +24,8 @@ from lit_prm.reports.best_of_n.measures import (
     overoptimisation,
     wrong_process,
 )
-from lit_prm.reports.best_of_n.pairs import Pair, all_pairs
-from lit_prm.reports.best_of_n.pool import Opinion, Pool
+from lit_prm.reports.best_of_n.pairs import PairedDifference, all_pairs
+from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion
 from lit_prm.reports.best_of_n.scores import TRAINED, lengths, scores_by
 
 
@@ -57,14 +57,14 @@ class Finding:
 class Findings:
     """Of a pool. ``pairs``: of the primary rules by two scorers; if asked for, of every two rules of one scorer too."""
 
-    pool: Pool
+    pool: CandidatePool
     settings: Settings
     counts: tuple[int, ...]
     each: tuple[Finding, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairedDifference, ...]
 
 
-def find(pool: Pool, settings: Settings) -> Findings:
+def find(pool: CandidatePool, settings: Settings) -> Findings:
     """Judge every opinion of the pool, or what needs none."""
     counts = _counts(pool, settings.counts)
     clusters = answer_clusters(pool.name, pool.groups)
@@ -73,7 +73,7 @@ def find(pool: Pool, settings: Settings) -> Findings:
     return Findings(pool, settings, counts, each, tuple(_pairs(each, settings.pairs)))
 
 
-def _counts(pool: Pool, wanted: Sequence[int] | None) -> tuple[int, ...]:
+def _counts(pool: CandidatePool, wanted: Sequence[int] | None) -> tuple[int, ...]:
     """Ascending, K itself the last: McNemar's test and the falls from a peak are read there."""
     k = max(len(g.rollouts) for g in pool.groups)
     if bad := [n for n in wanted or () if not 1 <= n <= k]:
@@ -82,7 +82,7 @@ def _counts(pool: Pool, wanted: Sequence[int] | None) -> tuple[int, ...]:
 
 
 def _heard(
-    pool: Pool, opinion: Opinion, clusters: NDArray[np.intp], counts: tuple[int, ...], settings: Settings
+    pool: CandidatePool, opinion: Opinion, clusters: NDArray[np.intp], counts: tuple[int, ...], settings: Settings
 ) -> Finding:
     groups, length = pool.groups, lengths(pool.groups, opinion)
     primary = settings.aggregate or opinion.identity.get("aggregate") or "min"
@@ -108,7 +108,7 @@ def _voters(scores: Mapping[str, Floats], primary: str, weight: VoteWeight) -> l
     return [primary, *(name for name in others if weight.takes_negative or scores[name].min() >= 0)]
 
 
-def _unheard(pool: Pool, clusters: NDArray[np.intp], counts: tuple[int, ...], settings: Settings) -> Finding:
+def _unheard(pool: CandidatePool, clusters: NDArray[np.intp], counts: tuple[int, ...], settings: Settings) -> Finding:
     length = lengths(pool.groups, None)
     scores = length_scores(length.values)
     judgement = judge_scores(
@@ -118,7 +118,7 @@ def _unheard(pool: Pool, clusters: NDArray[np.intp], counts: tuple[int, ...], se
     return Finding(judgement, None, None, length.unit, None, None, process)
 
 
-def _pairs(each: Sequence[Finding], every: bool) -> list[Pair]:
+def _pairs(each: Sequence[Finding], every: bool) -> list[PairedDifference]:
     """Of the primary best-of-N and vote by two scorers; of ``every`` two rules if asked for."""
     many = len(each) > 1
     named = [(f, f.judgement.curves, f"{f.judgement.name}: " if many else "") for f in each]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from lit_prm.answers import extract_answer
 from lit_prm.data.records import Group, Rollout
 from lit_prm.evaluation.aggregates import AGGREGATES
-from lit_prm.reports.best_of_n.pool import Opinion, Pool
+from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion
 from lit_prm.reports.best_of_n.scores import padded
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -23,7 +23,7 @@ UNPARSED = "None"
 Row = dict[int, float]  # N -> accuracy in %, rounded to 0.1
 
 
-def official(pool: Pool) -> dict[str, dict[str, Row]]:
+def official(pool: CandidatePool) -> dict[str, dict[str, Row]]:
     """Rule -> accuracy by N, for every scorer; ``any@N`` and self-consistency under the name ``""``."""
     answers = [[merged_answer(g, r) for r in g.rollouts] for g in pool.groups]
     right = [[bool(r.correct) for r in g.rollouts] for g in pool.groups]
@@ -128,7 +128,7 @@ def _percent(hits: Sequence[bool]) -> float:
     return round(100 * sum(hits) / len(hits), 1)
 
 
-def official_json(pool: Pool, told: Mapping[str, Mapping[str, Row]]) -> dict[str, object]:
+def official_json(pool: CandidatePool, told: Mapping[str, Mapping[str, Row]]) -> dict[str, object]:
     """The table as JSON, labelled."""
     return {
         "protocol": "official (compat), not comparable with expectations over subsets",

@@ -13,7 +13,7 @@ from lit_prm.evaluation.intervals import mcnemar
 from lit_prm.reports.best_of_n.measures import Estimate
 
 
-class Pair(NamedTuple):
+class PairedDifference(NamedTuple):
     """``first`` minus ``second``, with bootstrap intervals over problems; [C].
 
     Below N = K an outcome is an expectation over subsets, no 0 or 1, so only the bootstrap speaks there. At N = K
@@ -29,16 +29,16 @@ class Pair(NamedTuple):
     p: float
 
 
-def compared(first: str, second: str, ours: Floats, theirs: Floats) -> Pair:
+def compared(first: str, second: str, ours: Floats, theirs: Floats) -> PairedDifference:
     """Of two curves [P, C] over the same problems, whose last column is N = K."""
     differences = tuple(Estimate.of(column) for column in (ours - theirs).T)
     a, b = ours[:, -1].round(9), theirs[:, -1].round(9)  # a vote's 1 may be 1 - 1e-16
     decided = np.isin(a, (0, 1)) & np.isin(b, (0, 1))
     wins, losses = int((decided & (a > b)).sum()), int((decided & (a < b)).sum())
-    return Pair(first, second, differences, wins, losses, int((~decided).sum()), mcnemar(wins, losses))
+    return PairedDifference(first, second, differences, wins, losses, int((~decided).sum()), mcnemar(wins, losses))
 
 
-def all_pairs(curves: Mapping[str, Floats]) -> list[Pair]:
+def all_pairs(curves: Mapping[str, Floats]) -> list[PairedDifference]:
     """Every two of the named curves that differ in one thing: of names `scorer: rule`, in the scorer or in the rule."""
     named = [(name, name.rpartition(": ")) for name in curves]
     return [

@@ -25,7 +25,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class CandidatePool:
     """Groups whose responses are all labelled, and no, one or several opinions on them."""
 
     name: str
@@ -34,7 +34,7 @@ class Pool:
     opinions: tuple[Opinion, ...]
 
 
-def read_pool(sources: Sequence[str]) -> Pool:
+def read_pool(sources: Sequence[str]) -> CandidatePool:
     """One candidate file, scored or not, or several scored ones of the same candidates in any order."""
     scored = [is_scored(source) for source in sources]
     if not any(scored) and len(sources) == 1:
@@ -50,7 +50,7 @@ def read_pool(sources: Sequence[str]) -> Pool:
         groups, name = files[0].groups, "-".join(names := _names(sources))
         opinions = [Opinion(n, f.identity, aligned(files[0], f).rewards) for n, f in zip(names, files, strict=True)]
     refuse_unfit(name, groups)
-    return Pool(name, tuple(sources), groups, tuple(opinions))
+    return CandidatePool(name, tuple(sources), groups, tuple(opinions))
 
 
 def _names(sources: Sequence[str]) -> list[str]:

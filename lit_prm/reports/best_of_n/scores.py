@@ -18,19 +18,19 @@ from lit_prm.reports.best_of_n.pool import Opinion
 TRAINED = (*AGGREGATES, VALUE_LAST)  # scores made of what a scorer says; the others need none
 
 
-class Lengths(NamedTuple):
+class ResponseLengths(NamedTuple):
     """Length of every response, [R], and what was counted."""
 
     values: Floats
     unit: str
 
 
-def lengths(groups: Sequence[Group], opinion: Opinion | None) -> Lengths:
+def lengths(groups: Sequence[Group], opinion: Opinion | None) -> ResponseLengths:
     """Response tokens where the scorer counted them, characters otherwise."""
     tokens = [r.tokens for of_group in opinion.rewards for r in of_group] if opinion else []
     if any(tokens):
-        return Lengths(np.array(tokens, dtype=float), "tokens")
-    return Lengths(np.array([len(r.response) for g in groups for r in g.rollouts], dtype=float), "characters")
+        return ResponseLengths(np.array(tokens, dtype=float), "tokens")
+    return ResponseLengths(np.array([len(r.response) for g in groups for r in g.rollouts], dtype=float), "characters")
 
 
 def heard(opinion: Opinion) -> Scored:
@@ -52,7 +52,7 @@ def padded(rows: Iterable[Sequence[float | None]]) -> tuple[Floats, NDArray[np.b
     return values, valid
 
 
-def scores_by(opinion: Opinion, length: Lengths, primary: str) -> dict[str, Floats]:
+def scores_by(opinion: Opinion, length: ResponseLengths, primary: str) -> dict[str, Floats]:
     """[R] of every rule, the primary aggregate first; the value of the last prefix where there are values."""
     order = [primary, *(name for name in AGGREGATES if name != primary)]
     scores = scores_of(heard(opinion), np.maximum(length.values, 1), order)

@@ -12,7 +12,7 @@ from lit_prm.evaluation.tables import best_of_n_table, few, plain_table
 from lit_prm.reports.best_of_n.findings import Finding, Findings
 from lit_prm.reports.best_of_n.measures import Estimate, LengthBias, Overoptimisation, WrongProcess
 from lit_prm.reports.best_of_n.official import Row
-from lit_prm.reports.best_of_n.pairs import Pair
+from lit_prm.reports.best_of_n.pairs import PairedDifference
 
 
 def show(findings: Findings, console: Console | None = None) -> None:
@@ -118,7 +118,7 @@ def _captioned(table: Table, caption: str) -> Table:
     return table
 
 
-def _pairs_at_the_end(pairs: Sequence[Pair], counts: Sequence[int]) -> Table:
+def _pairs_at_the_end(pairs: Sequence[PairedDifference], counts: Sequence[int]) -> Table:
     table = plain_table(
         f"Pairs at N=K={counts[-1]}: A minus B", "A - B", "points, 95 %", "only A", "only B", "ties", "p"
     )
@@ -128,7 +128,7 @@ def _pairs_at_the_end(pairs: Sequence[Pair], counts: Sequence[int]) -> Table:
     return table
 
 
-def _pair_by_count(pair: Pair, counts: Sequence[int]) -> Table:
+def _pair_by_count(pair: PairedDifference, counts: Sequence[int]) -> Table:
     table, at = _by_count(f"{pair.first} minus {pair.second}, points", counts)
     for label, end in (("mean", 0), ("low", 1), ("high", 2)):
         table.add_row(label, *(_number(100 * pair.differences[i][end], "+.1f") for i in at))

@@ -8,7 +8,7 @@ from lit_prm.reports.compare.cells import NOTHING, Cell, Table, gain, level, pla
 from lit_prm.reports.compare.document import Section
 from lit_prm.reports.compare.evidence import Evidence
 from lit_prm.reports.compare.tables import COST
-from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, Paper, Row, paper
+from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, Paper, PaperRow, paper
 
 _WORDS = (
     "Best-of-N accuracy in %, the paper's in the rows below ours. The paper's numbers are on MATH-500 with 8B "
@@ -61,7 +61,7 @@ def _accuracy(evidence: Evidence, numbers: Paper, sets: tuple[str, ...], counts:
     return Table(heading, tuple(rows))
 
 
-def _theirs(row: Row, first: Row | None, sets: tuple[str, ...], counts: tuple[int, ...]) -> tuple[str, ...]:
+def _theirs(row: PaperRow, first: PaperRow | None, sets: tuple[str, ...], counts: tuple[int, ...]) -> tuple[str, ...]:
     cells = [plain(row.accuracy[s][n]) for s in sets for n in counts]
     mean = row.mean(sets, counts)
     change = NOTHING if first is None or first is row else f"{mean - first.mean(sets, counts):+.1f}"

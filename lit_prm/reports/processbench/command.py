@@ -13,7 +13,7 @@ from lit_prm.reports.processbench.items import SUBSETS, default_data
 from lit_prm.scoring.options import add_scorer_options, loaded, refuse_scorer_options
 
 if TYPE_CHECKING:
-    from lit_prm.reports.processbench.scores import Choice
+    from lit_prm.reports.processbench.scores import ItemFilter
     from lit_prm.scoring.scored_files import ScoredGroups
 
 RESULTS = "processbench.json"
@@ -53,14 +53,14 @@ def run(known: argparse.Namespace) -> dict[str, Any]:
     """The numbers of ``report.as_numbers`` with the scorer's identity, also left as ``processbench.json``."""
     from lit_prm.reports.processbench.protocol import judge
     from lit_prm.reports.processbench.report import as_numbers
-    from lit_prm.reports.processbench.scores import Choice, is_folder_of_scores, read_subset
+    from lit_prm.reports.processbench.scores import ItemFilter, is_folder_of_scores, read_subset
     from lit_prm.reports.processbench.subset import Subset
     from lit_prm.storage.atomic import written_whole
 
     subsets = list(dict.fromkeys(known.subsets))
     if known.choose not in subsets:
         raise ValueError(f"--choose {known.choose} is none of the --subsets {' '.join(subsets)}; name it there too")
-    choice = Choice(known.limit, known.seed, known.compat == "official")
+    choice = ItemFilter(known.limit, known.seed, known.compat == "official")
     if is_folder_of_scores(known.source, subsets, choice):
         refuse_scorer_options(known, f"{known.source} is a folder of scores")
         folder = known.out or Path(known.source)
@@ -82,7 +82,7 @@ def default_folder(source: str) -> Path:
     return Path("runs/processbench") / (re.sub(r"[^\w.]+", "-", source).strip("-.") or "scores")
 
 
-def _made(known: argparse.Namespace, folder: Path, subsets: Sequence[str], choice: Choice) -> list[ScoredGroups]:
+def _made(known: argparse.Namespace, folder: Path, subsets: Sequence[str], choice: ItemFilter) -> list[ScoredGroups]:
     from lit_prm.reports.processbench.scores import score_subset
 
     data = known.data or default_data()

@@ -45,7 +45,7 @@ class AlwaysFirst(Guess):
         return np.asarray(first_error == 0, dtype=float)
 
 
-class Uniform(Guess):
+class UniformGuess(Guess):
     """Draws one of the steps or none, each with the same chance."""
 
     name = "random"
@@ -79,4 +79,4 @@ class CommonestPlace(Guess):
         return np.where(first_error == -1, self.none, np.where(blamed, 1 - self.none, 0.0))
 
 
-GUESSES: tuple[Guess, ...] = (AlwaysRight(), AlwaysFirst(), Uniform(), CommonestPlace())
+GUESSES: tuple[Guess, ...] = (AlwaysRight(), AlwaysFirst(), UniformGuess(), CommonestPlace())

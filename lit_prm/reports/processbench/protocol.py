@@ -19,7 +19,7 @@ from lit_prm.evaluation.first_error import (
     resampled_f1,
 )
 from lit_prm.reports.processbench.guesses import GUESSES, Guess
-from lit_prm.reports.processbench.subset import READINGS, Labels, Reading, StepScores, Subset
+from lit_prm.reports.processbench.subset import READINGS, Labels, StepReading, StepScores, Subset
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _aucs(scores: StepScores, labels: Labels) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Results:
+class SubsetResults:
     """Every reading and every guess on every subset, by name."""
 
     choose: str
@@ -126,13 +126,13 @@ class Results:
     guessed: Mapping[str, Mapping[str, Found]]  # guess -> subset
 
 
-def judge(subsets: Sequence[Subset], choose: str, readings: Sequence[Reading] = READINGS) -> Results:
+def judge(subsets: Sequence[Subset], choose: str, readings: Sequence[StepReading] = READINGS) -> SubsetResults:
     """All subsets by what is chosen on the one named ``choose``; readings the scorer does not give are left out."""
     by_name = {subset.name: subset for subset in subsets}
     if choose not in by_name:
         raise ValueError(f"the threshold is to be chosen on {choose!r}, which is none of {', '.join(by_name)}; add it")
     judged = {reading.name: _by_reading(by_name, choose, reading) for reading in readings}
-    return Results(
+    return SubsetResults(
         choose,
         by_name,
         {name: found for name, found in judged.items() if found},
@@ -140,7 +140,7 @@ def judge(subsets: Sequence[Subset], choose: str, readings: Sequence[Reading] = 
     )
 
 
-def _by_reading(subsets: Mapping[str, Subset], choose: str, reading: Reading) -> dict[str, Judged]:
+def _by_reading(subsets: Mapping[str, Subset], choose: str, reading: StepReading) -> dict[str, Judged]:
     scores = {name: found for name, subset in subsets.items() if (found := subset.scores(reading)) is not None}
     if choose not in scores:
         return {}

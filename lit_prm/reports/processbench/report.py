@@ -12,7 +12,7 @@ from rich.table import Table
 from lit_prm.evaluation.tables import interval
 from lit_prm.reports.processbench.literature import REPORTED
 from lit_prm.reports.processbench.minimum import minimum
-from lit_prm.reports.processbench.protocol import Found, Judged, Results, average
+from lit_prm.reports.processbench.protocol import Found, Judged, SubsetResults, average
 from lit_prm.reports.processbench.subset import READINGS, Subset
 
 Numbers = Mapping[str, Any]
@@ -21,7 +21,7 @@ Numbers = Mapping[str, Any]
 # ---- numbers -------------------------------------------------------------------------------------
 
 
-def as_numbers(results: Results) -> dict[str, Any]:
+def as_numbers(results: SubsetResults) -> dict[str, Any]:
     """All results as JSON: shares, not percent; nan as null. The literature's rows stand apart."""
     found: dict[str, Any] = _without_nan(
         {
@@ -46,7 +46,7 @@ def _size(subset: Subset) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _reading(name: str, judged: Mapping[str, Judged], results: Results) -> dict[str, Any]:
+def _reading(name: str, judged: Mapping[str, Judged], results: SubsetResults) -> dict[str, Any]:
     (reading,) = (reading for reading in READINGS if reading.name == name)
     out: dict[str, Any] = {s: of.numbers() for s, of in judged.items()}
     for s in judged:

@@ -12,12 +12,12 @@ from rich.progress import Progress
 from lit_prm.data.records import Group
 from lit_prm.reports.processbench.items import chosen_items, file_of, read_items, sampled, with_step_numbers
 from lit_prm.scoring.base import Scorer
-from lit_prm.scoring.files import Job
+from lit_prm.scoring.files import ScoringJob
 from lit_prm.scoring.scored_files import ScoredGroups, read_scored
 
 
 @dataclass(frozen=True)
-class Choice:
+class ItemFilter:
     """Which items of each subset: all or a sample, plain or with the official script's step numbers."""
 
     limit: int | None = None
@@ -35,12 +35,12 @@ class Choice:
         return tuple(map(with_step_numbers, groups)) if self.official else groups
 
 
-def is_folder_of_scores(source: str, subsets: Sequence[str], choice: Choice) -> bool:
+def is_folder_of_scores(source: str, subsets: Sequence[str], choice: ItemFilter) -> bool:
     """Whether a folder has a scored file of every subset, of these items or of all."""
     return Path(source).is_dir() and all(_scored_file(Path(source), subset, choice) for subset in subsets)
 
 
-def read_subset(folder: Path, subset: str, choice: Choice) -> ScoredGroups:
+def read_subset(folder: Path, subset: str, choice: ItemFilter) -> ScoredGroups:
     """The chosen items from the scored file of a subset; a file of all items is sampled."""
     file = _scored_file(folder, subset, choice)
     if file is None:
@@ -50,7 +50,7 @@ def read_subset(folder: Path, subset: str, choice: Choice) -> ScoredGroups:
     return replace(scored, groups=tuple(scored.groups[i] for i in kept), rewards=tuple(scored.rewards[i] for i in kept))
 
 
-def _scored_file(folder: Path, subset: str, choice: Choice) -> Path | None:
+def _scored_file(folder: Path, subset: str, choice: ItemFilter) -> Path | None:
     whole = replace(choice, limit=None)
     return file_of(folder, (choice.stem(subset), whole.stem(subset)))
 
@@ -60,7 +60,7 @@ def score_subset(scorer: Scorer, items: tuple[Group, ...], file: Path) -> Scored
 
     A killed run goes on where it was. Labels are those of the items, not of the file.
     """
-    job = Job(scorer, items, file, labels=False)
+    job = ScoringJob(scorer, items, file, labels=False)
     if not job.is_finished():
         file.parent.mkdir(parents=True, exist_ok=True)
         scorer.check(items)
@@ -68,7 +68,7 @@ def score_subset(scorer: Scorer, items: tuple[Group, ...], file: Path) -> Scored
     return replace(read_scored(str(file)), groups=items)
 
 
-def _watch(job: Job) -> None:
+def _watch(job: ScoringJob) -> None:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(job.out.name.partition(".")[0], total=len(job.groups))
         for groups in job.run():

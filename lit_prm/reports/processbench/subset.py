@@ -33,7 +33,7 @@ class Labels(NamedTuple):
     problem: Ints  # [R] equal for responses to the same problem
 
 
-class Reading(ABC):
+class StepReading(ABC):
     """Which number stands for a step; a lower one is a worse step. ``trained``: it comes from what was trained."""
 
     name: ClassVar[str]
@@ -44,7 +44,7 @@ class Reading(ABC):
         """One number a step, None where there is none; None for all where the scorer gives no such numbers."""
 
 
-class StepRewards(Reading):
+class StepRewards(StepReading):
     """The step rewards: for an implicit reward the differences of values."""
 
     name = "step rewards"
@@ -53,7 +53,7 @@ class StepRewards(Reading):
         return rewards.step_rewards
 
 
-class PrefixValues(Reading):
+class PrefixValues(StepReading):
     """The values of the prefixes that end with each step, which the script of the implicit PRM paper looks at."""
 
     name = "prefix values"
@@ -62,7 +62,7 @@ class PrefixValues(Reading):
         return rewards.step_values if any(x is not None for x in rewards.step_values) else None
 
 
-class ReferenceLikelihood(Reading):
+class ReferenceLikelihood(StepReading):
     """The untrained reference's log-probs, summed over the step."""
 
     name = "reference log-likelihood"
@@ -72,7 +72,7 @@ class ReferenceLikelihood(Reading):
         return rewards.reference_logps
 
 
-class StepLength(Reading):
+class StepLength(StepReading):
     """Minus the step's characters: sums over tokens are lower for longer steps, whatever stands in them."""
 
     name = "shorter steps"
@@ -82,7 +82,7 @@ class StepLength(Reading):
         return [float(start - end) for start, end in rewards.step_spans]
 
 
-READINGS: tuple[Reading, ...] = (StepRewards(), PrefixValues(), ReferenceLikelihood(), StepLength())
+READINGS: tuple[StepReading, ...] = (StepRewards(), PrefixValues(), ReferenceLikelihood(), StepLength())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Subset:
         _refuse_other_steps(scored, known.at)
         return cls(name, Labels(known.first_error, known.problem), chosen)
 
-    def scores(self, reading: Reading) -> StepScores | None:
+    def scores(self, reading: StepReading) -> StepScores | None:
         """The steps under a reading; None where the scorer has no such numbers for any response."""
         values = np.full((len(self.rewards), max(self.sizes)), np.nan)
         for row, rewards in zip(values, self.rewards, strict=True):

@@ -11,7 +11,7 @@ from lit_prm.data.steps import Newline
 from lit_prm.training.worlds.tinymath.problems import LARGEST, NAMES, THINGS, Operation
 
 
-class Pair(NamedTuple):
+class InstructionPair(NamedTuple):
     """An instruction, a right response and a wrong one whose line ``error`` is the first that is wrong."""
 
     instruction: str
@@ -20,17 +20,17 @@ class Pair(NamedTuple):
     error: int
 
 
-def irrelevant_groups(draw: Callable[[random.Random], Pair], size: int, seed: str) -> list[Group]:
+def irrelevant_groups(draw: Callable[[random.Random], InstructionPair], size: int, seed: str) -> list[Group]:
     """``size`` different instructions as groups of two responses, the right one first in half of them."""
     rng = random.Random(seed)
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, InstructionPair] = {}
     while len(pairs) < size:
         pair = draw(rng)
         pairs.setdefault(pair.instruction, pair)
     return [_group(str(i), pair, rng) for i, pair in enumerate(pairs.values())]
 
 
-def _group(name: str, pair: Pair, rng: random.Random) -> Group:
+def _group(name: str, pair: InstructionPair, rng: random.Random) -> Group:
     rollouts = [_rollout(pair.right, -1), _rollout(pair.wrong, pair.error)]
     rng.shuffle(rollouts)
     return Group(problem=Problem(prompt=pair.instruction, id=name), rollouts=tuple(rollouts))
@@ -56,7 +56,7 @@ _LIST_OPENINGS = ("Here is the list.", "Read the words again.", "These are the w
 _LIST_CLOSINGS = ("That was easy.", "This is the list.", "")
 
 
-def general(rng: random.Random) -> Pair:
+def general(rng: random.Random) -> InstructionPair:
     """A list of words to copy, turn around, sort or choose from, answered by one word a line."""
     asked, answer = rng.choice(list(_LISTS.items()))
     words = [*rng.sample(NAMES, rng.randint(2, 4)), *rng.sample(THINGS, rng.randint(2, 4))]
@@ -82,7 +82,7 @@ _RUN = ("What does this program print?\n{}", "Run this code.\n{}", "Read the pro
 _RUN_OPENINGS = ("We run it line by line.", "Let us run the program.", "We keep the values in mind.")
 
 
-def code(rng: random.Random) -> Pair:
+def code(rng: random.Random) -> InstructionPair:
     """A program of two variables to run, answered by the value that each line gives and what is printed.
 
     The wrong response slips once and goes on from there, so it prints something else.
@@ -139,11 +139,11 @@ def _number(word: str, values: dict[str, int]) -> int:
 def _pair(
     asked: str, right: list[str], wrong: list[str],
     openings: Sequence[str], closings: Sequence[str], rng: random.Random,
-) -> Pair:  # fmt: skip
+) -> InstructionPair:  # fmt: skip
     """Both answers in wordings of their own, so that words around the answer do not tell which is right."""
 
     def written(lines: list[str]) -> str:
         return "\n".join(line for line in (rng.choice(openings), *lines, rng.choice(closings)) if line)
 
     error = next(i for i, (r, w) in enumerate(zip(right, wrong, strict=False)) if r != w)
-    return Pair(asked, written(right), written(wrong), error=1 + error)
+    return InstructionPair(asked, written(right), written(wrong), error=1 + error)

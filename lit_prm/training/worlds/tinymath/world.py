@@ -38,7 +38,7 @@ A golden test (``tests/tinymath/test_world.py``) fails when the texts change and
 """
 
 
-class Asked(NamedTuple):
+class SampledSplit(NamedTuple):
     """Which model answers the first ``problems`` of a split (None: all), and how often each."""
 
     split: str
@@ -96,14 +96,14 @@ class TinyMath:
         self.irrelevant_problems = irrelevant_problems
         self.temperature = temperature
         self.rollouts = {
-            "train": Asked("train", "generator", responses),
-            "other": Asked("train", "weaker", max(responses // 2, 1)),
+            "train": SampledSplit("train", "generator", responses),
+            "other": SampledSplit("train", "weaker", max(responses // 2, 1)),
         }
         self.candidates = {
-            "validation": Asked("validation", "generator", validation_candidates),
-            "test": Asked("test", "generator", test_candidates),
-            "weaker": Asked("test", "weaker", test_candidates, other_test_problems),
-            "stronger": Asked("test", "base", test_candidates, other_test_problems),
+            "validation": SampledSplit("validation", "generator", validation_candidates),
+            "test": SampledSplit("test", "generator", test_candidates),
+            "weaker": SampledSplit("test", "weaker", test_candidates, other_test_problems),
+            "stronger": SampledSplit("test", "base", test_candidates, other_test_problems),
         }
         self.training = {
             "hidden": hidden, "layers": layers, "steps": steps, "batch_size": batch_size, "lr": lr,
@@ -139,13 +139,13 @@ class TinyMath:
         held_out = frozenset(p.text for problems in self.problem_texts().values() for p in problems)
         train_base(make_tokenizer(), folder=folder, seed=self.seed, held_out=held_out, **self.training)  # type: ignore[arg-type]
 
-    def _sample(self, root: Path, files: Mapping[str, Asked], folder: Path) -> None:
+    def _sample(self, root: Path, files: Mapping[str, SampledSplit], folder: Path) -> None:
         for name, asked in files.items():
             target = folder / f"{name}.jsonl"
             if not target.exists():  # otherwise an interrupted build wrote it, whole
                 write_groups(target, self._responses(root, name, asked))
 
-    def _responses(self, root: Path, name: str, asked: Asked) -> list[Group]:
+    def _responses(self, root: Path, name: str, asked: SampledSplit) -> list[Group]:
         exact = self.problem_texts()[asked.split][: asked.problems]
         written = read_groups(str(root / "problems" / f"{asked.split}.jsonl")).groups
         problems = [g.problem for g in written[: asked.problems]]
