@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lit_prm.storage import moved
+
 if TYPE_CHECKING:
     from lit_prm.scoring.base import Scorer
+
+moved.install()
 
 
 def load(source: str, **options: Any) -> Scorer:

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from lit_prm.storage.moved import with_names_of_today
+
 
 def read_record(file: Path) -> dict[str, Any]:
     """``summary.json`` or ``data.json``; nothing where there is none yet."""
@@ -23,14 +25,14 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def config_of(file: Path, text: str) -> dict[str, Any]:
-    """The configuration that ``text``, read from a run's ``config.yaml``, holds."""
+    """The configuration that ``text``, read from a run's ``config.yaml``, holds, with the present names of classes."""
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
         _refuse(file, " ".join(str(error).split()), "put it back, or remove the run's folder to start again")
     if not isinstance(found, dict):
         _refuse(file, f"it holds {str(found)[:50]!r}", "put it back, or remove the run's folder to start again")
-    return found
+    return dict(with_names_of_today(found))
 
 
 def _refuse(file: Path, reason: str, remedy: str) -> NoReturn:

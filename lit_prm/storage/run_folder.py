@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_prm.storage.flat import flatten
+from lit_prm.storage.moved import with_names_of_today
 from lit_prm.storage.run_files import config_of, read_record
 
 # What may differ between a run and its continuation.
@@ -59,7 +60,7 @@ def differences(folder: Path, config: str) -> list[str]:
 
 def differing(before: Mapping[str, Any], now: str) -> list[str]:
     """The same of two resolved configurations."""
-    old, new = _comparable(before), _comparable(yaml.safe_load(now))
+    old, new = _comparable(before), _comparable(with_names_of_today(yaml.safe_load(now)))
     different = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     return [f"  {k}: {old.get(k)!r} -> {new.get(k)!r}" for k in different]
 

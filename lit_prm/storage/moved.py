@@ -1,0 +1,137 @@
+"""Old dotted names of modules and classes: recorded runs, exports and users' files that hold them still load.
+
+Modules moved into wings after version 0.1. ``today`` gives the present name of an old one; ``install`` makes
+``import`` follow it, with one ``FutureWarning`` in a process.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
+from types import ModuleType
+from typing import Any
+
+# Old module or class -> present one; the longest match counts, and what is below a module moves with it.
+_MOVED = {
+    "storage": "run_files run_folder outbox=mlflow_queue mlflow_entries=mlflow_send mlflow_upload "
+    "tracking=mlflow_logger whole=atomic",
+    "answers": "equivalence=workers equivalence.workers=workers.pool verdicts=verdict_cache",
+    "data": "batch batching encoding formats records regime=regimes report=data_report steps",
+    "models": "adapters costs=flops cpu_attention kernels packing=packed_attention reference reward_model "
+    "rewards=values sharded=zero_weights shared_prompts models.load_model=language_model.load_model "
+    "models.load_tokenizer=language_model.load_tokenizer models.may_be_on_hub=language_model.may_be_on_hub "
+    "models.token_logps=logps.token_logps models.weights_hash=weights.weights_hash",
+    "evaluation": "candidates diagnosis=discrimination first_error judging=evaluate metrics "
+    "metrics.BestOfN=metrics.BestOfNAccuracy recording=artifacts selection tables votes "
+    "selection.AGGREGATES=aggregates.AGGREGATES selection.bootstrap_interval=intervals.bootstrap_interval "
+    "selection.mcnemar=intervals.mcnemar "
+    + " ".join(
+        f"{old}.{name}=vote_weights.{'EqualWeight' if name == 'Uniform' else name}"
+        for old in ("selection", "votes")
+        for name in ("VoteWeight", "Uniform", "Unchanged", "Sigmoid", "Softmax", "Rank")
+    ),
+    "scoring": "export formats.scored=scored_files progress scored=rewards",
+    "generation": "endpoint=http grading=labeling.outcomes labeling rollouts= rollouts.local=local_source "
+    "rollouts.server=server_source sampling=local_sampler",
+    "reports": "bon=best_of_n compare papernumbers=paper_numbers processbench viewer",
+    "training": "data.RolloutDataModule=datamodule.RolloutDataModule module predictions schedule smol=worlds.smol "
+    "tinymath=worlds.tinymath train_rows=trainable zero",
+    "commands": "cli=main experiment lightning_cli=lightning paper plan",
+}
+
+
+def _names(moved: Mapping[str, str]) -> dict[str, str]:
+    """``{"lit_prm.judging": "lit_prm.evaluation.evaluate", ...}`` from the compact table."""
+    pairs = ((wing, *entry.partition("=")) for wing, entries in moved.items() for entry in entries.split())
+    return {f"lit_prm.{old}": f"lit_prm.{wing}.{new if sign else old}".rstrip(".") for wing, old, sign, new in pairs}
+
+
+NAMES: Mapping[str, str] = _names(_MOVED)
+
+
+def today(name: str) -> str:
+    """The present dotted name of a module or class; a name that never moved is returned as given."""
+    parts = name.split(".")
+    for n in range(len(parts), 1, -1):
+        if (new := NAMES.get(".".join(parts[:n]))) is not None:
+            return ".".join([new, *parts[n:]])
+    return name
+
+
+def with_names_of_today(config: Any) -> Any:
+    """A configuration whose ``class_path`` values, at any depth, are the present names."""
+    if isinstance(config, Mapping):
+        return {k: _class_path(v) if k == "class_path" else with_names_of_today(v) for k, v in config.items()}
+    return [with_names_of_today(part) for part in config] if isinstance(config, list) else config
+
+
+def _class_path(name: str) -> str:
+    if (new := today(name)) != name:
+        _warn(name)
+    return new
+
+
+def names_below(package: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package that has the name of an old module, for what that module held."""
+
+    def attribute(name: str) -> Any:
+        if (old := f"{package}.{name}") not in NAMES:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        _warn(old)
+        return _object(NAMES[old])
+
+    return attribute
+
+
+def install() -> None:
+    """Let ``import`` find old modules, until the interpreter ends.
+
+    The finder comes first: a folder with nothing but ``__pycache__``, left behind by an update, would be imported.
+    """
+    if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _OldModules())
+
+
+class _OldModules(MetaPathFinder, Loader):
+    """Finds an old module as one whose attributes are those of the present modules."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        moved = fullname.startswith("lit_prm.") and today(fullname) != fullname
+        return spec_from_loader(fullname, self, is_package=True) if moved else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        old = module.__name__
+        import_module(today(old))  # an old name of nothing fails here, naming the present one
+        _warn(old)
+        module.__getattr__ = lambda name: _attribute(old, name)  # type: ignore[method-assign]
+
+
+def _attribute(old: str, name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _object(today(f"{old}.{name}"))
+
+
+def _object(dotted: str) -> Any:
+    module, _, name = dotted.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+_warned: list[str] = []  # the first old name; others are not warned of
+
+
+def _warn(old: str) -> None:
+    if not _warned:
+        _warned.append(old)
+        warnings.warn(
+            f"{old} is now {today(old)}; old names work until version 1.0 (lit_prm/storage/moved.py lists them)",
+            FutureWarning,
+            stacklevel=2,
+        )
