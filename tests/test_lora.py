@@ -22,6 +22,7 @@ from lit_prm.models.logps import token_logps
 from lit_prm.scoring.building import _weights
 from lit_prm.scoring.spec import RewardSpec
 from tests.integration.conftest import Desk, desk, summary, weights  # noqa: F401  a fixture
+from tests.rounding import largest, network_bound, reward_bound
 
 LORA = ["--model.reward_model=lit_prm.models.adapters.LoRAReward", "--model.reward_model.init_args.rank=4"]
 
@@ -44,7 +45,8 @@ def test_rewards_begin_at_zero_and_the_adapter_alone_learns(
     reward: LoRAReward, policy_folder: Path, batch: Batch
 ) -> None:
     base = token_logps(load_model(str(policy_folder)), batch)
-    assert_close(reward(batch), torch.zeros_like(base), rtol=0, atol=1e-5)
+    tokens = batch.ids.shape[1]
+    assert_close(reward(batch), torch.zeros_like(base), rtol=0, atol=reward_bound(tokens, 0.5))
     learning = {name: p for name, p in reward.named_parameters() if p.requires_grad}
     assert learning
     assert all("lora_" in name for name in learning)
@@ -52,8 +54,9 @@ def test_rewards_begin_at_zero_and_the_adapter_alone_learns(
     for _ in range(2):  # A moves once B has
         reward(batch).sum().backward()
         optimizer.step()
-    assert reward(batch).abs().max() > 0.01
-    assert_close(reward.references()[0].logps(batch), base, rtol=1e-5, atol=1e-5)
+    assert reward(batch).abs().max() > 10 * reward_bound(tokens, 0.5)
+    rounding = network_bound(tokens, largest(base))
+    assert_close(reward.references()[0].logps(batch), base, rtol=0, atol=rounding)
 
 
 def test_half_precision_weights_have_an_adapter_that_hears_small_updates(policy_folder: Path) -> None:
@@ -81,7 +84,7 @@ def test_a_run_keeps_the_adapter_alone_goes_on_and_is_exported(desk: Desk, tmp_p
     assert {p.name for p in (tmp_path / "export").iterdir()} >= {"adapter_model.safetensors", "reward.json"}
     asked, responses = "What is 2 + 3?", ["It is 5.", "It is 6."]
     one, two = (lit_prm.load(str(f)).score_texts(asked, responses) for f in (run, tmp_path / "export"))
-    assert [r.reward for r in two] == pytest.approx([r.reward for r in one], abs=1e-5)
+    assert [r.reward for r in two] == pytest.approx([r.reward for r in one], abs=reward_bound(64, 2.0))
 
 
 def _files(desk: Desk) -> list[str]:  # noqa: F811

@@ -23,9 +23,11 @@ from tests.loss_inputs import (
     mean_and_gradient,
     random_view,
     rewarded,
+    roundings,
     shuffled,
     terms_of,
 )
+from tests.rounding import float32_bound
 
 PAIR: tuple[Tensor, Tensor] = (torch.tensor([1.0, 0.0]), torch.zeros(2, dtype=torch.long))  # labels and group
 
@@ -45,8 +47,9 @@ def test_kto_equals_its_slow_reference(data: Data, mismatched: list[float], weig
     value, gradient = mean_and_gradient(loss, *shifted)
     slow = rewards.double().requires_grad_()
     expected = reference.kto(slow, labels, drift, weight, 0.75)
-    assert_close(value.double(), expected, rtol=1e-6, atol=2e-6)
-    assert_close(gradient.double(), torch.autograd.grad(expected, slow)[0], rtol=1e-6, atol=1e-6)
+    in_value, in_gradient = roundings(torch.cat([rewards, drift]))
+    assert_close(value.double(), expected, rtol=0, atol=3 * in_value)  # of the largest weight
+    assert_close(gradient.double(), torch.autograd.grad(expected, slow)[0], rtol=0, atol=3 * in_gradient)
 
 
 @given(rewarded(), st.sampled_from([0.01, 0.3, 2.0]))
@@ -76,7 +79,7 @@ def test_prefix_ce_equals_its_slow_reference(data: Data, margin: float, late: fl
     ids=["ce", "kto", "info-nca", "kway-nca", "prefix-ce", "prefix-ce-margin"],
 )
 def test_first_loss(loss: Loss, first: float) -> None:
-    assert_close(loss(torch.zeros(2), *PAIR).mean().item(), first)
+    assert loss(torch.zeros(2), *PAIR).mean().item() == pytest.approx(first, abs=float32_bound(10, 5.0))
 
 
 @pytest.mark.parametrize("loss", [CE(), InfoNCA(), KWayNCA(), PrefixCE()], ids=lambda x: type(x).__name__)
@@ -91,7 +94,7 @@ def test_confidently_wrong_responses_have_a_gradient(loss: Loss, size: float) ->
 @settings(max_examples=40, deadline=None)
 def test_losses_on_responses_do_not_depend_on_row_order(data: Data) -> None:
     for loss in (CE(), KTO(), InfoNCA(), KWayNCA()):
-        assert_close(loss(*shuffled(data)).sort().values, loss(*data).sort().values)
+        assert_close(loss(*shuffled(data)).sort().values, loss(*data).sort().values, rtol=0, atol=roundings(data[0])[0])
 
 
 def test_ktos_zero_is_the_mean_of_mismatched_rewards_if_positive() -> None:
@@ -111,8 +114,9 @@ def test_only_kto_asks_for_mismatched_rewards() -> None:
 @settings(max_examples=40, deadline=None)
 def test_one_right_and_one_wrong_response_make_info_nca_dpo_and_kway_nca_nca(data: Data) -> None:
     rewards = data[0][:2]
-    assert_close(InfoNCA()(rewards, *PAIR), DPO()(rewards, *PAIR))
-    assert_close(KWayNCA()(rewards, *PAIR), NCA()(rewards, *PAIR))
+    rounding = roundings(rewards)[0]
+    assert_close(InfoNCA()(rewards, *PAIR), DPO()(rewards, *PAIR), rtol=0, atol=rounding)
+    assert_close(KWayNCA()(rewards, *PAIR), NCA()(rewards, *PAIR), rtol=0, atol=rounding)
 
 
 def test_info_nca_ignores_a_shift_shared_by_a_problem() -> None:

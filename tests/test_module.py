@@ -32,10 +32,12 @@ from lit_prm.training.reward_metrics import reward_metrics
 from lit_prm.training.schedule import WarmupCosine
 from tests import reference as slow
 from tests.conftest import small_llama
+from tests.rounding import float32_bound, largest, network_bound
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")  # updates alone are looked at
 
 BETA = 0.3
+TOKENS = 400  # of all responses with their prompts, at most
 RESPONSES = [
     [("Add.\n\n14", True), ("13", False), ("7 * 2 = 14", True)],
     [("Step 1: no\n\nStep 2: yes\n\nit is 3", False), ("3", True)],
@@ -53,7 +55,9 @@ def rows(tokenizer: PreTrainedTokenizerFast) -> list[Encoded]:
         )
         for p, responses in enumerate(RESPONSES)
     ]
-    return Encoder(tokenizer, BlankLine()).encode(groups)
+    encoded = Encoder(tokenizer, BlankLine()).encode(groups)
+    assert sum(map(len, encoded)) <= TOKENS
+    return encoded
 
 
 def sgd(params: Iterator[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -85,9 +89,11 @@ def cuts(rows: list[Encoded], *problems: tuple[int, ...]) -> DataLoader[Batch]:
 
 
 def close(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
-    assert max(v.abs().max() for v in left.values()) > 1e-3  # there is a gradient
+    most = max(map(largest, left.values()))
+    assert most > 1e-3  # there is a gradient
+    rounding = network_bound(TOKENS, most, gradient=True)
     for name, value in left.items():
-        torch.testing.assert_close(value, right[name], rtol=1e-4, atol=1e-6, msg=f"gradient of {name} differs")
+        torch.testing.assert_close(value, right[name], rtol=0, atol=rounding, msg=f"gradient of {name} differs")
 
 
 # --- law 3 ----------------------------------------------------------------------------------------
@@ -98,8 +104,9 @@ def test_the_first_loss_is_ln_2_when_the_policy_is_the_reference(
     rows: list[Encoded], policy_folder: Path, loss: Loss
 ) -> None:
     _, logged = one_update(cuts(rows, (0, 1, 2, 3)), policy_folder, Frozen(str(policy_folder)), loss)
-    assert float(logged["train/loss"]) == pytest.approx(math.log(2), abs=1e-6)
-    assert float(logged["rewards/margins"]) == pytest.approx(0, abs=1e-6)
+    # the same kernels on the same batch leave rewards of 0
+    assert float(logged["train/loss"]) == pytest.approx(math.log(2), abs=float32_bound(8, 1.0))
+    assert float(logged["rewards/margins"]) == pytest.approx(0, abs=float32_bound(8, 1.0))
 
 
 # --- law 5 ----------------------------------------------------------------------------------------
@@ -120,10 +127,11 @@ def test_one_update_does_not_depend_on_how_it_is_cut_ordered_padded_or_where_its
         "padding": one_update(padded, policy_folder, live, loss),
         "store": one_update(cuts(rows, (0, 1, 2, 3)), policy_folder, stored, loss),
     }
+    rounding = network_bound(TOKENS, BETA * 100)  # sums of log-probs are up to a hundred
     for gradient, metrics in others.values():
         close(whole, gradient)
         for name in ("train/loss", "train/auc", "rewards/margins", "rewards/accuracies", "rewards/length_correlation"):
-            torch.testing.assert_close(metrics[name], logged[name], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(metrics[name], logged[name], rtol=0, atol=rounding)
 
 
 class Padded(EncodedResponses):
@@ -171,7 +179,8 @@ def test_scores_of_a_batch_are_its_rewards_steps_and_reference_steps(
         scores = model.score(collate(rows[::-1]))
     frozen = load_model(str(reference_folder))
     assert scores.row.tolist() == [r.row for r in rows[::-1]]
-    torch.testing.assert_close((scores.steps * scores.valid).sum(1), scores.reward, rtol=1e-5, atol=1e-5)
+    sums, rounding = (scores.steps * scores.valid).sum(1), float32_bound(8, largest(scores.steps))
+    torch.testing.assert_close(sums, scores.reward, rtol=0, atol=rounding)
     for i, row in enumerate(rows[::-1]):
         steps = slow.step_rewards(slow.token_logps(frozen, row.ids.tolist(), row.prompt_length), row.step.tolist())
         assert scores.valid[i].nonzero().squeeze(1).tolist() == sorted(steps)
@@ -288,7 +297,7 @@ def test_in_bfloat16_a_policy_that_is_its_reference_earns_nothing_however_far(tm
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(model, cuts(far, (0,)))
-    assert trainer.callback_metrics["train/loss"] == pytest.approx(math.log(2), abs=1e-7)
+    assert trainer.callback_metrics["train/loss"] == pytest.approx(math.log(2), abs=float32_bound(4, 1.0))
 
 
 def test_a_checkpoint_of_another_model_is_refused(policy_folder: Path) -> None:
