@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from lit_prm.batch import collate
@@ -14,7 +16,8 @@ from tests.test_packing import ROWS, TOKENS, VOCABULARY
 
 def logps_and_gradient(seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Of all tokens of every response, and of their sum; float64 where asked, which lit_prm never computes in."""
-    model, batch = small_llama(seed, VOCABULARY).to(dtype), collate(ROWS)
+    network: Any = small_llama(seed, VOCABULARY)
+    model, batch = network.to(dtype), collate(ROWS)
     seen = torch.arange(batch.ids.shape[1]) < batch.length.unsqueeze(1)
     logits = model(batch.ids, attention_mask=seen.long()).logits[:, :-1]
     logps = logits.log_softmax(-1).gather(2, batch.ids[:, 1:, None].long()).squeeze(2) * batch.in_response[:, 1:]
