@@ -14,6 +14,7 @@ import pytest
 from lit_prm.answers import all_equivalent, equivalent, extract_answer, guess_answer, is_correct
 from lit_prm.answers.workers import Verdict, verdicts
 from tests.hostile_answers import TRACE, gold_answers, hostile_pairs, perturbed
+from tests.test_equivalence import noted_waits
 
 Near = tuple[str, str, str]  # how it was changed, the answer, the changed one
 
@@ -37,16 +38,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ.pop("LIT_PRM_CACHE") if kept is None else os.environ.update(LIT_PRM_CACHE=kept)
 
 
-def grade_hostile(folder: Path, seed: int, count: int, limit: float) -> None:
+def grade_hostile(folder: Path, seed: int, count: int, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
     equivalent("x+1", "1+x", 60)  # a judge is there
+    waited = noted_waits(monkeypatch)
     for kind, a, b in hostile_pairs(seed, count):
-        start = time.monotonic()
         equivalent(a, b, limit)
-        assert time.monotonic() - start < limit + 1, (kind, a[:200], b[:200])
         start = time.process_time()
         found = [extract_answer(f"so the answer is \\boxed{{{a}}}"), extract_answer(a), guess_answer(b)]
-        assert time.process_time() - start < 3, (kind, a[:200])
+        assert time.process_time() - start < 60, (kind, a[:200])  # some tenths; hours if it grew with the square
         assert all(answer is None or answer in (a, b) or answer.strip() for answer in found)
+    assert {limit + 10 * PATIENCE} <= set(waited) <= {limit + 10 * PATIENCE, START_SECONDS}
     assert [p.name for p in folder.iterdir()] == ["cache"], kind
     assert {p.name for p in (folder / "cache").iterdir()} <= {f"verdicts.sqlite{end}" for end in ("", "-wal", "-shm")}
 
@@ -70,8 +71,8 @@ def only_ours(nears: Sequence[Near]) -> list[Near]:
     return [near for near, same in zip(equal, math_verifys_own(equal), strict=True) if not same]
 
 
-def test_hostile_answers_end_in_time_and_leave_nothing(folder: Path) -> None:
-    grade_hostile(folder, 0, 64, limit=0.2)
+def test_hostile_answers_end_in_time_and_leave_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grade_hostile(folder, 0, 64, 0.2, monkeypatch)
     assert not (folder / TRACE).exists()
 
 
@@ -92,8 +93,8 @@ def test_a_response_is_graded_whatever_it_holds(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_four_thousand_hostile_pairs(folder: Path) -> None:
-    grade_hostile(folder, 2, 4000, limit=1.0)
+def test_four_thousand_hostile_pairs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grade_hostile(folder, 2, 4000, 1.0, monkeypatch)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,10 +68,8 @@ def test_more_samples_begin_with_the_fewer() -> None:
 
 
 def test_requests_go_out_side_by_side() -> None:
-    before = time.monotonic()
     _, server = sampled(n=2, concurrency=12, server={"pause": 0.1})
     assert server.widest == 12
-    assert time.monotonic() - before < 24 * 0.1
 
 
 def test_plain_completions_send_the_text() -> None:
@@ -143,15 +140,21 @@ def test_patience_lasts_while_a_large_model_is_loaded_again(monkeypatch: pytest.
 
 
 def test_the_pause_is_the_one_the_server_asks_for() -> None:
+    pauses: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            return False
+
     def later(_: Any) -> None:
         raise Passing("not yet", after=0.3)
 
     with FakeServer() as server:
         endpoint = Endpoint(server.url, tries=2, pause=0.001)
-        before = time.monotonic()
         with pytest.raises(ValueError, match="2 times"):
-            endpoint.post("/completions", {"prompt": "1", "seed": 1, "temperature": 1}, later, threading.Event())
-    assert 0.3 <= time.monotonic() - before < 3
+            endpoint.post("/completions", {"prompt": "1", "seed": 1, "temperature": 1}, later, Stop())
+    assert pauses == [0.3]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
+from requests.adapters import HTTPAdapter
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -290,15 +291,22 @@ def test_a_missing_server_is_one_error_within_seconds(
         monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}")
         if value:
             monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    asked: list[tuple[float, int]] = []
+    send = HTTPAdapter.send
+
+    def noted(self: Any, request: Any, **options: Any) -> Any:
+        asked.append((options["timeout"], self.max_retries.total))
+        return send(self, request, **options)
+
+    monkeypatch.setattr(HTTPAdapter, "send", noted)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         if silent:
             taken.listen()  # accepts, never answers
         uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        began = time.monotonic()
         with pytest.raises(RuntimeError, match=f"{uri}.*MLFLOW_TRACKING_URI.*trainer.logger false"):
             trainer(tracker(tmp_path, uri), tmp_path).fit(Regression(_fail), data())
-    assert time.monotonic() - began < 8
+    assert asked == [(1 if silent else 10, 1)]  # one question of so many seconds, repeated once
 
 
 def test_a_file_store_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -524,7 +532,6 @@ def test_a_server_killed_in_mid_run_costs_no_work_and_no_point(
     tmp_path: Path, server: Server, back: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lit_prm.storage.mlflow_queue.Outbox.SHORTEST", 0.5)
-    seconds: dict[int, float] = {}
 
     class Watched(Regression):
         def on_train_batch_start(self, batch: list[Tensor], batch_idx: int) -> None:
@@ -532,10 +539,8 @@ def test_a_server_killed_in_mid_run_costs_no_work_and_no_point(
                 server.stop(signal.SIGKILL)
             if batch_idx == 150 and back == "while it trains":
                 server.start()
-            seconds[batch_idx] = time.monotonic()
 
         def on_train_batch_end(self, outputs: Any, batch: list[Tensor], batch_idx: int) -> None:
-            seconds[batch_idx] = time.monotonic() - seconds[batch_idx]
             if batch_idx > 150:
                 time.sleep(0.05)  # a while to come back in
 
@@ -543,9 +548,6 @@ def test_a_server_killed_in_mid_run_costs_no_work_and_no_point(
     runner, model = trainer(logger, tmp_path), Watched()
     runner.fit(model, DataLoader(TensorDataset(torch.ones(400, 1)), batch_size=2))
     assert runner.global_step == 200
-    away = sum(seconds[i] for i in range(50, 150))
-    print(f"100 updates without the server took {away:.2f} s, 50 with it {sum(seconds[i] for i in range(50)):.2f} s")
-    assert away < 10  # the first call's patience, once or twice
     missed = tmp_path / "run" / "mlflow-missed.jsonl"
     assert missed.exists() == (back == "after its end")
     if back == "after its end":
