@@ -17,6 +17,7 @@ import pytest
 
 from lit_prm.answers.workers import Verdict, judge, pool, verdicts
 from lit_prm.answers.workers.pool import MANY, Worker, WorkerPool
+from lit_prm.answers.workers.supervisor import PATIENCE, next_line
 from tests.hostile_answers import EVIL
 
 
@@ -56,7 +57,7 @@ def noted_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waited.append(timeout)
         return next_line(out, timeout)
 
-    monkeypatch.setattr(workers, "next_line", noted)
+    monkeypatch.setattr(pool, "next_line", noted)
     return waited
 
 

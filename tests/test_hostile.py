@@ -13,6 +13,8 @@ import pytest
 
 from lit_prm.answers import all_equivalent, equivalent, extract_answer, guess_answer, is_correct
 from lit_prm.answers.workers import Verdict, verdicts
+from lit_prm.answers.workers.pool import START_SECONDS
+from lit_prm.answers.workers.supervisor import PATIENCE
 from tests.hostile_answers import TRACE, gold_answers, hostile_pairs, perturbed
 from tests.test_equivalence import noted_waits
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from lit_prm.batch import collate
 from torch import Tensor
 
+from lit_prm.data.batch import collate
 from tests.conftest import small_llama
 from tests.rounding import float32_bound, largest, network_bound
 from tests.test_packing import ROWS, TOKENS, VOCABULARY

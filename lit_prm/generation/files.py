@@ -16,7 +16,7 @@ from lit_prm.data.formats.columns import BadRow, Row, parallel
 from lit_prm.data.formats.layouts import PaperRollouts
 from lit_prm.data.formats.sources import open_source
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.generation.labeling.outcomes import grade
+from lit_prm.generation.outcomes import grade
 from lit_prm.generation.samples import Journal, Prompt, Refusal, Sample, SampleSource, address
 from lit_prm.storage.atomic import alone, clear
 

@@ -36,7 +36,7 @@ _MOVED = {
         for name in ("VoteWeight", "Uniform", "Unchanged", "Sigmoid", "Softmax", "Rank")
     ),
     "scoring": "export formats.scored=scored_files progress scored=rewards",
-    "generation": "endpoint=http grading=labeling.outcomes labeling rollouts= rollouts.local=local_source "
+    "generation": "endpoint=http grading=outcomes labeling rollouts= rollouts.local=local_source "
     "rollouts.server=server_source sampling=local_sampler",
     "reports": "bon=best_of_n compare papernumbers=paper_numbers processbench viewer",
     "training": "data.RolloutDataModule=datamodule.RolloutDataModule module predictions schedule smol=worlds.smol "

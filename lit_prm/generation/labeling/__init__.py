@@ -3,6 +3,6 @@
 from lit_prm.generation.labeling.autopsv import AutoPSV
 from lit_prm.generation.labeling.base import Labeler, Labelled
 from lit_prm.generation.labeling.math_shepherd import MathShepherd
-from lit_prm.generation.labeling.outcomes import grade, graded_group
+from lit_prm.generation.outcomes import grade, graded_group
 
 __all__ = ["grade", "graded_group", "Labeler", "Labelled", "MathShepherd", "AutoPSV"]

@@ -17,8 +17,8 @@ from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.generation.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
 from lit_prm.generation.labeling.completions import Completions, Counts, Part
-from lit_prm.generation.labeling.outcomes import gold
 from lit_prm.generation.local_sampler import ROWS
+from lit_prm.generation.outcomes import gold
 from lit_prm.models.language_model import Dtype
 
 OUTCOME_READS = 3  # times an implicit reward's rollouts are read: sampled, by the reference, in training
