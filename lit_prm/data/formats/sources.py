@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -40,13 +41,28 @@ class RowSource:
     digest: str
 
 
+def data_folder() -> Path | None:
+    """The folder of local data that the environment variable LIT_PRM_DATA names; None if unset or not there."""
+    folder = Path(os.environ.get("LIT_PRM_DATA", "")).expanduser()
+    return folder if os.environ.get("LIT_PRM_DATA") and folder.is_dir() else None
+
+
+def local_copy(name: str) -> Path | None:
+    """The local copy of the hub data set ``owner/name``: the folder of that name in ``data_folder()``, if it is there.
+
+    The copy has the files and the README.md of the hub's repository, as `hf download --repo-type dataset` leaves them.
+    """
+    folder = data_folder()
+    return folder / name if folder and (folder / name).is_dir() else None
+
+
 def open_source(source: str) -> RowSource:
-    """A file by its suffix, otherwise a hub data set `owner/name[:config][:split]`."""
+    """A file by its suffix, otherwise the hub data set `owner/name[:config][:split]` or its ``local_copy``."""
     path = Path(source).expanduser()
     if path.is_file():
         return _file(path)
     hub = HUB_NAME.fullmatch(source)
-    if hub is None or names_file(source) or path.exists():
+    if hub is None or names_file(source) or (path.exists() and local_copy(hub[1]) is None):
         raise ValueError(
             f"{source}: {'is a folder' if path.exists() else 'no such file'}, and no hub name owner/name[:split]; "
             "correct the path (in a training configuration it is relative to data.root)"
@@ -119,12 +135,13 @@ def _hub(source: str, name: str, config: str | None, split: str) -> RowSource:
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(name, config, split=split)
+        rows = load_dataset(str(local_copy(name) or name), config, split=split)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{source}: neither a file nor loaded from the hub ({str(error)[:200]}); correct the path of a file "
             "(in a training configuration it is relative to data.root), of a data set its name, configuration and "
-            "split: owner/name[:config][:split]"
+            "split: owner/name[:config][:split]; without a network, put a copy of the data set into the folder "
+            "owner/name of $LIT_PRM_DATA"
         ) from error
     digest = hashlib.sha256(f"{source} {rows._fingerprint}".encode()).hexdigest()
     return RowSource(_numbered(source, iter(rows)), digest)
