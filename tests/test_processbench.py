@@ -19,7 +19,14 @@ from lit_prm.commands.main import main as cli
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.first_error import f1, first_below
 from lit_prm.reports.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, UniformGuess
-from lit_prm.reports.processbench.items import SUBSETS, chosen_items, read_items, sampled, with_step_numbers
+from lit_prm.reports.processbench.items import (
+    SUBSETS,
+    chosen_items,
+    default_data,
+    read_items,
+    sampled,
+    with_step_numbers,
+)
 from lit_prm.reports.processbench.minimum import minimum
 from lit_prm.reports.processbench.protocol import average, choose_threshold, judge, judge_subset
 from lit_prm.reports.processbench.report import as_numbers
@@ -455,6 +462,17 @@ def test_labels_are_those_of_the_items_not_of_the_scored_file(tmp_path: Path) ->
     assert fake.asked == 1
 
 
+def test_items_come_from_the_local_folder_if_it_has_them_else_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LIT_PRM_DATA", raising=False)
+    assert default_data() == "Qwen/ProcessBench"
+    monkeypatch.setenv("LIT_PRM_DATA", str(tmp_path))
+    assert default_data() == "Qwen/ProcessBench"
+    (tmp_path / "processbench_math.jsonl.gz").write_bytes(b"")
+    assert default_data() == str(tmp_path)
+
+
 # --- the real items -------------------------------------------------------------------------------
 
 
@@ -464,7 +482,7 @@ def test_labels_are_those_of_the_items_not_of_the_scored_file(tmp_path: Path) ->
     [("gsm8k", 400, 193), ("math", 1000, 406), ("olympiadbench", 1000, 339), ("omnimath", 1000, 241)],
 )
 def test_the_real_items_have_their_known_sizes(name: str, count: int, right: int) -> None:
-    """Counts: facts/paper.md 3.2."""
+    """The numbers of items and of right responses that ProcessBench's authors publish (docs/facts.md)."""
     groups = read_items(os.environ["LIT_PRM_DATA"], name)
     errors = [g.rollouts[0].first_error for g in groups]
     assert (len(errors), errors.count(-1)) == (count, right)

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from lit_prm.data.formats import read_groups
-from lit_prm.data.formats.sources import FILES
+from lit_prm.data.formats.sources import FILES, data_folder
 from lit_prm.data.records import Group, Rollout
 
 HUB = "Qwen/ProcessBench"
-SHARED = Path("../shared/data")
 SUBSETS = ("gsm8k", "math", "olympiadbench", "omnimath")
 
 
 def default_data() -> str:
-    """The shared folder if it is there, else the hub."""
-    return str(SHARED) if SHARED.is_dir() else HUB
+    """The folder that LIT_PRM_DATA names if it has a subset, else the hub's data set."""
+    folder = data_folder()
+    stems = [stem for subset in SUBSETS for stem in (f"processbench_{subset}", subset)]
+    return str(folder) if folder and file_of(folder, stems) else HUB
 
 
 def source_of(data: str, subset: str) -> str:
