@@ -63,10 +63,10 @@ test-slow: $(VENV)/.installed ## tests that take minutes
 test-gpu: $(VENV)/.installed ## tests that need a CUDA device
 	$(QUIET) $(BIN)/python -m pytest -m gpu
 
-exp: $(VENV)/.installed $(if $(filter smol,$(SCALE)),$(VENV)/.smol) ## one experiment: make exp NAME=ce-1resp [SCALE=tiny] [SEED=0] [ARGS=...]
+exp: $(VENV)/.installed $(if $(filter smol%,$(SCALE)),$(VENV)/.smol) ## one experiment: make exp NAME=ce-1resp [SCALE=tiny] [SEED=0] [ARGS=...]
 	@$(QUIET) $(BIN)/python -m lit_prm exp $(or $(NAME),'') --scale $(SCALE) --seed $(SEED) $(ARGS)
 
-paper: $(VENV)/.installed $(if $(filter smol,$(SCALE)),$(VENV)/.smol) ## every table and figure of the paper: make paper [SCALE=tiny] [SEEDS=3]
+paper: $(VENV)/.installed $(if $(filter smol%,$(SCALE)),$(VENV)/.smol) ## every table and figure of the paper: make paper [SCALE=tiny] [SEEDS=3]
 	@$(ONE_THREAD) $(QUIET) $(BIN)/python -m lit_prm paper --scale $(SCALE) --seeds $(SEEDS) $(if $(NAMES),--names $(NAMES)) $(ARGS)
 
 list: $(VENV)/.installed ## the experiments and what each asks

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm.training.worlds.tinymath.stages import Stages
+from lit_prm.training.worlds.stages import Stages
 
 
 def writes(text: str, calls: list[str]) -> Callable[[Path], None]:

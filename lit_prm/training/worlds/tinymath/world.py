@@ -23,12 +23,12 @@ from lit_prm.data.steps import Newline
 from lit_prm.generation.labeling import graded_group
 from lit_prm.generation.local_sampler import LocalSampler
 from lit_prm.models.language_model import load_tokenizer
+from lit_prm.training.worlds.stages import Stages
 from lit_prm.training.worlds.tinymath.checker import first_error
 from lit_prm.training.worlds.tinymath.irrelevant import code, general, irrelevant_groups
 from lit_prm.training.worlds.tinymath.problems import TinyProblem, make_problem
 from lit_prm.training.worlds.tinymath.sft import train_base
 from lit_prm.training.worlds.tinymath.solutions import write_problems
-from lit_prm.training.worlds.tinymath.stages import Stages
 from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer
 
 VERSION = "1"
