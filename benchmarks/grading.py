@@ -1,6 +1,8 @@
 """How fast, how safe, how strict is grading? Prints counts and pairs per second, with a cold and a warm cache.
 
-LIT_PRM_DATA=../shared/data python -m benchmarks.grading [--hostile 4000] [--limit 1.0]
+LIT_PRM_DATA=FOLDER python -m benchmarks.grading [--hostile 4000] [--limit 1.0]
+
+FOLDER holds math_train.jsonl.gz, the training problems of MATH with their solutions.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ The plain loop is what scripts do: batches of eight in file order, padded to the
 prompt and response, log-softmax, gather, for both models. Same responses, weights, tokens and precision; rewards are
 compared before any time is shown (float32: to 1e-4 of the sums they are differences of). Rounds alternate A B A B,
 medians of wall and CPU seconds; loading is not counted. The floor: matrix products that scoring cannot do without, for
-both models, at the rate this machine multiplies matrices of their shapes. The model is SmolLM2-135M unless told.
+another. --data names a file of candidates; by default math500_candidates_n10.jsonl.gz in the folder LIT_PRM_DATA.
+another. --data names a file of candidates; by default math500_candidates_n10.jsonl.gz of the folder LIT_PRM_DATA.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def compare(policy: str, groups: Sequence[Group], asked: argparse.Namespace) -> 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = Path(os.environ.get("LIT_PRM_DATA", "../shared/data"))
-    parser.add_argument("--data", type=Path, default=data / "math500_candidates_n10.jsonl.gz")
+    folder = Path(os.environ.get("LIT_PRM_DATA", "."))
+    parser.add_argument("--data", type=Path, default=folder / "math500_candidates_n10.jsonl.gz", help="candidates")
     parser.add_argument("--model", type=Path, default=SMOL, help="folder of the reference")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--problems", type=int, default=20)

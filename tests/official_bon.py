@@ -1,4 +1,4 @@
-"""The paper's evaluation script, restated slowly from its description (facts/paper.md 4.2 and 4.4), one N at a time.
+"""The paper's evaluation script, restated slowly from its description (docs/facts.md), one N at a time.
 
 A record is one candidate: its answer string or None, its label, its step scores (0.001 times summed log-ratios).
 """

@@ -85,8 +85,11 @@ def equals_brute_force(these: list[Group], counts: tuple[int, ...] = tuple(range
 
 @real_data
 def test_the_known_rates_of_the_data_file_come_back(tmp_path: Path) -> None:
-    """DATA.md: mean .255, any-of-10 .684 of all responses. Without the 215 doubtful ones, as they are read, the mean
-    over problems is .273 (over responses .267), and no problem loses its only right one."""
+    """docs/facts.md: mean .255, any-of-10 .684 of all responses.
+
+    Without the 215 doubtful ones, as they are read, the mean over problems is .273 (over responses .267), and no
+    problem loses its only right one.
+    """
     every = read_groups(str(without_doubts(tmp_path))).groups
     assert round(float(np.mean([g.accuracy for g in every])), 3) == 0.255
     assert round(float(np.mean([any_of_n(_right(g), 10) for g in every])), 3) == 0.684
@@ -99,7 +102,7 @@ def test_the_known_rates_of_the_data_file_come_back(tmp_path: Path) -> None:
 @real_data
 @pytest.mark.slow
 def test_the_known_majority_comes_back_where_ties_go_to_the_answer_seen_first(tmp_path: Path) -> None:
-    """DATA.md: .380. Ours is one problem higher, by how answers are compared; with ties shared it is .399."""
+    """docs/facts.md: .380. Ours is one problem higher, by how answers are compared; with ties shared it is .399."""
     every = read_groups(str(without_doubts(tmp_path))).groups
     first, shared = list[bool](), list[float]()
     for group, answers in zip(every, split(every, answer_clusters("all", every)), strict=True):

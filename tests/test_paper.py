@@ -20,7 +20,7 @@ from tests.paper_runs import write_run
 
 # --- the paper's numbers --------------------------------------------------------------------------
 
-PRINTED = {  # the averages of table 1 and the recomputed ones of tables 2 and 5: shared/facts/paper.md 6.1, 6.5, 6.8
+PRINTED = {  # averages of table 1 as printed, of tables 2 and 5 computed again (docs/facts.md)
     "eurusrm": 46.9, "skyworkrm": 46.8, "armorm": 46.6, "shepherd-7b": 45.6, "rlhflow-mistral": 49.1,
     "rlhflow-deepseek": 49.1, "shepherd-8resp": 47.8, "autopsv-8resp": 45.7, "dpo-8resp": 50.4, "kto-8resp": 45.7,
     "nca-8resp": 49.4, "ce-8resp": 48.4, "ce-8resp-balanced": 47.8, "ce-8resp-instbalanced": 49.0,

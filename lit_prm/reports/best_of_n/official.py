@@ -1,4 +1,4 @@
-"""The paper repository's evaluation, quirks included: `--compat official` (facts: facts/paper.md 4.2 and 4.4).
+"""The paper repository's evaluation, quirks included: `--compat official` (docs/facts.md).
 
 Its numbers are for comparison with the paper's alone. It looks at the first N candidates in file order only, knows
 the gold answer when it counts votes, lets unparsed answers vote, and weighs votes by numbers that are all near 1/2.
