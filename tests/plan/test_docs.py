@@ -1,4 +1,4 @@
-"""Every command that README and docs/scale.md tell to train or to plan with is one that can be."""
+"""Every command of the guides that trains or plans is one that the parser takes and the planner can plan."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _to_plan(words: list[str]) -> list[str] | None:
     return [name, "--scale", scale, "--trainer.num_nodes", nodes, "--trainer.devices", given.get("DEVICES", "8"), *rest]
 
 
-DOCUMENTED = [args for page in ("README.md", SCALES) for args in to_plan(page)]
+DOCUMENTED = [args for page in ("README.md", "docs/experiments.md", SCALES) for args in to_plan(page)]
 
 
 def test_they_are_found() -> None:
