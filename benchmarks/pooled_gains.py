@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm.evaluation.artifacts import read_rows
 from lit_prm.evaluation.intervals import bootstrap_interval
+from lit_prm.evaluation.rows import read_rows
 
 PAIRS = [
     ("best-of-N (min) - random", "bon/min", "bon/random"),

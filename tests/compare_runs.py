@@ -1,4 +1,4 @@
-"""Runs of chosen accuracy for tests of comparisons: as values, and recorded in a real MLflow store."""
+"""Runs of chosen accuracy for tests of comparisons: as values, as folders, and in a real MLflow store."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from lit_prm.evaluation.artifacts import write_rows
-from lit_prm.reports.compare.problems import Problems
-from lit_prm.reports.compare.runs import Experiment, Run
+from lit_prm.evaluation.rows import write_rows
+from lit_prm.reports.runs import Experiment, Problems, Run
 from lit_prm.storage.mlflow_logger import MLflow
 
 COUNTS = (1, 4, 16, 64)
@@ -28,11 +28,9 @@ def problems(right: Right, method: Mapping[str, Right] | None = None) -> Problem
 
 def run(name: str, seed: int, sets: Mapping[str, Right], world: str = "", **of_run: Any) -> Run:
     """Judged on the data ``world``, its own when it is empty."""
-    tags = {f"data.{s}": world or f"world of seed {seed}" for s in sets}
-    tags |= {"commit": "a" * 40, "dirty": "False", **of_run.pop("tags", {})}
-    made = {s: problems(right) for s, right in sets.items()}
-    facts: dict[str, Any] = {"params": {}, "metrics": {}, "problems": made} | of_run
-    return Run(id=f"{name}-{seed}", name=name, seed=seed, tags=tags, **facts)
+    digests = {s: world or f"world of seed {seed}" for s in sets}
+    facts: dict[str, Any] = {"metrics": {}, "digests": digests, "commit": "a" * 40, "mlflow_id": f"{name}-{seed}"}
+    return Run(name=name, seed=seed, problems={s: problems(right) for s, right in sets.items()}, **(facts | of_run))
 
 
 def experiment(name: str, by_seed: Sequence[Right], world: str = "") -> Experiment:
@@ -40,30 +38,29 @@ def experiment(name: str, by_seed: Sequence[Right], world: str = "") -> Experime
     return Experiment(name, tuple(run(name, seed, {"test": right}, world) for seed, right in enumerate(by_seed)))
 
 
-def recorded(folder: Path, uri: str, name: str, seed: int, right: Right, **of_run: Any) -> str:
-    """The id of a finished run in the store; ``kept`` False: without its files."""
-    at = folder / name.replace("/", "_") / f"seed-{seed}-{of_run.get('again', 0)}"
-    logger = MLflow(folder=str(at), run_name=name, tracking_uri=uri)
-    place = {
-        "name": name,
-        "scale": "tiny",
-        "seed": seed,
-        "run_dir": f"runs/tiny/{name}/seed-{seed}",
-        "commit": "a" * 40,
-    }
-    logger.log_tags({**place, "dirty": "False", "data.test": "d" * 64, **of_run.get("tags", {})})
-    logger.log_hyperparams(
-        {"run_dir": place["run_dir"], "name": name, "seed_everything": seed, **of_run.get("params", {})}
-    )
-    logger.log_metrics(_metrics(right) | of_run.get("metrics", {}), step=4)
-    for step, loss in enumerate(of_run.get("losses", ())):
-        logger.log_metrics({"train/loss": loss}, step=step)
+def recorded(runs: Path, name: str, seed: int, right: Right, *, scale: str = "tiny", **of_run: Any) -> Path:
+    """The folder of a run as ``RunRecord`` leaves it; ``kept`` False: without the problems."""
+    at = runs / scale / name / f"seed-{seed}"
+    at.mkdir(parents=True)
+    metrics = _metrics(right) | of_run.get("metrics", {})
+    summary = {"name": name, "scale": scale, "seed": seed, "commit": "a" * 40, "dirty": False, "versions": {}}
+    summary |= {"status": of_run.get("status", "FINISHED"), "metrics": metrics, "timing": {"wall_seconds": 90.0}}
+    config = {"run_dir": f"runs/{scale}/{name}/seed-{seed}", "name": name, "seed_everything": seed}
+    (at / "summary.json").write_text(json.dumps(summary))
+    (at / "config.yaml").write_text(yaml.safe_dump(config | of_run.get("params", {})))
+    (at / "data.json").write_text(json.dumps({"digests": {"test": "d" * 64}}))
     if of_run.get("kept", True):
         write_rows(at / "scores" / "test-problems.jsonl.gz", _rows(right))
-        (at / "summary.json").write_text(json.dumps({"timing": {"wall_seconds": 90.0}}))
-        logger.log_files(at / "scores")
-        logger.log_files(at / "summary.json")
-    logger.finalize(of_run.get("status", "success"))
+    return at
+
+
+def tracked(folder: Path, uri: str, losses: Sequence[float] = ()) -> str:
+    """Record the run of ``folder`` in an MLflow store too, as training does; its MLflow id."""
+    logger = MLflow(folder=str(folder), run_name=folder.parent.name, tracking_uri=uri)
+    logger.log_metrics(json.loads((folder / "summary.json").read_text())["metrics"], step=4)
+    for step, loss in enumerate(losses):
+        logger.log_metrics({"train/loss": loss}, step=step)
+    logger.finalize("success")
     return str(logger.run_id)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_prm.evaluation.artifacts import write_rows
+from lit_prm.evaluation.rows import write_rows
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 SETS = {"weaker": 20, "test": 40, "stronger": 20}

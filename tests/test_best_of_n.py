@@ -15,9 +15,9 @@ from callbacks.collected import by_row
 from lit_prm.data.batch import collate
 from lit_prm.data.batching import EncodedResponses, TokenBudget
 from lit_prm.data.steps import Newline
-from lit_prm.evaluation.artifacts import read_rows
 from lit_prm.evaluation.discrimination import Scored
 from lit_prm.evaluation.evaluate import Judgement, judge
+from lit_prm.evaluation.rows import read_rows
 from lit_prm.evaluation.vote_weights import Sigmoid
 from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Frozen

@@ -1,10 +1,9 @@
-"""`compare` on a real MLflow store: which runs it takes, what it writes, what it leaves in the store."""
+"""`compare` on run folders and a real MLflow store: which runs it takes, what it writes, what it records."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from mlflow import MlflowClient
 
 from lit_prm.reports.compare.command import main
 from lit_prm.reports.compare.evidence import Evidence
+from lit_prm.reports.compare.folders import read_experiments
 from lit_prm.reports.compare.record import record
-from lit_prm.reports.compare.store import Store
-from tests.compare_runs import recorded
+from lit_prm.reports.compare.store import Store, open_store
+from tests.compare_runs import recorded, tracked
 from tests.mlflow_store import fresh_store
 
 A, B = [0.25, 0.5, 0.0, 0.75], [0.5, 0.75, 0.25, 1.0]
@@ -26,14 +26,19 @@ def uri(tmp_path: Path) -> str:
     return fresh_store(tmp_path)
 
 
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def read(uri: str, *names: str) -> tuple[Evidence, list[str]]:
-    told: list[str] = []
-    return Evidence(Store(uri).experiments(names, "tiny", told.append)), told
+def read(runs: Path, *names: str) -> tuple[Evidence, list[str]]:
+    notices: list[str] = []
+    return Evidence(read_experiments(runs, "tiny", names, notices.append)), notices
 
 
 def parents(uri: str) -> list[Any]:
@@ -52,81 +57,76 @@ def compared(uri: str) -> set[str]:
 # --- which runs -----------------------------------------------------------------------------------
 
 
-def test_the_latest_finished_run_of_every_seed_is_read(tmp_path: Path, uri: str) -> None:
-    recorded(tmp_path, uri, "a", 0, [0.0, 0.0], again=1)
-    latest = recorded(tmp_path, uri, "a", 0, A, again=2, losses=(0.7, 0.6))
-    killed = recorded(tmp_path, uri, "a", 0, B, again=3, status="failed")
-    other = recorded(tmp_path, uri, "a", 1, B)
-    recorded(tmp_path, uri, "a", 2, B, tags={"scale": "smol"})
-    evidence, told = read(uri, "a")
-    experiment = evidence.experiments["a"]
-    assert [run.id for run in experiment.runs] == [latest, other]
-    assert told == [f"a, seed 0: a run that is FAILED was left out ({killed})"]
-    assert experiment.runs[0].histories["train/loss"] == [(0, 0.7), (1, 0.6)]
-    assert experiment.runs[0].seconds == 90.0
-    assert experiment.runs[0].problems["test"].curves["bon/min"][:, 0].tolist() == A
+def test_the_finished_run_of_every_seed_is_read(runs: Path) -> None:
+    folder = recorded(runs, "a", 0, A, params={"model": {"beta": 0.5}})
+    recorded(runs, "a", 10, B)
+    recorded(runs, "a", 2, B, status="FAILED")
+    (runs / "tiny" / "a" / "seed-3").mkdir()
+    recorded(runs, "a", 4, B, scale="smol")
+    evidence, notices = read(runs, "a")
+    first, other = evidence.experiments["a"].runs
+    assert (first.seed, other.seed) == (0, 10)
+    assert notices == [
+        f"{runs}/tiny/a/seed-2: this run was left out because it is FAILED",
+        f"{runs}/tiny/a/seed-3: this run was left out because it is not finished",
+    ]
+    assert first.params["model.beta"] == 0.5
+    assert (first.digests, first.commit, first.dirty) == ({"test": "d" * 64}, "a" * 40, False)
+    assert (first.seconds, first.mlflow_id, first.histories) == (90.0, "", {})
+    assert first.ended == (folder / "summary.json").stat().st_mtime
+    assert first.problems["test"].curves["bon/min"][:, 0].tolist() == A
     assert evidence.telling(("test",)) == (4, 16, 64)
 
 
-def test_names_choose_and_order_and_none_means_all(tmp_path: Path, uri: str) -> None:
+def test_training_curves_come_from_the_store_that_holds_the_run(runs: Path, uri: str) -> None:
+    first = tracked(recorded(runs, "a", 0, A, metrics={"train/loss": 0.6}), uri, losses=(0.7, 0.6))
+    recorded(runs, "a", 1, A, metrics={"train/loss": 0.6})
+    (runs / "tiny" / "a" / "seed-1" / "mlflow-run-id").write_text("0" * 32)
+    notices: list[str] = []
+    store = open_store(uri, notices.append)
+    assert store is not None
+    run, unknown = store.with_curves(read(runs, "a")[0].experiments["a"], notices.append).runs
+    assert (run.mlflow_id, run.histories) == (first, {"train/loss": [(0, 0.7), (1, 0.6), (4, 0.6)]})
+    assert unknown.histories == {}
+    assert [notice[:52] for notice in notices] == [f"a, seed 1: the MLflow store {uri}"[:52]]
+
+
+def test_names_choose_and_order_and_none_means_all_that_finished(runs: Path) -> None:
     for name in ("b", "a", "it's"):
-        recorded(tmp_path, uri, name, 0, A)
-    assert read(uri, "b", "a", "b")[0].names == ("b", "a")
-    assert read(uri)[0].names == ("a", "b", "it's")
-    assert read(uri, "it's")[0].names == ("it's",)
+        recorded(runs, name, 0, A)
+    recorded(runs, "running", 0, A, status="KILLED")
+    assert read(runs, "b", "a", "b")[0].names == ("b", "a")
+    assert read(runs)[0].names == ("a", "b", "it's")
+    assert read(runs, "it's")[0].names == ("it's",)
 
 
-def test_an_unknown_name_lists_what_there_is(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # where no experiment is to be found
-    recorded(tmp_path, uri, "ce-1resp", 0, A)
-    recorded(tmp_path, uri, "running", 0, A, status="failed")
+def test_an_unknown_name_lists_the_finished_experiments(tmp_path: Path, runs: Path) -> None:
+    recorded(runs, "ce-1resp", 0, A)
+    recorded(runs, "running", 0, A, status="FAILED")
     with pytest.raises(
-        ValueError, match=r"(?s)no finished run of typo at scale 'tiny'.*tiny: ce-1resp\n.*make exp NAME=typo"
+        ValueError,
+        match=r"(?s)no finished run of typo at scale 'tiny' in .*tiny: ce-1resp\n.*make exp NAME=typo",
     ):
-        read(uri, "ce-1resp", "typo")
+        read(runs, "ce-1resp", "typo")
     (tmp_path / "experiments").mkdir()
     with pytest.raises(ValueError, match=r"experiments/ has no typo either: python -m lit_prm list"):
-        read(uri, "ce-1resp", "typo")
+        read(runs, "ce-1resp", "typo")
     (tmp_path / "experiments" / "running.yaml").touch()
-    with pytest.raises(ValueError, match=r"(?s)running seed 0 is FAILED.*make exp NAME=running"):
-        read(uri, "running")
+    with pytest.raises(ValueError, match=r"(?s)running/seed-0 is FAILED.*make exp NAME=running"):
+        read(runs, "running")
     with pytest.raises(ValueError, match=r"(?s)no run at scale 'smol'.*tiny: ce-1resp"):
-        Store(uri).experiments([], "smol", print)
-
-
-def test_what_there_is_is_found_without_reading_every_run(
-    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorded(tmp_path, uri, "ce-1resp", 0, A)
-    recorded(tmp_path, uri, "ce-1resp", 1, A)
-    deleted = recorded(tmp_path, uri, "deleted", 0, A)
-    MlflowClient(uri).delete_run(deleted)
-    store, asked = Store(uri), list[str]()
-    search = store._search
-
-    def watched(query: str) -> Iterator[Any]:
-        asked.append(query)
-        return search(query)
-
-    monkeypatch.setattr(store, "_search", watched)
-    with pytest.raises(ValueError, match=r"it has\n  tiny: ce-1resp\nmake"):
-        store.experiments(["typo"], "tiny", print)
-    assert asked == ["tags.scale = 'tiny' and tags.name = 'typo'"]
-    served, store.uri = store.uri, "http://a.server"  # whose tables cannot be read
-    assert set(store._finished_names()) == {("tiny", "ce-1resp")}
-    store.uri = served
+        read_experiments(runs, "smol", [], print)
 
 
 def test_reading_shows_its_progress_on_stderr_alone(
-    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorded(tmp_path, uri, "a", 0, A)
+    recorded(runs, "a", 0, A)
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
-    read(uri, "a")
-    told = capsys.readouterr()
-    assert "finding runs" in told.err
-    assert "reading runs" in told.err
-    assert told.out == ""
+    read(runs, "a")
+    written = capsys.readouterr()
+    assert "reading runs" in written.err
+    assert written.out == ""
 
 
 def test_a_file_in_place_of_the_folder_is_refused_before_the_work(tmp_path: Path) -> None:
@@ -136,27 +136,36 @@ def test_a_file_in_place_of_the_folder_is_refused_before_the_work(tmp_path: Path
             main(["a", "--uri", "sqlite:///nowhere.db", "--out", out])
 
 
-def test_a_missing_store_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no MLflow store .*typo.db; correct --uri"):
-        Store(f"sqlite:///{tmp_path / 'typo.db'}")
+def test_without_a_store_runs_are_compared_and_none_is_made(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (recorded(runs, "a", 0, A) / "mlflow-run-id").write_text("0" * 32)
+    main(["a", "--uri", f"sqlite:///{tmp_path / 'typo.db'}"])
+    printed = capsys.readouterr().out
+    assert "typo.db: training curves are left out, nothing is recorded; correct --uri" in printed
+    assert "recorded:" not in printed
     assert not (tmp_path / "typo.db").exists()
 
 
-def test_runs_without_files_are_told_and_shown_with_their_own_intervals(tmp_path: Path, uri: str) -> None:
-    recorded(tmp_path, uri, "old", 0, A, kept=False)
-    recorded(tmp_path, uri, "new", 0, B)
-    evidence, told = read(uri, "old", "new")
-    assert [line[:55] for line in told] == ["old, seed 0: no scores/*-problems.jsonl.gz is kept with"]
-    assert evidence.estimate("old", "bon", ("test",), (4,)) == pytest.approx((37.5, 32.5, 42.5, 1))
+def test_runs_without_problems_are_named_and_shown_with_their_own_intervals(runs: Path) -> None:
+    recorded(runs, "old", 0, A, kept=False)
+    recorded(runs, "new", 0, B)
+    evidence, notices = read(runs, "old", "new")
+    assert [line[:54] for line in notices] == ["old, seed 0: the folder has no scores/*-problems.jsonl"]
+    assert evidence.estimate("old", "bon", ("test",), (4,)) == pytest.approx((37.5, 32.5, 42.5))
     assert evidence.pairs("bon", ("test",), (4,)) == []
 
 
 # --- what it writes -------------------------------------------------------------------------------
 
 
-def test_main_prints_writes_and_records(tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]) -> None:
-    ids = [recorded(tmp_path, uri, n, s, r, losses=(0.7, 0.6)) for n, r in (("a", A), ("b", B)) for s in (0, 1)]
-    folder = tmp_path / "runs" / "tiny" / "compare" / "a-b"
+def test_main_prints_writes_and_records(runs: Path, uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [
+        tracked(recorded(runs, n, s, r, metrics={"train/loss": 0.6}), uri, losses=(0.7, 0.6))
+        for n, r in (("a", A), ("b", B))
+        for s in (0, 1)
+    ]
+    folder = runs / "tiny" / "compare" / "a-b"
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_text("lies there already")
     main(["a", "b", "--uri", uri])
@@ -167,7 +176,7 @@ def test_main_prints_writes_and_records(tmp_path: Path, uri: str, capsys: pytest
     assert {p.name for p in (folder / "figures").iterdir()} == {f"{n}.{kind}" for n in names for kind in ("png", "svg")}
     assert (folder / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "<title>a vs b at scale tiny</title>" in (folder / "report.html").read_text()
-    assert "| b - a | **+25.0" in (folder / "report.md").read_text().replace("\\", "")
+    assert "| b - a | **+25.0 [+25.0, +25.0]" in (folder / "report.md").read_text()
     (parent,) = parents(uri)
     assert (parent.info.run_name, parent.info.status) == ("compare: a vs b", "FINISHED")
     assert parent.data.metrics["b/test/acc_at_16"] == pytest.approx(0.625)
@@ -176,29 +185,34 @@ def test_main_prints_writes_and_records(tmp_path: Path, uri: str, capsys: pytest
     drawn = {Path(a.path).name for a in MlflowClient(uri).list_artifacts(parent.info.run_id, "figures")}
     assert drawn == {p.name for p in (folder / "figures").iterdir()}
     assert compared(uri) == set(ids)
+    child = MlflowClient(uri).search_runs(["1"], f"tags.`compared.run_id` = '{ids[0]}'")[0]
+    assert child.data.metrics["bon/test/acc_at_16"] == pytest.approx(0.375)
 
 
-def test_the_same_comparison_goes_into_the_same_parent_and_runs_stay_as_they_are(tmp_path: Path, uri: str) -> None:
-    def compare(*names: str) -> str:
-        return record(Store(uri), read(uri, *names)[0], "tiny", folder, [])
+def test_the_same_comparison_goes_into_the_same_parent_and_runs_stay_as_they_are(
+    runs: Path, uri: str, tmp_path: Path
+) -> None:
+    def compare(*names: str) -> str | None:
+        return record(Store(uri), read(runs, *names)[0], "tiny", folder, [])
 
     folder = tmp_path / "report"
     folder.mkdir()
-    first, other = recorded(tmp_path, uri, "a", 0, A), recorded(tmp_path, uri, "b", 0, B)
+    first, at = tracked(recorded(runs, "a", 0, A), uri), recorded(runs, "b", 0, B)
+    other = tracked(at, uri)
     before = MlflowClient(uri).get_run(first).to_dictionary()
     made = compare("a", "b")
     assert compared(uri) == {first, other}
-    newer = recorded(tmp_path, uri, "b", 0, A, again=1)
+    (at / "mlflow-run-id").unlink()
+    newer = tracked(at, uri)
     assert compare("a", "b") == made
     assert compared(uri) == {first, newer}
     assert MlflowClient(uri).get_run(first).to_dictionary() == before
-    assert read(uri)[0].names == ("a", "b")  # neither parent nor children are taken for runs
     assert compare("b", "a") != made  # other columns, other first
 
 
-def test_without_record_the_store_stays_as_it_is_and_files_are_the_same_to_the_byte(tmp_path: Path, uri: str) -> None:
-    recorded(tmp_path, uri, "a", 0, A)
-    recorded(tmp_path, uri, "old", 0, A, kept=False)
+def test_without_record_the_store_stays_as_it_is_and_files_are_the_same_to_the_byte(runs: Path, uri: str) -> None:
+    tracked(recorded(runs, "a", 0, A), uri)
+    recorded(runs, "old", 0, A, kept=False)
     for out in ("one", "two"):
         main(["a", "old", "--uri", uri, "--out", out, "--no-record"])
     assert parents(uri) == []

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lit_prm.evaluation.estimate import Estimate, level, power, probability
+from lit_prm.evaluation.plots import inline, label, styles, text
+from lit_prm.evaluation.tables import Cell, Table, escaped
 from lit_prm.reports.compare.against import beside_paper
-from lit_prm.reports.compare.canvas import inline, label, styles, text
-from lit_prm.reports.compare.cells import Cell, Table, level, power, probability
-from lit_prm.reports.compare.config import differences, warnings
-from lit_prm.reports.compare.document import Report, Section, report
-from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.reports.compare.command import show_comparison
 from lit_prm.reports.compare.evidence import Evidence
 from lit_prm.reports.compare.figures import FIGURES, curves
-from lit_prm.reports.compare.html import page
-from lit_prm.reports.compare.markdown import escaped, markdown
-from lit_prm.reports.compare.runs import Experiment
+from lit_prm.reports.compare.sections import report
+from lit_prm.reports.compare.settings import differences, warnings
 from lit_prm.reports.compare.tables import headline
-from lit_prm.reports.compare.terminal import show
+from lit_prm.reports.document import Report, Section, markdown
+from lit_prm.reports.html import page
 from lit_prm.reports.paper_numbers import paper
+from lit_prm.reports.runs import Experiment
 from tests.compare_runs import experiment, run
 
 HOSTILE = "<script>alert('x')</script> | `$a_b$` **c** & \"d\" [e](http://f)"
@@ -34,7 +34,7 @@ def of(name: str, *runs: Any) -> Experiment:
     return Experiment(name, runs)
 
 
-def configured(name: str, seed: int = 0, **params: str) -> Any:
+def configured(name: str, seed: int = 0, **params: Any) -> Any:
     shown = {
         "run_dir": f"runs/tiny/{name}/seed-{seed}",
         "name": name,
@@ -42,7 +42,7 @@ def configured(name: str, seed: int = 0, **params: str) -> Any:
         "model.beta": "1.0",
     }
     kept = {key.replace("__", "."): value for key, value in params.items()}
-    return run(name, seed, {"test": [0.5, 0.0]}, params={**shown, **kept}, tags={"run_dir": shown["run_dir"]})
+    return run(name, seed, {"test": [0.5, 0.0]}, params={**shown, **kept})
 
 
 # --- configurations -------------------------------------------------------------------------------
@@ -70,15 +70,16 @@ def test_a_seed_that_is_set_is_a_difference_and_the_runs_own_is_not() -> None:
 
 
 def test_classes_and_lists_of_classes_are_compared_by_name() -> None:
-    one = "[{'class_path': 'callbacks.BestOfN', 'init_args': {'size': 1}}, {'class_path': 'callbacks.Costs'}]"
+    one: list[Any] = [{"class_path": "callbacks.BestOfN", "init_args": {"size": 1}}, {"class_path": "callbacks.Costs"}]
+    other = [{"class_path": "callbacks.BestOfN", "init_args": {"size": 2}}, *one[1:]]
     a = of("a", configured("a", callbacks=one, model__loss__class_path="lit_prm.losses.ce.CE"))
-    b = of("b", configured("b", callbacks=one.replace("1", "2"), model__loss__class_path="lit_prm.losses.dpo.DPO"))
-    cut = of("c", configured("c", callbacks=one[:-9], model__loss__class_path="CE"))
-    found, whole = differences([a, b]), differences([a, cut])
+    b = of("b", configured("b", callbacks=other, model__loss__class_path="lit_prm.losses.dpo.DPO"))
+    none = of("c", configured("c", callbacks=[1, 2], model__loss__class_path="CE"))
+    found, plain = differences([a, b]), differences([a, none])
     assert found is not None
     assert found.rows == (("callbacks.BestOfN.size", "1", "2"), ("model.loss", "CE", "DPO"))
-    assert whole is not None
-    assert ("callbacks", "absent", one[:-9]) in whole.rows
+    assert plain is not None
+    assert ("callbacks", "absent", "[1, 2]") in plain.rows
 
 
 # --- warnings -------------------------------------------------------------------------------------
@@ -89,23 +90,23 @@ def test_equal_runs_need_no_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tags", "told"),
+    ("facts", "told"),
     [
         ({"commit": "b" * 40}, r"different commits: aaaaaaaa \(a 0\); bbbbbbbb \(b 0\)"),
-        ({"dirty": "True"}, "star marks"),
-        ({"commit": "None"}, "do not say which commit"),
-        ({"version.torch": "3"}, r"Versions of torch differ: not said \(a 0\); 3 \(b 0\)"),
-        ({"data.test": "e" * 64}, r"Data 'test' of seed 0 differ: world of \(a\); eeeeeeee \(b\)"),
+        ({"dirty": True}, "star marks"),
+        ({"commit": None}, "do not say which commit"),
+        ({"versions": {"torch": "3"}}, r"Versions of torch differ: not said \(a 0\); 3 \(b 0\)"),
+        ({"digests": {"test": "e" * 64}}, r"Data 'test' of seed 0 differ: world of \(a\); eeeeeeee \(b\)"),
     ],
 )
-def test_other_code_versions_or_data_are_told(tags: dict[str, str], told: str) -> None:
-    both = [of(name, run(name, 0, {"test": [0.5]}, tags=t)) for name, t in (("a", {}), ("b", tags))]
+def test_other_code_versions_or_data_are_told(facts: dict[str, Any], told: str) -> None:
+    both = [of(name, run(name, 0, {"test": [0.5]}, **f)) for name, f in (("a", {}), ("b", facts))]
     assert re.search(told, " ".join(warnings(both)))
 
 
 def test_seeds_may_have_data_of_their_own() -> None:
     assert warnings([experiment("a", [[0.5], [0.5]])]) == []
-    nameless = replace(run("b", 0, {"test": [0.5]}), tags={"commit": "a" * 40})
+    nameless = replace(run("b", 0, {"test": [0.5]}), digests={})
     assert warnings([experiment("a", [[0.5]]), of("b", nameless)]) == ["b does not say which data it read."]
 
 
@@ -132,7 +133,7 @@ class Page(HTMLParser):
 
 
 def everything(names: tuple[str, str] = ("a", "b")) -> tuple[Report, dict[str, str]]:
-    metrics = {f"bon/test/level-{i}/acc_at_16": 0.1 * i for i in (1, 2)} | {"cost/total_flops": 2e12}
+    metrics = {f"bon/test/level-{i}/acc@16": 0.1 * i for i in (1, 2)} | {"cost/total_flops": 2e12}
     facts: dict[str, Any] = {"metrics": metrics, "histories": {"train/loss": [(0, 0.7), (1, 0.6)]}}
     made = [
         of(name, *(run(name, s, {"test": [0.1 * i, 0.5, 0.9]}, params={HOSTILE: name}, **facts) for s in (0, 1)))
@@ -200,7 +201,7 @@ def test_the_terminal_shows_all_of_few_pairs_and_those_with_the_first_of_many() 
     made = [experiment(f"e{i}", [[0.1 * i, 0.5]]) for i in range(7)]
     for count, pairs in ((3, 3), (7, 6)):
         console = Console(width=200, record=True, file=io.StringIO())
-        show(console, Evidence(made[:count]))
+        show_comparison(Evidence(made[:count]), console)
         printed = console.export_text()
         assert len(re.findall(r"e\d - e\d", printed)) == pairs
         assert re.search(r"e1 +30.0", printed)
@@ -211,7 +212,7 @@ def test_the_terminal_shows_all_of_few_pairs_and_those_with_the_first_of_many() 
 
 def test_cells() -> None:
     nan = float("nan")
-    assert [level(x) for x in (None, Estimate(42.54, 40, 45.06, 3), Estimate(1, nan, nan, 1))] == [
+    assert [level(x) for x in (None, Estimate(42.54, 40, 45.06), Estimate(1, nan, nan))] == [
         "-",
         "42.5 [40.0, 45.1]",
         "1.0",

@@ -14,7 +14,7 @@ from lit_prm.commands.paper.claims import COST, POLICY, Claim, claims
 from lit_prm.commands.paper.methods import LABELS
 from lit_prm.commands.paper.results import Line, PaperResults, metric_difference, of_metric, ratio, summary
 from lit_prm.commands.paper.rules import Above, Below, ClaimVerdict, Dearer, Kept, Rule, Same
-from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.evaluation.estimate import Estimate
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, paper
 from tests.paper_runs import write_run
 
@@ -89,7 +89,6 @@ def test_estimates_are_means_over_seeds_sets_and_counts(tmp_path: Path) -> None:
     found = results.estimate(Line("a"))
     assert found is not None
     assert found.mean == pytest.approx(expected)
-    assert found.seeds == 3
     assert results.sets == ("weaker", "test", "stronger")
 
 
@@ -100,7 +99,7 @@ def test_a_difference_is_paired_on_the_same_problems_of_the_same_seeds(tmp_path:
         write_run(tmp_path, "b", seed, level=0.50, noise=0)
     found = PaperResults(tmp_path, 3).difference(Line("a"), Line("b"))
     assert found is not None
-    assert found == pytest.approx((5, 5, 5, 2))  # difficulty, the same for both, leaves no trace
+    assert found == pytest.approx((5, 5, 5))  # difficulty, the same for both, leaves no trace
 
 
 def test_unfinished_missing_and_later_seeds_do_not_count_and_are_told(tmp_path: Path) -> None:
@@ -121,7 +120,7 @@ def test_unfinished_missing_and_later_seeds_do_not_count_and_are_told(tmp_path: 
 def test_first_errors_leave_out_problems_without_one(tmp_path: Path) -> None:
     write_run(tmp_path, "a", 0, curves={"first_error/found": 0.5})
     results = PaperResults(tmp_path, 1)
-    assert results.estimate(Line("a", "first_error/found"), ("test",)) == pytest.approx((50, 50, 50, 1))
+    assert results.estimate(Line("a", "first_error/found"), ("test",)) == pytest.approx((50, 50, 50))
     assert results.estimate(Line("a", "first_error/chance"), ("test",)) is None
 
 
@@ -130,7 +129,7 @@ def test_differences_of_metrics_are_as_wide_as_of_different_problems(tmp_path: P
         for name, value in (("a", 0.5), ("b", 0.3)):
             write_run(tmp_path, name, seed, metrics={"x": value, "x/low": value - 0.03, "x/high": value + 0.03, "y": 1})
     results = PaperResults(tmp_path, 4)
-    assert of_metric(results, "a", "x") == pytest.approx((50, 48.5, 51.5, 4))
+    assert of_metric(results, "a", "x") == pytest.approx((50, 48.5, 51.5))
     found = metric_difference(results, "a", "b", "x")
     assert found is not None
     assert (found.mean, found.half) == pytest.approx((20, 1.5 * np.sqrt(2)))
@@ -143,7 +142,7 @@ def test_ratios_are_taken_seed_by_seed(tmp_path: Path) -> None:
         write_run(tmp_path, "a", seed, metrics={COST: a})
         write_run(tmp_path, "b", seed, metrics={COST: b})
     results = PaperResults(tmp_path, 3)
-    assert ratio(results, "a", "b", COST) == (3, 2, 4, 2)
+    assert ratio(results, "a", "b", COST) == (3, 2, 4)
     assert ratio(results, "a", "none", COST) is None
 
 
@@ -165,20 +164,20 @@ INTERVALS = [  # mean, low, high -> above, below, same, kept
 def test_rules_read_the_interval(
     ends: tuple[float, float, float], above: str, below: str, same: str, kept: str
 ) -> None:
-    found = Estimate(*ends, 3)
+    found = Estimate(*ends)
     rules: list[Rule] = [Above(), Below(), Same(), Kept()]
     assert [rule.verdict(found) for rule in rules] == [above, below, same, kept]
 
 
 def test_a_cost_is_dearer_only_when_every_seed_says_so() -> None:
-    assert Dearer().verdict(Estimate(2, 1.5, 3, 3)) is ClaimVerdict.YES
-    assert Dearer().verdict(Estimate(0.5, 0.4, 0.9, 3)) is ClaimVerdict.NO
-    assert Dearer().verdict(Estimate(1.2, 0.9, 3, 3)) is ClaimVerdict.NOISE
+    assert Dearer().verdict(Estimate(2, 1.5, 3)) is ClaimVerdict.YES
+    assert Dearer().verdict(Estimate(0.5, 0.4, 0.9)) is ClaimVerdict.NO
+    assert Dearer().verdict(Estimate(1.2, 0.9, 3)) is ClaimVerdict.NOISE
 
 
 @given(st.floats(-20, 20), st.floats(0, 10))
 def test_no_rule_says_yes_and_no_and_turning_the_sign_turns_above_into_below(mean: float, half: float) -> None:
-    found, turned = (Estimate(m, m - half, m + half, 3) for m in (mean, -mean))
+    found, turned = (Estimate(m, m - half, m + half) for m in (mean, -mean))
     for rule in (Above(), Below(), Same(), Kept(), Dearer()):
         assert not (rule.holds(found) and rule.fails(found))
         assert rule.verdict(None) is ClaimVerdict.MISSING
@@ -196,7 +195,7 @@ def test_the_papers_own_numbers_bear_out_its_claims() -> None:
     for claim in claims(paper()):
         for number in re.findall(r"[+-]\d+\.\d", claim.paper):
             value = float(number)
-            found = Estimate(value, value, value, 1)  # as if without noise
+            found = Estimate(value, value, value)  # as if without noise
             said = claim.rule.verdict(found)
             assert (said is ClaimVerdict.YES) != claim.sentence.startswith(AGAINST_ITS_NUMBERS), claim
 
@@ -245,7 +244,7 @@ def test_without_runs_nothing_is_claimed(tmp_path: Path) -> None:
 
 def test_claims_are_about_experiments_of_the_paper(papers_world: PaperResults, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: set[str] = set()
-    seeds = PaperResults.seeds
-    monkeypatch.setattr(PaperResults, "seeds", lambda self, name: asked.add(name) or seeds(self, name))  # type: ignore[func-returns-value]
+    runs = PaperResults.runs
+    monkeypatch.setattr(PaperResults, "runs", lambda self, name: asked.add(name) or runs(self, name))  # type: ignore[func-returns-value]
     verdicts(PaperResults(papers_world.folder, 1))
     assert asked <= LABELS.keys()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from lit_prm.commands.paper import markdown as md
-from lit_prm.commands.paper.document import SECTIONS, document
+from lit_prm.commands.paper.document import PARTS, document
 from lit_prm.commands.paper.figures import FIGURES, draw_all
 from lit_prm.commands.paper.methods import LABELS
 from lit_prm.commands.paper.results import PaperResults
 from lit_prm.commands.paper.runner import main
-from lit_prm.commands.paper.tables import steps_table, table_1, table_2, table_3, vote_table
-from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.commands.paper.tables import standing, steps_table, table_1, table_2, table_3, times, vote_table
+from lit_prm.evaluation.estimate import Estimate, gain, number, plus_minus, power
+from lit_prm.evaluation.tables import Table, tone
 from lit_prm.reports.paper_numbers import paper
 from tests.paper_runs import write_run
 
@@ -40,11 +41,10 @@ def results(folder: Path) -> PaperResults:
 REPOSITORY = Path(__file__).parents[1]
 
 
-def rows(table: str) -> dict[str, list[str]]:
+def rows(table: Table) -> dict[str, list[str]]:
     """Label -> cells; of labels that occur twice the last."""
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert len({len(row) for row in cells}) == 1, "ragged"
-    return {row[0]: row[1:] for row in cells[2:]}
+    assert {len(row) for row in table.rows} == {len(table.columns)}, "ragged"
+    return {row[0]: list(row[1:]) for row in table.rows}
 
 
 def test_table_1_has_our_cells_the_papers_below_and_how_it_stands(results: PaperResults) -> None:
@@ -57,16 +57,17 @@ def test_table_1_has_our_cells_the_papers_below_and_how_it_stands(results: Paper
     assert ours[11].endswith("above")
     assert shown["Implicit PRM (CE)"][11].endswith("noise")
     assert shown["Math-Shepherd, hard labels"][11] == "-"
-    below = table.splitlines()[table.splitlines().index(next(x for x in table.splitlines() if "PRM (DPO)" in x)) + 1]
-    assert below.startswith("| *paper* | *18.6* | *24.4* | *28.8* | *54.0* |")
-    assert shown["*paper: EurusRM-7B (ORM)*"][9] == "*46.9*"
+    (below,) = (after for row, after in pairwise(table.rows) if row[0] == "Implicit PRM (DPO)")
+    assert below[:5] == ("paper", "18.6", "24.4", "28.8", "54.0")
+    assert {tone(cell) for cell in below[:11]} == {"theirs"}
+    assert shown["paper: EurusRM-7B (ORM)"][9] == "46.9"
 
 
 def test_a_missing_run_is_a_dash_and_a_line_and_never_a_number(results: PaperResults) -> None:
     shown = rows(table_2(results, paper()))
     assert set(shown[LABELS["dpo-8resp-mixedgen"]]) == {"-"}
     text = document(results, paper(), "tiny", [])
-    assert "- missing: dpo-8resp-mixedgen\n" in text
+    assert "- **missing: dpo-8resp-mixedgen**\n" in text
     assert text.count("missing:") == 1
     assert (
         "| Taking half of the responses from a second generator brings nothing | -0.4 (49.9 against 50.4) | - | **not"
@@ -94,7 +95,7 @@ def test_without_any_run_the_document_is_all_dashes(tmp_path: Path) -> None:
     results = PaperResults(tmp_path, 3)
     assert draw_all(results, tmp_path / "figures", "tiny") == []
     text = document(results, paper(), "tiny", [])
-    assert text.count("- missing:") == len(LABELS)
+    assert text.count("- **missing:") == len(LABELS)
     assert "48 not measured" in text
     assert "±" not in text.replace("±3 points", "")
 
@@ -107,7 +108,7 @@ def test_the_command_writes_document_and_figures_twice_the_same(folder: Path, mo
         main(["--only", "tables", "--seeds", "1"])
         texts.append(Path("docs/paper-tiny.md").read_text())
     assert texts[0] == texts[1]
-    assert all(f"## {section.title}" in texts[0] for section in SECTIONS)
+    assert all(f"## {section.title}" in texts[0] for section in PARTS)
     for name in FIGURES:
         file = Path(f"docs/figures/paper-tiny-{name}.png")
         assert file.read_bytes().startswith(b"\x89PNG")
@@ -116,13 +117,13 @@ def test_the_command_writes_document_and_figures_twice_the_same(folder: Path, mo
 
 
 def test_cells_say_what_the_interval_says() -> None:
-    found = Estimate(3.14, 1.0, 5.2, 3)
-    assert md.level(found) == "3.1 ±2.1"
-    assert md.gain(found) == "+3.1 [+1.0, +5.2]"
-    assert md.times(Estimate(21.34, 21.33, 21.35, 3)) == "× 21.3"
-    assert md.times(Estimate(21.34, 20, 22, 3)) == "× 21.3 [20.0, 22.0]"
-    assert [md.against(Estimate(1, low, high, 3)) for low, high in ((0.5, 2), (-1, 2), (-2, -1))] == [
+    found = Estimate(3.14, 1.0, 5.2)
+    assert plus_minus(found) == "3.1 ±2.1"
+    assert gain(found) == "+3.1 [+1.0, +5.2]"
+    assert times(Estimate(21.34, 21.33, 21.35)) == "× 21.3"
+    assert times(Estimate(21.34, 20, 22)) == "× 21.3 [20.0, 22.0]"
+    assert [standing(Estimate(1, low, high)) for low, high in ((0.5, 2), (-1, 2), (-2, -1))] == [
         "+1.0 above", "+1.0 noise", "+1.0 below",
     ]  # fmt: skip
-    assert {md.level(None), md.gain(None), md.times(None), md.against(None), md.plain(None), md.power(None)} == {"-"}
-    assert md.power(3.42e18) == "3.4e18"
+    assert {plus_minus(None), gain(None), times(None), standing(None), number(None), power(None)} == {"-"}
+    assert power(3.42e18) == "3.4e18"

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.evaluation.artifacts import draw_curves, read_rows, write_judgement, write_rows
+from lit_prm.evaluation.artifacts import draw_curves, write_judgement
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored, located
 from lit_prm.evaluation.evaluate import Judgement, judge
+from lit_prm.evaluation.rows import read_rows, write_rows
 from lit_prm.evaluation.vote_weights import Sigmoid
 from tests.candidate_sets import candidate_set, scored
 

@@ -5,7 +5,8 @@ import re
 import pytest
 from rich.console import Console
 
-from lit_prm.evaluation.tables import best_of_n_table, interval
+from lit_prm.evaluation.estimate import Estimate, level
+from lit_prm.reports.run_tables import best_of_n_table
 
 SCORERS = ("sum", "min", "reference-sum", "reference-min", "shortest", "longest", "random")
 PARTS = ("level-1", "level-5", "subject-counting-probability")
@@ -75,9 +76,9 @@ def test_cells_are_the_metrics_in_percent() -> None:
 
 def test_gains_carry_their_sign_and_interval() -> None:
     lines = shown(metrics(1, 2, 4, 8, 16, 32))
-    assert cells(lines, "best of 4 minus random") == ["+5.4", "+4.0,", "+8.0"]
-    assert cells(lines, "vote of 16 minus majority") == ["-0.4", "-3.0,", "+1.0"]
-    assert cells(lines, "... minus chance") == ["+21.3", "+18.1,", "+24.4"]
+    assert cells(lines, "best of 4 minus random") == ["+5.4", "[+4.0,", "+8.0]"]
+    assert cells(lines, "vote of 16 minus majority") == ["-0.4", "[-3.0,", "+1.0]"]
+    assert cells(lines, "... minus chance") == ["+21.3", "[+18.1,", "+24.4]"]
     assert cells(lines, "first wrong step found, %") == ["49.0"]
     assert cells(lines, "outcome AUC within problems") == ["0.632"]
     assert not any("of 8 minus" in line or "of 32 minus" in line for line in lines)
@@ -112,8 +113,13 @@ def test_every_set_has_its_tables_and_what_is_unknown_has_no_row() -> None:
 
 
 def test_an_interval_is_shown_where_it_was_recorded() -> None:
-    assert interval({"a": 0.412, "a/low": 0.38, "a/high": 0.441}, "a") == "41.2 [38, 44]"
-    assert interval({"a": 0.412}, "a") == "41.2"
+    def shown(metrics: dict[str, float]) -> str:
+        share = Estimate.recorded(metrics, "a")
+        return level(share.scaled() if share else None, ends=".0f")
+
+    assert shown({"a": 0.412, "a/low": 0.38, "a/high": 0.441}) == "41.2 [38, 44]"
+    assert shown({"a": 0.412}) == "41.2"
+    assert shown({}) == "-"
 
 
 def test_a_new_baseline_stands_below_what_was_trained_by_its_own_name() -> None:

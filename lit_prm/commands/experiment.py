@@ -189,7 +189,7 @@ def run_experiment(options: Sequence[str]) -> Path:
 
 def show(folder: Path, sets: Sequence[str]) -> None:
     """Print what the run found on the candidate sets, and where to look next."""
-    from lit_prm.evaluation.tables import best_of_n_table
+    from lit_prm.reports.run_tables import best_of_n_table
 
     best_of_n_table(read_record(folder / "summary.json")["metrics"], sets)
     print(f"files: {folder}   next: make ui | make compare | make list")

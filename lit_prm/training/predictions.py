@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.evaluation.aggregates import AGGREGATES
-from lit_prm.evaluation.artifacts import write_rows
 from lit_prm.evaluation.candidates import CandidateSet
+from lit_prm.evaluation.rows import write_rows
 from lit_prm.training.module import Scores
 
 

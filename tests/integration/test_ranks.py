@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lit_prm.evaluation.artifacts import read_rows
+from lit_prm.evaluation.rows import read_rows
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, metrics, summary, weights
 from tests.rounding import network_bound
 

@@ -13,7 +13,7 @@ import yaml
 from lit_prm.commands.experiment import config_files
 from lit_prm.commands.lightning import LitCLI, run
 from lit_prm.commands.main import main
-from lit_prm.evaluation.artifacts import read_rows
+from lit_prm.evaluation.rows import read_rows
 from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.storage.run_folder import is_finished
 from tests.fake_server import FakeServer

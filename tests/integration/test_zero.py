@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import lit_prm
 from lit_prm.commands.main import main
 from lit_prm.data.formats import read_groups
-from lit_prm.evaluation.artifacts import read_rows
+from lit_prm.evaluation.rows import read_rows
 from lit_prm.models.reference.store import Logps
 from lit_prm.models.weights import weights_of
 from tests.integration.conftest import REPOSITORY, Desk, callbacks, summary

@@ -8,7 +8,7 @@ from functools import partial
 
 from lit_prm.commands.paper.results import Line, PaperResults, metric_difference, ratio
 from lit_prm.commands.paper.rules import Above, Below, ClaimVerdict, Dearer, Kept, Rule, Same
-from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.evaluation.estimate import Estimate
 from lit_prm.reports.paper_numbers import Paper
 
 COST = "cost/total_flops"

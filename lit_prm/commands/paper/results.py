@@ -1,23 +1,17 @@
-"""What recorded runs found: means over seeds and paired differences with intervals over problems."""
+"""Means over seeds of recorded runs and paired differences, with intervals over problems."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-import numpy as np
-
-from lit_prm.evaluation.intervals import bootstrap_interval
-from lit_prm.reports.compare.estimates import Estimate, of_independent, shares
-from lit_prm.reports.compare.problems import Problems, read_problems
+from lit_prm.evaluation.estimate import Estimate
+from lit_prm.reports.estimates import Key, Values, of_independent, shares
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS
-from lit_prm.storage.run_files import read_record
-
-Key = tuple[int, str]  # a problem of a seed's world
-Values = Mapping[Key, float]
+from lit_prm.reports.runs import Run, read_run
 
 
 class Line(NamedTuple):
@@ -28,40 +22,42 @@ class Line(NamedTuple):
 
 
 class PaperResults:
-    """The finished runs below ``folder`` (`runs/<scale>`) of seeds 0 ... ``seeds`` - 1, read when asked for."""
+    """The finished runs below ``folder`` (`runs/<scale>`) of seeds 0 ... ``seeds`` - 1, read at first use."""
 
     def __init__(self, folder: Path, seeds: int) -> None:
         self.folder = folder
         self.expected = tuple(range(seeds))
-        self._problems: dict[tuple[str, int, str], Problems | None] = {}
-        self._seen: dict[tuple[str, int], Mapping[str, float] | None] = {}
+        self._runs: dict[tuple[str, int], Run | None] = {}
         self._estimates: dict[tuple[Line, tuple[str, ...], tuple[int, ...]], Estimate | None] = {}
         self.sets = self._recorded_sets()
 
+    def run(self, experiment: str, seed: int) -> Run | None:
+        """The finished run of a seed; None before it has finished."""
+        if (experiment, seed) not in self._runs:
+            self._runs[experiment, seed] = read_run(self.folder / experiment / f"seed-{seed}")
+        return self._runs[experiment, seed]
+
+    def runs(self, experiment: str) -> list[Run]:
+        """The finished runs of an experiment, by seed."""
+        return [run for seed in self.expected if (run := self.run(experiment, seed)) is not None]
+
     def seeds(self, experiment: str) -> tuple[int, ...]:
         """The seeds that are finished."""
-        return tuple(seed for seed in self.expected if self.metrics(experiment, seed) is not None)
-
-    def metrics(self, experiment: str, seed: int) -> Mapping[str, float] | None:
-        """What ``summary.json`` holds under "metrics"; None before the run has finished."""
-        if (experiment, seed) not in self._seen:
-            stored = read_record(self.folder / experiment / f"seed-{seed}" / "summary.json")
-            self._seen[experiment, seed] = stored["metrics"] if stored.get("status") == "FINISHED" else None
-        return self._seen[experiment, seed]
+        return tuple(run.seed for run in self.runs(experiment))
 
     def metric(self, experiment: str, key: str) -> list[float]:
-        """A metric of ``summary.json`` in every finished seed that has it."""
-        found = (self.metrics(experiment, seed) for seed in self.expected)
-        return [metrics[key] for metrics in found if metrics is not None and key in metrics]
+        """A metric in every finished seed that has it."""
+        return [run.metrics[key] for run in self.runs(experiment) if key in run.metrics]
 
     def values(self, line: Line, candidates: str, counts: Sequence[int]) -> dict[Key, float]:
-        """What the line says of every problem of every finished seed, as the mean over ``counts``."""
-        found: dict[Key, float] = {}
-        for seed in self.seeds(line.experiment):
-            problems = self._read(line.experiment, seed, candidates)
-            if problems is not None:
-                found |= {(seed, key): value for key, value in problems.at(line.curve, counts)}
-        return found
+        """The line's value on every problem of every finished seed, as the mean over ``counts``."""
+        problems = {run.seed: run.problems.get(candidates) for run in self.runs(line.experiment)}
+        return {
+            (seed, problem): value
+            for seed, of_seed in problems.items()
+            if of_seed is not None
+            for problem, value in of_seed.at(line.curve, counts)
+        }
 
     def estimate(
         self, line: Line, sets: Sequence[str] | None = None, counts: Sequence[int] = COUNTS
@@ -75,12 +71,12 @@ class PaperResults:
     def difference(
         self, ours: Line, theirs: Line, sets: Sequence[str] | None = None, counts: Sequence[int] = COUNTS
     ) -> Estimate | None:
-        """Of the same kind, of ours minus theirs on the same problems of the same seeds."""
+        """Ours minus theirs on the same problems of the same seeds, as ``estimate`` makes it."""
         pairs = ((self.values(ours, s, counts), self.values(theirs, s, counts)) for s in sets or self.sets)
         return summary([{key: a[key] - b[key] for key in a if key in b} for a, b in pairs])
 
     def first_of(self, experiments: Sequence[str]) -> str:
-        """The first experiment with most finished seeds: where what all runs share is read."""
+        """The experiment with most finished seeds, the first of equals."""
         return max(experiments, key=lambda name: len(self.seeds(name)))
 
     def missing(self, experiments: Sequence[str]) -> list[str]:
@@ -97,50 +93,39 @@ class PaperResults:
         found = (name for name in GENERATORS if any(self.folder.glob(f"*/seed-*/scores/{name}-problems.jsonl.gz")))
         return tuple(found) or tuple(GENERATORS)
 
-    def _read(self, experiment: str, seed: int, candidates: str) -> Problems | None:
-        key = (experiment, seed, candidates)
-        if key not in self._problems:
-            scores = self.folder / experiment / f"seed-{seed}" / "scores"
-            file = scores / f"{candidates}-problems.jsonl.gz"
-            self._problems[key] = read_problems(file) if file.exists() else None
-        return self._problems[key]
-
 
 def summary(per_set: Sequence[Values]) -> Estimate | None:
-    """The mean of the sets' means with a 95 % bootstrap interval over problems, times 100; None when a set is empty.
+    """The mean of the sets' means with a 95 % bootstrap interval over problems, in percent; None when a set is empty.
 
-    Every problem stands for the share it has in that mean, all sets together: a problem that is in several
-    sets is resampled with all of them, and sets of any size count alike.
+    The bootstrap resamples each problem's contribution to that mean (``shares``): a problem that is in several sets is
+    resampled with all of them, and sets of any size count alike.
     """
     if not per_set or not all(per_set):
         return None
-    stood = shares(per_set)
-    low, high = bootstrap_interval(np.array([stood[key] for key in sorted(stood)]))
-    return Estimate(
-        100 * fmean(map(fmean, (v.values() for v in per_set))), 100 * low, 100 * high, len({s for s, _ in stood})
-    )
+    contributions = shares(per_set)
+    return Estimate.of([contributions[key] for key in sorted(contributions)]).scaled()
 
 
 def of_metric(results: PaperResults, experiment: str, key: str) -> Estimate | None:
-    """A metric with recorded ends, times 100: mean over seeds; its interval is that of a mean of independent seeds."""
-    found, low, high = (results.metric(experiment, f"{key}{end}") for end in ("", "/low", "/high"))
-    if not found or not len(found) == len(low) == len(high):
+    """A metric with recorded ends, in percent: the mean over seeds, whose interval takes seeds as independent."""
+    recorded = [Estimate.recorded(run.metrics, key) for run in results.runs(experiment)]
+    per_seed = [estimate for estimate in recorded if estimate is not None]
+    if not per_seed or any(math.isnan(estimate.half) for estimate in per_seed):
         return None
-    return of_independent(found, low, high)
+    return of_independent(per_seed).scaled()
 
 
 def metric_difference(results: PaperResults, ours: str, theirs: str, key: str) -> Estimate | None:
-    """Of two such metrics as if judged on different problems: the interval is too wide rather than too narrow."""
+    """Difference of two such metrics as if judged on different problems; of the same ones the interval is too wide."""
     a, b = of_metric(results, ours, key), of_metric(results, theirs, key)
     if a is None or b is None:
         return None
     half = math.hypot(a.half, b.half)
-    return Estimate(a.mean - b.mean, a.mean - b.mean - half, a.mean - b.mean + half, min(a.seeds, b.seeds))
+    return Estimate(a.mean - b.mean, a.mean - b.mean - half, a.mean - b.mean + half)
 
 
 def ratio(results: PaperResults, ours: str, theirs: str, key: str) -> Estimate | None:
-    """How many times theirs ours is, of a metric seed by seed: mean, least and most."""
-    seeds = [seed for seed in results.seeds(ours) if seed in results.seeds(theirs)]
-    pairs = [(results.metrics(ours, seed), results.metrics(theirs, seed)) for seed in seeds]
-    found = [a[key] / b[key] for a, b in pairs if a and b and key in a and b.get(key)]
-    return Estimate(fmean(found), min(found), max(found), len(found)) if found else None
+    """Ours divided by theirs, of a metric, seed by seed: the mean, and as ends the least and the greatest ratio."""
+    pairs = [(run, results.run(theirs, run.seed)) for run in results.runs(ours)]
+    ratios = [a.metrics[key] / b.metrics[key] for a, b in pairs if b and key in a.metrics and b.metrics.get(key)]
+    return Estimate(fmean(ratios), min(ratios), max(ratios)) if ratios else None

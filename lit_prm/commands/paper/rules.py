@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from enum import StrEnum
 
-from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.evaluation.estimate import Estimate
 
 MARGIN = 3.0  # points that count as no difference
 

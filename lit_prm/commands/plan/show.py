@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
-from lit_prm.evaluation.tables import plain_table
+from lit_prm.evaluation.tables import Table
+from lit_prm.evaluation.tables import show as show_tables
 
 if TYPE_CHECKING:
     from lit_prm.commands.plan.memory import Memory
@@ -23,32 +24,28 @@ def show(plan: Plan, console: Console | None = None) -> None:
     """Print it."""
     console = console or Console()
     console.print(Text(plan.title, style="bold"))
-    facts = Table.grid(padding=(0, 2))
+    facts = Grid.grid(padding=(0, 2))
     for name, value in plan.facts.items():
         facts.add_row(name, Text(value))
     console.print(facts, "")
-    console.print(_parts(plan))
+    show_tables([_parts(plan)], console)
     console.print(picture(plan.memory, plan.available))
     for line in plan.verdict:
         console.print(Text(line), soft_wrap=True)
 
 
 def _parts(plan: Plan) -> Table:
-    table = plain_table("memory of a device, GB", "at the peak", *plan.alternatives)
     every = list(plan.alternatives.values())
-    for part in ("weights", "gradients", "optimizer", "reference", "communication", "activations"):
-        table.add_row(part, *(gb(m.parts[part]) for m in every))
-    table.add_row("busiest moment", *(gb(m.working) for m in every))
-    table.add_row("  which is", *(m.busiest for m in every))
-    table.add_row("framework", *(gb(m.framework) for m in every))
-    table.add_section()
-    table.add_row("training", *(gb(m.total) for m in every))
+    parts = ("weights", "gradients", "optimizer", "reference", "communication", "activations")
+    rows: list[tuple[str, ...]] = [(part, *(gb(m.parts[part]) for m in every)) for part in parts]
+    rows += [("busiest moment", *(gb(m.working) for m in every)), ("  which is", *(m.busiest for m in every))]
+    rows += [("framework", *(gb(m.framework) for m in every)), (), ("training", *(gb(m.total) for m in every))]
     if any(m.filling for m in every):
-        table.add_row("filling store", *(gb(m.filling) for m in every))
+        rows.append(("filling store", *(gb(m.filling) for m in every)))
     if any(m.on_host for m in every):
-        table.add_row("host, per device", *(gb(m.on_host) for m in every))
-    table.add_row("fits", *("yes" if m.peak <= plan.available else "no" for m in every))
-    return table
+        rows.append(("host, per device", *(gb(m.on_host) for m in every)))
+    rows.append(("fits", *("yes" if m.peak <= plan.available else "no" for m in every)))
+    return Table(("at the peak", *plan.alternatives), tuple(rows), "memory of a device, GB")
 
 
 def picture(memory: Memory, available: int) -> Text:

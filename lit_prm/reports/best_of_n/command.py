@@ -41,7 +41,7 @@ def _judge(given: argparse.Namespace) -> None:
     from lit_prm.reports.best_of_n.figure import draw, refuse_other_formats
     from lit_prm.reports.best_of_n.findings import Settings, as_json, find
     from lit_prm.reports.best_of_n.pool import read_pool
-    from lit_prm.reports.best_of_n.show import show
+    from lit_prm.reports.best_of_n.show import show_findings
 
     if given.figure:
         refuse_other_formats(given.figure)
@@ -55,7 +55,7 @@ def _judge(given: argparse.Namespace) -> None:
             "first (python -m lit_prm score)"
         )
     findings = find(pool, settings)
-    show(findings)
+    show_findings(findings)
     if given.json:
         _write(given.json, as_json(findings))
     if given.figure:

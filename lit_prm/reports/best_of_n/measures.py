@@ -1,4 +1,4 @@
-"""What a score does beyond its accuracy: over-optimisation, taste for length, right answers by wrong steps."""
+"""Side effects of choosing by a score: over-optimisation, a bias to length, right answers with wrong steps."""
 
 from __future__ import annotations
 
@@ -6,33 +6,21 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from lit_prm.data.records import Group
 from lit_prm.evaluation.candidates import split
 from lit_prm.evaluation.discrimination import Floats
-from lit_prm.evaluation.intervals import bootstrap_interval, bootstrap_ratio
+from lit_prm.evaluation.estimate import Estimate
+from lit_prm.evaluation.intervals import bootstrap_ratio
 from lit_prm.evaluation.selection import best_of_n
 
 
-class Estimate(NamedTuple):
-    """A mean over problems and its 95 % bootstrap interval; nan ends where there is one problem."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, per_problem: ArrayLike) -> Estimate:
-        return cls(float(np.asarray(per_problem, float).mean()), *bootstrap_interval(per_problem))
-
-
 class Overoptimisation(NamedTuple):
-    """The chosen answer's accuracy beside the score it was chosen by, at every number of candidates; [C] each.
+    """Accuracy and mean score of the chosen answer at each of the C numbers of candidates; [C] each.
 
-    ``possible`` is the accuracy of whoever knows the right one. ``fall`` is the accuracy at ``peak`` minus that at
-    the end, on the same problems; the peak was picked on them too, so a small fall says nothing. ``score`` leaves
-    out problems with a response without a score (``left_out``).
+    ``possible`` is the accuracy of an oracle (any-of-N). ``fall`` is the accuracy at ``peak`` minus that at the largest
+    N, on the same problems; the peak was picked on them too, so a small fall says nothing. ``score`` leaves out the
+    ``left_out`` problems in which a response has no finite score.
     """
 
     accuracy: tuple[float, ...]
@@ -48,21 +36,22 @@ def overoptimisation(groups: Sequence[Group], score: Floats, counts: Sequence[in
 ):  # fmt: skip
     """``curve`` and ``any_`` [P, C] are the accuracies of best-of-N by ``score`` [R] and of any-of-N."""
     parts = split(groups, score)
-    whole = [part for part in parts if np.isfinite(part).all()]
-    chosen = [float(np.mean([best_of_n(p, p, n) for p in whole])) if whole else float("nan") for n in counts]
+    finite = [part for part in parts if np.isfinite(part).all()]
+    chosen = [float(np.mean([best_of_n(p, p, n) for p in finite])) if finite else float("nan") for n in counts]
     accuracy = curve.mean(0)
     peak = int(accuracy.argmax())
     return Overoptimisation(
-        tuple(accuracy.tolist()), tuple(any_.mean(0).tolist()), tuple(chosen), len(parts) - len(whole),
+        tuple(accuracy.tolist()), tuple(any_.mean(0).tolist()), tuple(chosen), len(parts) - len(finite),
         counts[peak], Estimate.of(curve[:, peak] - curve[:, -1]),
     )  # fmt: skip
 
 
 class LengthBias(NamedTuple):
-    """How a score goes with length. Correlations are within problems: of deviations from their problem's means.
+    """Correlation of the ``score`` with length and of being ``right`` with length, both within problems.
 
-    ``right`` is that of being right with length, which a fair score would share. ``mean`` is the mean length of
-    all, ``excess`` [C] by how much the chosen are longer than the mean of their problem.
+    Within problems: of deviations from the problem's means. A fair score has the correlation that being right has.
+    ``mean`` is the mean length of all responses; ``excess`` [C] says by how much the chosen response is longer than the
+    mean of its problem.
     """
 
     unit: str
@@ -75,7 +64,7 @@ class LengthBias(NamedTuple):
 def length_bias(groups: Sequence[Group], score: Floats, length: Floats, unit: str, counts: Sequence[int]) -> (
     LengthBias
 ):  # fmt: skip
-    """Of ``score`` [R] with ``length`` [R]; problems weigh alike in means, responses in correlations."""
+    """Length bias of ``score`` [R] for ``length`` [R]; problems weigh alike in means, responses in correlations."""
     right = np.array([float(bool(r.correct)) for g in groups for r in g.rollouts])
     scores, sizes = split(groups, score), split(groups, length)
     mean = np.array([part.mean() for part in sizes])
@@ -99,15 +88,15 @@ def within(groups: Sequence[Group], first: Floats, second: Floats) -> float:
 
 
 class WrongProcess(NamedTuple):
-    """Of chosen responses with a right answer and checked steps, the share that has a wrong step; [C] each."""
+    """Share of responses with a wrong step, among chosen ones with a right answer and checked steps; [C] each."""
 
     checked: int  # right responses whose steps were checked
     chosen: tuple[Estimate, ...]
-    random: tuple[Estimate, ...]  # of one drawn at random, the same at every N
+    random: tuple[Estimate, ...]  # of a response drawn at random, the same at every N
 
 
 def wrong_process(groups: Sequence[Group], score: Floats, counts: Sequence[int]) -> WrongProcess | None:
-    """By ``score`` [R] and by chance; None where no right response had its steps checked."""
+    """The share when ``score`` [R] or chance chooses; None when no right response had its steps checked."""
     rollouts = [r for g in groups for r in g.rollouts]
     known = np.array([bool(r.correct) and r.first_error is not None for r in rollouts], dtype=float)
     wrong = known * np.array([(r.first_error or 0) >= 0 for r in rollouts])

@@ -9,15 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from lit_prm.evaluation.discrimination import Floats
+from lit_prm.evaluation.estimate import Estimate
 from lit_prm.evaluation.intervals import mcnemar
-from lit_prm.reports.best_of_n.measures import Estimate
 
 
 class PairedDifference(NamedTuple):
     """``first`` minus ``second``, with bootstrap intervals over problems; [C].
 
-    Below N = K an outcome is an expectation over subsets, no 0 or 1, so only the bootstrap speaks there. At N = K
-    McNemar's test counts the problems that one rule alone solves; those where a rule shared a tie are ``undecided``.
+    Below N = K an outcome is an expectation over subsets, neither 0 nor 1, so only the bootstrap applies. At N = K
+    McNemar's test counts the problems that one rule alone solves; ``undecided`` counts those where a rule shared a tie.
     """
 
     first: str
@@ -30,7 +30,7 @@ class PairedDifference(NamedTuple):
 
 
 def compared(first: str, second: str, ours: Floats, theirs: Floats) -> PairedDifference:
-    """Of two curves [P, C] over the same problems, whose last column is N = K."""
+    """The paired difference of two curves [P, C] over the same problems; their last column is N = K."""
     differences = tuple(Estimate.of(column) for column in (ours - theirs).T)
     a, b = ours[:, -1].round(9), theirs[:, -1].round(9)  # a vote's 1 may be 1 - 1e-16
     decided = np.isin(a, (0, 1)) & np.isin(b, (0, 1))
@@ -39,7 +39,7 @@ def compared(first: str, second: str, ours: Floats, theirs: Floats) -> PairedDif
 
 
 def all_pairs(curves: Mapping[str, Floats]) -> list[PairedDifference]:
-    """Every two of the named curves that differ in one thing: of names `scorer: rule`, in the scorer or in the rule."""
+    """Every two of the curves `scorer: rule` that differ in the scorer alone or in the rule alone."""
     named = [(name, name.rpartition(": ")) for name in curves]
     return [
         compared(a, b, curves[a], curves[b])

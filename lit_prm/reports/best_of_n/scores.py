@@ -12,8 +12,8 @@ from lit_prm.data.records import Group
 from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.evaluation.discrimination import Floats, Scored
 from lit_prm.evaluation.evaluate import scores_of
-from lit_prm.evaluation.tables import VALUE_LAST
 from lit_prm.reports.best_of_n.pool import Opinion
+from lit_prm.reports.run_tables import VALUE_LAST
 
 TRAINED = (*AGGREGATES, VALUE_LAST)  # scores made of what a scorer says; the others need none
 

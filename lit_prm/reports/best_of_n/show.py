@@ -1,41 +1,37 @@
-"""What `bon` prints: tables of at most 80 columns, each saying what stands in it."""
+"""What `bon` prints: tables of at most 80 columns, each with the notes it needs."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console
-from rich.table import Table
 
-from lit_prm.evaluation.tables import best_of_n_table, few, plain_table
+from lit_prm.evaluation.estimate import Estimate, gain, number, percent
+from lit_prm.evaluation.tables import Table, show
 from lit_prm.reports.best_of_n.findings import Finding, Findings
-from lit_prm.reports.best_of_n.measures import Estimate, LengthBias, Overoptimisation, WrongProcess
+from lit_prm.reports.best_of_n.measures import LengthBias, Overoptimisation, WrongProcess
 from lit_prm.reports.best_of_n.official import Row
 from lit_prm.reports.best_of_n.pairs import PairedDifference
+from lit_prm.reports.run_tables import few, run_tables
+
+_MCNEMAR = (
+    "Only A, only B: problems that one of the two solves, whose split McNemar's exact\n"
+    "test judges (ties are left out). For N < K outcomes are expectations, no 0 or 1,\n"
+    "and only the paired bootstrap over problems speaks."
+)
 
 
-def show(findings: Findings, console: Console | None = None) -> None:
-    """Every table that has something in it, scorer by scorer, then the pairs."""
+def show_findings(findings: Findings, console: Console | None = None) -> None:
+    """Print every table that has rows, scorer by scorer, then the pairs."""
     console = console or Console()
     console.print(_heading(findings), highlight=False)
     for finding in findings.each:
-        best_of_n_table(finding.judgement.metrics, [finding.judgement.name], console)
-        for line in _notes(finding, findings):
-            console.print(line, highlight=False)
-        for table in _tables(finding, findings.counts):
-            console.print(table)
-    if findings.pairs:
-        console.print(_pairs_at_the_end(findings.pairs, findings.counts))
-        console.print(
-            "Only A, only B: problems that one of the two solves, whose split McNemar's exact\n"
-            "test judges (ties are left out). For N < K outcomes are expectations, no 0 or 1,\n"
-            "and only the paired bootstrap over problems speaks.",
-            highlight=False,
-        )
+        show(_of_scorer(finding, findings), console)
+    pairs, counts = findings.pairs, findings.counts
+    show([_pairs_at_the_end(pairs, counts)], console)
     if len(findings.each) > 1 and not findings.settings.pairs:
-        for pair in findings.pairs:
-            console.print(_pair_by_count(pair, findings.counts))
+        show([_pair_by_count(pair, counts) for pair in pairs], console)
 
 
 def _heading(findings: Findings) -> str:
@@ -47,124 +43,107 @@ def _heading(findings: Findings) -> str:
     )
 
 
+def _of_scorer(finding: Finding, findings: Findings) -> list[Table]:
+    name, counts, primary = finding.judgement.name, findings.counts, finding.primary
+    tables = [t for t in run_tables(name, finding.judgement.metrics) if t.rows]
+    tables[-1] = replace(tables[-1], notes=tuple(_notes(finding, findings)))
+    if finding.overoptimisation:
+        tables.append(_overoptimisation(f"{name}: best of N by {primary}", finding.overoptimisation, counts))
+    if finding.length:
+        tables.append(_length(f"{name}: length of the chosen, {primary}", finding.length, counts))
+    if finding.process:
+        title = f"{name}: right answers with a wrong step, %"
+        tables.append(_process(title, finding.process, counts, chosen=primary is not None))
+    return tables
+
+
 def _notes(finding: Finding, findings: Findings) -> list[str]:
-    """What a reader of the accuracy table has to know: what length is, what was sampled."""
+    """The unit of length, the weights of votes, and the error of votes that were sampled."""
     weighed = f" Votes are weighed by {findings.settings.weight!r}." if finding.primary else ""
     notes = [f"Length is counted in {finding.length_unit}.{weighed}"]
-    errors = {vote: found for vote, found in finding.judgement.errors.items() if found.any()}
+    errors = [error for error in finding.judgement.errors.values() if error.any()]
     if errors:
-        worst = 100 * max(found.max() for found in errors.values())
-        at = [n for i, n in enumerate(findings.counts) if any(found[i] > 0 for found in errors.values())]
+        sampled = [n for i, n in enumerate(findings.counts) if any(error[i] > 0 for error in errors)]
         notes.append(
-            f"Weighted votes of {', '.join(map(str, at))} are estimated from sampled subsets;\n"
-            f"the standard error that this adds is at most {worst:.2f} points."
+            f"Weighted votes of {', '.join(map(str, sampled))} are estimated from sampled subsets;\n"
+            f"the standard error that this adds is at most {100 * max(e.max() for e in errors):.2f} points."
         )
     return notes
 
 
-def _tables(finding: Finding, counts: Sequence[int]) -> list[Table]:
-    name, found = finding.judgement.name, list[Table]()
-    if finding.overoptimisation:
-        found.append(_overoptimisation(f"{name}: best of N by {finding.primary}", finding.overoptimisation, counts))
-    if finding.length:
-        found.append(_length(f"{name}: length of the chosen, {finding.primary}", finding.length, counts))
-    if finding.process:
-        title = f"{name}: right answers with a wrong step, %"
-        found.append(_process(title, finding.process, counts, chosen=finding.primary is not None))
-    return found
-
-
 def _overoptimisation(title: str, measure: Overoptimisation, counts: Sequence[int]) -> Table:
-    table, at = _by_count(f"{title}: does more choice help?", counts)
-    table.add_row("accuracy, %", *(f"{100 * measure.accuracy[i]:.1f}" for i in at))
-    table.add_row("best possible, %", *(f"{100 * measure.possible[i]:.1f}" for i in at))
-    table.add_row("mean score of the chosen", *(_number(measure.score[i], ".3g") for i in at))
     left_out = f"; scores of {measure.left_out} problems left out: a response has none" if measure.left_out else ""
-    return _captioned(table, f"peak at N={measure.peak}; the end is {_points(measure.fall)} points below{left_out}")
+    return _by_count(
+        f"{title}: does more choice help?",
+        counts,
+        {
+            "accuracy, %": [percent(x) for x in measure.accuracy],
+            "best possible, %": [percent(x) for x in measure.possible],
+            "mean score of the chosen": [number(x, ".3g") for x in measure.score],
+        },
+        f"peak at N={measure.peak}; the end is {gain(measure.fall.scaled())} points below{left_out}",
+    )
 
 
 def _length(title: str, measure: LengthBias, counts: Sequence[int]) -> Table:
-    table, at = _by_count(title, counts)
-    table.add_row(f"{measure.unit} above the mean", *(f"{measure.excess[i].value:+.1f}" for i in at))
-    for label, end in (("... low", 1), ("... high", 2)):
-        table.add_row(label, *(_number(measure.excess[i][end], "+.1f") for i in at))
-    return _captioned(
-        table,
+    return _by_count(
+        title,
+        counts,
+        _with_ends(f"{measure.unit} above the mean", measure.excess, "+.1f"),
         f"mean {measure.mean:.1f} {measure.unit}; within problems length goes with the score "
-        f"{_number(measure.score, '+.2f')}, with being right {_number(measure.right, '+.2f')}",
+        f"{number(measure.score, '+.2f')}, with being right {number(measure.right, '+.2f')}",
     )
 
 
 def _process(title: str, measure: WrongProcess, counts: Sequence[int], chosen: bool) -> Table:
-    table, at = _by_count(title, counts)
-    rows = [("of the chosen", measure.chosen), ("of one at random", measure.random)]
-    for label, found in rows if chosen else rows[1:]:
-        table.add_row(label, *(_number(100 * found[i].value, ".1f") for i in at))
-        table.add_row("... interval", *(_interval(found[i]) for i in at))
-    return _captioned(table, f"of {measure.checked} responses with a right answer and checked steps")
+    rows = _with_ends("of the chosen", [e.scaled() for e in measure.chosen], ".1f") if chosen else {}
+    rows |= {"of one at random": [percent(e.mean) for e in measure.random]}
+    return _by_count(title, counts, rows, f"of {measure.checked} responses with a right answer and checked steps")
 
 
-def _by_count(title: str, counts: Sequence[int]) -> tuple[Table, list[int]]:
-    """An empty table with a column for some N, and where these stand among all."""
-    shown = few(list(counts))
-    table = plain_table(title, "", *(f"N={n}" for n in shown))
-    return table, [list(counts).index(n) for n in shown]
+def _with_ends(label: str, estimates: Sequence[Estimate], form: str) -> dict[str, list[str]]:
+    """Three rows: the means and the two ends of their intervals, which have no room in one cell."""
+    labels = {label: "mean", "... low": "low", "... high": "high"}
+    return {row: [number(getattr(e, end), form) for e in estimates] for row, end in labels.items()}
 
 
-def _captioned(table: Table, caption: str) -> Table:
-    """The table with a line below it, as wide as that needs."""
-    table.caption, table.caption_justify = caption, "left"
-    table.min_width = min(max(table.min_width or 0, len(caption)), 80)
-    return table
+def _by_count(title: str, counts: Sequence[int], rows: Mapping[str, Sequence[str]], *notes: str) -> Table:
+    """A table with a column for as many N as the width has room for."""
+    at = [list(counts).index(n) for n in few(counts)]
+    cells = tuple((label, *(row[i] for i in at)) for label, row in rows.items())
+    return Table(("", *(f"N={counts[i]}" for i in at)), cells, title, notes)
+
+
+# ---- pairs --------------------------------------------------------------------------------------
 
 
 def _pairs_at_the_end(pairs: Sequence[PairedDifference], counts: Sequence[int]) -> Table:
-    table = plain_table(
-        f"Pairs at N=K={counts[-1]}: A minus B", "A - B", "points, 95 %", "only A", "only B", "ties", "p"
-    )
-    for pair in pairs:
-        split = (str(pair.first_only), str(pair.second_only), str(pair.undecided))
-        table.add_row(f"{pair.first} - {pair.second}", _points(pair.differences[-1]), *split, f"{pair.p:.2g}")
-    return table
+    rows = [
+        (
+            f"{p.first} - {p.second}", gain(p.differences[-1].scaled()),
+            str(p.first_only), str(p.second_only), str(p.undecided), f"{p.p:.2g}",
+        )
+        for p in pairs
+    ]  # fmt: skip
+    columns = ("A - B", "points, 95 %", "only A", "only B", "ties", "p")
+    return Table(columns, tuple(rows), f"Pairs at N=K={counts[-1]}: A minus B", (_MCNEMAR,))
 
 
 def _pair_by_count(pair: PairedDifference, counts: Sequence[int]) -> Table:
-    table, at = _by_count(f"{pair.first} minus {pair.second}, points", counts)
-    for label, end in (("mean", 0), ("low", 1), ("high", 2)):
-        table.add_row(label, *(_number(100 * pair.differences[i][end], "+.1f") for i in at))
-    return table
-
-
-def _points(estimate: Estimate) -> str:
-    value, low, high = (_number(100 * x, "+.1f") for x in estimate)
-    return f"{value} [{low}, {high}]"
-
-
-def _interval(estimate: Estimate) -> str:
-    """`41-44`; one dash where its ends are not defined."""
-    if math.isnan(estimate.low):
-        return "-"
-    return f"{100 * estimate.low:.0f}-{100 * estimate.high:.0f}"
-
-
-def _number(value: float, form: str) -> str:
-    """The number, a dash where it is not defined."""
-    return "-" if math.isnan(value) else format(value, form)
+    rows = _with_ends("mean", [difference.scaled() for difference in pair.differences], "+.1f")
+    return _by_count(f"{pair.first} minus {pair.second}, points", counts, rows)
 
 
 # ---- official protocol --------------------------------------------------------------------------
 
 
-def show_official(told: Mapping[str, Mapping[str, Row]], console: Console | None = None) -> None:
-    """One table, first what needs no scorer."""
-    console = console or Console()
-    counts = list(next(iter(told[""].values())))
+def show_official(accuracy: Mapping[str, Mapping[str, Row]], console: Console | None = None) -> None:
+    """Print one table: first the rules that need no scorer, then those of every scorer."""
+    counts = list(next(iter(accuracy[""].values())))
+    rows: list[tuple[str, ...]] = []
+    for name, rules in accuracy.items():
+        rows += [(), (name, *[""] * len(counts))] if name else []
+        indent = "  " if name else ""
+        rows += [(f"{indent}{rule}", *(f"{row[n]:.1f}" for n in counts)) for rule, row in rules.items()]
     title = "official protocol (compat): accuracy in %, not comparable with expectations over subsets"
-    table = plain_table(title, "first N in file order", *(f"N={n}" for n in counts))
-    for name, rules in told.items():
-        if name:
-            table.add_section()
-            table.add_row(f"{name}")
-        for rule, row in rules.items():
-            table.add_row(f"{'  ' if name else ''}{rule}", *(f"{row[n]:.1f}" for n in counts))
-    console.print(table)
+    show([Table(("first N in file order", *(f"N={n}" for n in counts)), tuple(rows), title)], console)

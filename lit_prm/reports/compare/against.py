@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lit_prm.reports.compare.cells import NOTHING, Cell, Table, gain, level, plain, power
-from lit_prm.reports.compare.document import Section
+from lit_prm.evaluation.estimate import NOTHING, gain, level, number, power
+from lit_prm.evaluation.tables import Cell, Table
 from lit_prm.reports.compare.evidence import Evidence
 from lit_prm.reports.compare.tables import COST
+from lit_prm.reports.document import Section, some
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, Paper, PaperRow, paper
 
 _WORDS = (
@@ -20,21 +21,25 @@ _COST = "FLOPs of collecting data and training; the paper's are read off its fig
 
 
 def beside_paper(evidence: Evidence) -> Section:
-    """Our rows with the paper's; refused when no experiment or no candidate set is one of the paper's."""
+    """Our rows with the paper's below them; ValueError when the paper has none of these experiments or sets."""
     numbers = paper()
     sets = tuple(name for name in GENERATORS if name in evidence.sets)
     counts = tuple(n for n in COUNTS if n in evidence.counts(sets))
     known = [name for name in evidence.names if row_name(name) in numbers.rows]
     if not known or not counts:
-        found = (("experiments", evidence.names, known), ("candidate sets", evidence.sets, sets), ("N", COUNTS, counts))
-        told = "; ".join(f"{what} {_listed(ours)}, of which it has {_listed(theirs)}" for what, ours, theirs in found)
+        available = (
+            ("experiments", evidence.names, known),
+            ("candidate sets", evidence.sets, sets),
+            ("N", COUNTS, counts),
+        )
+        lists = "; ".join(f"{kind} {_listed(ours)}, of which it has {_listed(both)}" for kind, ours, both in available)
         raise ValueError(
-            f"nothing to put beside the paper: {told}; leave --against paper out, or compare others "
+            f"nothing to put beside the paper: {lists}; leave --against paper out, or compare others "
             "(python -m lit_prm list)"
         )
     tables = (_accuracy(evidence, numbers, sets, counts), _flops(evidence, numbers))
     generators = ", ".join(f"{name} for {GENERATORS[name]}" for name in sets)
-    return Section("Against the paper", f"{_WORDS}{generators}.", tuple(table for table in tables if table is not None))
+    return Section("Against the paper", f"{_WORDS}{generators}.", some(*tables))
 
 
 def _listed(values: Sequence[object]) -> str:
@@ -42,7 +47,7 @@ def _listed(values: Sequence[object]) -> str:
 
 
 def row_name(experiment: str) -> str:
-    """The paper's row that an experiment repeats; it goes by our name unless it is called otherwise there."""
+    """The name of the paper's row that an experiment repeats."""
     return PAPER_ROW.get(experiment, experiment)
 
 
@@ -50,8 +55,8 @@ def _accuracy(evidence: Evidence, numbers: Paper, sets: tuple[str, ...], counts:
     rows: list[tuple[str, ...]] = []
     first = evidence.names[0]
     for name in evidence.names:
-        found = (evidence.estimate(name, "bon", (s,), (n,)) for s in sets for n in counts)
-        cells = [plain(None if one is None else one.mean) for one in found]
+        estimates = (evidence.estimate(name, "bon", (s,), (n,)) for s in sets for n in counts)
+        cells = [number(None if one is None else one.mean) for one in estimates]
         change = evidence.difference(name, first, "bon", sets, counts) if name != first else None
         ours = level(evidence.estimate(name, "bon", sets, counts))
         rows.append((name, ours, gain(change.estimate) if change else NOTHING, *cells))
@@ -62,10 +67,10 @@ def _accuracy(evidence: Evidence, numbers: Paper, sets: tuple[str, ...], counts:
 
 
 def _theirs(row: PaperRow, first: PaperRow | None, sets: tuple[str, ...], counts: tuple[int, ...]) -> tuple[str, ...]:
-    cells = [plain(row.accuracy[s][n]) for s in sets for n in counts]
+    cells = [number(row.accuracy[s][n]) for s in sets for n in counts]
     mean = row.mean(sets, counts)
     change = NOTHING if first is None or first is row else f"{mean - first.mean(sets, counts):+.1f}"
-    return tuple(Cell(text, "quiet") for text in (f"paper: {row.label}", plain(mean), change, *cells))
+    return tuple(Cell(text, "theirs") for text in (f"paper: {row.label}", number(mean), change, *cells))
 
 
 def _flops(evidence: Evidence, numbers: Paper) -> Table | None:
@@ -77,8 +82,8 @@ def _flops(evidence: Evidence, numbers: Paper) -> Table | None:
     ours = {name: evidence.experiments[name].mean(COST) or 0.0 for name in known}
     theirs = {name: numbers.flops[row_name(name)] for name in known}
     rows = [
-        (name, power(ours[name]), Cell(power(theirs[name]), "quiet"), plain(ours[name] / ours[known[0]], 2),
-         Cell(plain(theirs[name] / theirs[known[0]], 2), "quiet"))
+        (name, power(ours[name]), Cell(power(theirs[name]), "theirs"), number(ours[name] / ours[known[0]], ".2f"),
+         Cell(number(theirs[name] / theirs[known[0]], ".2f"), "theirs"))
         for name in known
     ]  # fmt: skip
     return Table(("FLOPs", "ours", "paper's", f"ours / {known[0]}'s", "paper's"), tuple(rows), title=_COST)

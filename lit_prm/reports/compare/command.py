@@ -5,38 +5,54 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lit_prm.reports.compare.document import Report, Section
+    from rich.console import Console
+
+    from lit_prm.evaluation.tables import Table
     from lit_prm.reports.compare.evidence import Evidence
     from lit_prm.reports.compare.store import Store
+    from lit_prm.reports.document import Report, Section
+    from lit_prm.reports.runs import Experiment
+
+_MOST_PAIRS = 15  # that the terminal shows
 
 
 def main(args: Sequence[str]) -> None:
     """`compare [NAME ...] [--scale S] ...`: every experiment of the scale when no name is given."""
-    known = _parser().parse_args(list(args))
-    folder = known.out or Path("runs") / known.scale / "compare" / _folder_name(known.names)
+    options = _parser().parse_args(list(args))
+    folder = options.out or options.runs / options.scale / "compare" / _folder_name(options.names)
     _refuse_file(folder)
     from rich.console import Console
 
     from lit_prm.reports.compare.evidence import Evidence
-    from lit_prm.reports.compare.store import Store
-    from lit_prm.reports.compare.terminal import show
+    from lit_prm.reports.compare.folders import read_experiments
 
-    told: list[str] = []
-    store = Store(known.uri)
-    evidence = Evidence(store.experiments(known.names, known.scale, told.append))
-    extra = _extra(known.against, evidence)
-    console = Console()
-    show(console, evidence)
-    report, files = write(evidence, folder, known.scale, store, told, extra)
-    for warning in report.warnings:
-        console.print(f"note: {warning}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"report: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
-    if not known.no_record:
-        _record(store, evidence, known.scale, folder, files, console)
+    notices: list[str] = []
+    experiments = read_experiments(options.runs, options.scale, options.names, notices.append)
+    store = _store(experiments, options.uri, notices)
+    if store is not None:
+        experiments = [store.with_curves(experiment, notices.append) for experiment in experiments]
+    evidence, console = Evidence(experiments), Console()
+    extra = _extra(options.against, evidence)
+    show_comparison(evidence, console)
+    report, files = write(evidence, folder, options.scale, notices, extra)
+    lines = [f"note: {warning}" for warning in report.warnings] + [f"report: {folder / 'report.html'}"]
+    if store is not None and not options.no_record:
+        lines += _recorded(store, evidence, options.scale, folder, files)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _store(experiments: Sequence[Experiment], uri: str | None, notices: list[str]) -> Store | None:
+    if not any(run.mlflow_id for experiment in experiments for run in experiment.runs):
+        return None
+    from lit_prm.reports.compare.store import open_store
+
+    return open_store(uri, notices.append)
 
 
 def _refuse_file(folder: Path) -> None:
@@ -49,7 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lit_prm compare", allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments; all of the scale when empty")
     parser.add_argument("--scale", default="tiny", help="which scale's runs")
-    parser.add_argument("--uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else sqlite mlflow.db here)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="of all runs (default: runs)")
+    parser.add_argument(
+        "--uri", help="MLflow store of training curves (default: MLFLOW_TRACKING_URI, else sqlite mlflow.db here)"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<scale>/compare/<names>")
     parser.add_argument("--against", choices=["paper"], help="put the paper's numbers beside ours")
     parser.add_argument("--no-record", action="store_true", help="leave nothing in MLflow")
@@ -68,24 +87,46 @@ def _extra(against: str | None, evidence: Evidence) -> list[Section]:
     return [beside_paper(evidence)]
 
 
+def show_comparison(evidence: Evidence, console: Console) -> None:
+    """Print every rule on every set at 4, 16 and the most candidates, the paired differences, and training."""
+    from lit_prm.evaluation.tables import show
+    from lit_prm.reports.compare import tables
+
+    shown = [tables.accuracy(evidence, name, evidence.telling((name,))) for name in evidence.sets]
+    over = f"mean over {', '.join(evidence.sets)}: paired differences in points, p after Holm"
+    pairs = tables.pairs(evidence, evidence.sets, over) if evidence.sets else None
+    show([*shown, _few(pairs, evidence.names[0]), tables.measured(evidence)], console)
+
+
+def _few(pairs: Table | None, first: str) -> Table | None:
+    """Of many pairs those with the first experiment; the report has all."""
+    if pairs is None or len(pairs.rows) <= _MOST_PAIRS:
+        return pairs
+    return replace(pairs, rows=tuple(row for row in pairs.rows if row[0].endswith(f" - {first}")))
+
+
 def write(
-    evidence: Evidence, folder: Path, scale: str, store: Store, told: Sequence[str], extra: Sequence[Section] = ()
+    evidence: Evidence, folder: Path, scale: str, notices: Sequence[str], extra: Sequence[Section] = ()
 ) -> tuple[Report, list[Path]]:
-    """`report.html`, `report.md` and `figures/` below ``folder``, each file whole; the report and what was written."""
-    from lit_prm.reports.compare import config
-    from lit_prm.reports.compare.canvas import inline, save
-    from lit_prm.reports.compare.cells import versus
-    from lit_prm.reports.compare.document import report
+    """Write `report.html`, `report.md` and `figures/` below ``folder``; the report and the files written."""
+    from lit_prm.evaluation.plots import inline, save
     from lit_prm.reports.compare.figures import FIGURES
-    from lit_prm.reports.compare.html import page
-    from lit_prm.reports.compare.markdown import markdown
+    from lit_prm.reports.compare.sections import report
+    from lit_prm.reports.compare.settings import warnings
+    from lit_prm.reports.compare.tables import versus
+    from lit_prm.reports.document import markdown
+    from lit_prm.reports.html import page
 
     drawn = {name: figure for name, draw in FIGURES.items() if (figure := draw(evidence)) is not None}
     title = f"{versus(evidence.names)} at scale {scale}"
-    source = f"Finished runs of the MLflow store {store.uri}; made by python -m lit_prm compare."
-    warnings = [*told, *config.warnings(list(evidence.experiments.values()))]
-    made = report(evidence, title, source, warnings, list(drawn), extra)
-    files = [file for name, figure in drawn.items() for file in save(figure, folder / "figures" / name)]
+    source = "Finished runs as their folders hold them; made by python -m lit_prm compare."
+    every = [*notices, *warnings(list(evidence.experiments.values()))]
+    made = report(evidence, title, source, every, list(drawn), extra)
+    files = [
+        file
+        for name, figure in drawn.items()
+        for file in save(figure, *(folder / "figures" / f"{name}{kind}" for kind in (".png", ".svg")))
+    ]
     html = page(made, {name: inline(figure, name) for name, figure in drawn.items()})
     return made, files + _write_texts(folder, html, markdown(made))
 
@@ -101,8 +142,8 @@ def _write_texts(folder: Path, html: str, markdown: str) -> list[Path]:
     return list(texts)
 
 
-def _record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path], console: Any) -> None:
+def _recorded(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path]) -> list[str]:
     from lit_prm.reports.compare.record import record
 
     run = record(store, evidence, scale, folder, files)
-    console.print(f"recorded: run {run} of {store.uri}", markup=False, highlight=False, soft_wrap=True)
+    return [] if run is None else [f"recorded: run {run} of {store.uri}"]

@@ -1,20 +1,20 @@
-"""What compared experiments found: means and paired differences, from their problems wherever these were kept."""
+"""Means and paired differences of compared experiments, from their problems wherever these were kept."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from lit_prm.reports.compare.estimates import Difference, Estimate, Key, Resamples, Values, holm, of_independent, shares
-from lit_prm.reports.compare.runs import Experiment, Run
+from lit_prm.evaluation.estimate import Estimate
+from lit_prm.reports.estimates import Difference, Key, Resamples, Values, holm, of_independent, shares
+from lit_prm.reports.runs import Experiment, Run
 
 Sets = tuple[str, ...]
 
 
-class Pair(NamedTuple):
-    """The difference of two experiments, the first minus the second; ``p`` is corrected for all pairs of its family."""
+class ExperimentDifference(NamedTuple):
+    """Experiment ``ours`` minus ``theirs``; ``p`` is corrected for all pairs of its family."""
 
     ours: str
     theirs: str
@@ -64,17 +64,17 @@ class Evidence:
         if values:
             return self._estimate(values, self._worlds(name, sets)).estimate
         if len(sets) == len(counts) == 1:
-            return self.of_metric(name, f"{method}/{sets[0]}/acc_at_{counts[0]}")
+            return self.of_metric(name, f"{method}/{sets[0]}/acc@{counts[0]}")
         return None
 
     def of_metric(self, name: str, key: str) -> Estimate | None:
-        """A metric `<what>/<set>/<which>` that was recorded with its interval, times 100, as a mean over seeds."""
-        runs = [run for run in self.experiments[name].runs if key in run.metrics]
-        if not runs:
+        """Mean over seeds, in percent, of a metric `<kind>/<set>/<name>` that every seed recorded with its interval."""
+        recorded = {run.seed: Estimate.recorded(run.metrics, key) for run in self.experiments[name].runs}
+        per_seed = {seed: estimate for seed, estimate in recorded.items() if estimate is not None}
+        if not per_seed:
             return None
-        means, low, high = ([r.metrics.get(f"{key}{end}", math.nan) for r in runs] for end in ("", "/low", "/high"))
         worlds = self._worlds(name, (key.split("/")[1],))
-        return of_independent(means, low, high, [worlds.get(run.seed, f"seed {run.seed}") for run in runs])
+        return of_independent(list(per_seed.values()), [worlds.get(s, f"seed {s}") for s in per_seed]).scaled()
 
     # --- two of them ------------------------------------------------------------------------------
 
@@ -86,11 +86,11 @@ class Evidence:
         paired = {key: a[key] - b[key] for key in a if key in b and key[0] in same}
         return self._estimate(paired, worlds) if paired else None
 
-    def pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> list[Pair]:
+    def pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> list[ExperimentDifference]:
         """Every pair that can be compared, in the order of the experiments; one family for Holm's correction."""
         found = list(self._pairs(method, sets, counts))
         corrected = holm([difference.p for _, _, difference in found])
-        return [Pair(a, b, d.estimate, p) for (a, b, d), p in zip(found, corrected, strict=True)]
+        return [ExperimentDifference(a, b, d.estimate, p) for (a, b, d), p in zip(found, corrected, strict=True)]
 
     def _pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> Iterator[tuple[str, str, Difference]]:
         for theirs, ours in combinations(self.names, 2):
@@ -118,5 +118,5 @@ def _judged(run: Run) -> list[str]:
 def _counts(run: Run, name: str) -> set[int]:
     if name in run.problems:
         return set(run.problems[name].counts)
-    start = f"majority/{name}/acc_at_"
+    start = f"majority/{name}/acc@"
     return {int(key[len(start) :]) for key in run.metrics if key.startswith(start) and key[len(start) :].isdigit()}

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from lit_prm.reports.compare.canvas import INK, Style, label, legend, panels, styles
-from lit_prm.reports.compare.estimates import Estimate
+from lit_prm.evaluation.estimate import Estimate
+from lit_prm.evaluation.plots import (
+    ACCURACY,
+    ANY,
+    INK,
+    MAJORITY,
+    by_candidates,
+    by_flops,
+    curve,
+    dots,
+    label,
+    legend,
+    panels,
+    styles,
+)
 from lit_prm.reports.compare.evidence import Evidence
-from lit_prm.reports.compare.runs import Experiment
 from lit_prm.reports.compare.tables import COST, METHODS
+from lit_prm.reports.runs import Experiment
 
 MOST_BANDS = 8  # more lie over each other
-_PLAIN = {"majority": "--", "any": ":"}
 
 
 def curves(evidence: Evidence) -> Any | None:
-    """Best-of-N of every experiment with its band, what depends on the candidates alone as lines."""
+    """Best-of-N of every experiment with its band; majority vote and any-of-N as lines."""
     if not evidence.sets:
         return None
     figure, drawn = panels(evidence.sets)
-    bands = len(evidence.names) <= MOST_BANDS
     for candidates, panel in zip(evidence.sets, drawn, strict=True):
         counts = evidence.counts((candidates,))
-        for name, style in styles(evidence.names).items():
-            found = [(n, evidence.estimate(name, "bon", (candidates,), (n,))) for n in counts]
-            _draw_band(panel, [(n, e) for n, e in found if e is not None], name, style, bands)
-        for method, line in _PLAIN.items():
-            _draw_common(panel, evidence, method, candidates, {"color": INK, "linestyle": line, "linewidth": 1})
-        _by_candidates(panel, counts)
+        found = {
+            name: _known({n: evidence.estimate(name, "bon", (candidates,), (n,)) for n in counts})
+            for name in evidence.names
+        }
+        _draw_curves(panel, evidence, found, evidence.names)
+        for method, style in (("majority", MAJORITY), ("any", ANY)):
+            curve(panel, _common(evidence, method, candidates), METHODS[method], {**style, "marker": ""}, band=False)
+        by_candidates(panel, counts)
         _not_over_all(panel)
-    drawn[0].set_ylabel("accuracy of the chosen answer, %")
+    drawn[0].set_ylabel(ACCURACY)
     legend(figure, drawn)
     return figure
 
@@ -42,53 +55,45 @@ def curves(evidence: Evidence) -> Any | None:
 def gains(evidence: Evidence) -> Any | None:
     """Best-of-N of every other experiment minus the first's, on the same problems: bands that exclude 0 are gains."""
     first, *others = evidence.names
-    found = {
-        (candidates, name): [
-            (n, d.estimate)
-            for n in evidence.counts((candidates,))
-            if (d := evidence.difference(name, first, "bon", (candidates,), (n,)))
-        ]
-        for candidates in evidence.sets
-        for name in others
-    }
-    if not any(found.values()):
+    found = {s: {name: _differences(evidence, name, first, s) for name in others} for s in evidence.sets}
+    if not any(points for of_set in found.values() for points in of_set.values()):
         return None
     figure, drawn = panels(evidence.sets)
-    bands = len(evidence.names) <= MOST_BANDS
     for candidates, panel in zip(evidence.sets, drawn, strict=True):
         panel.axhline(0, color=INK, linewidth=1, label=f"0 = {label(first)}")
-        for name in others:
-            _draw_band(panel, found[candidates, name], name, styles(evidence.names)[name], bands)
-        _by_candidates(panel, evidence.counts((candidates,)))
+        _draw_curves(panel, evidence, found[candidates], others)
+        by_candidates(panel, evidence.counts((candidates,)))
     drawn[0].set_ylabel("points more than the first")
     legend(figure, drawn)
     return figure
 
 
-def _by_candidates(panel: Any, counts: Sequence[int]) -> None:
-    panel.set_xscale("log", base=2)
-    panel.set_xticks(counts, [str(n) for n in counts])
-    panel.set_xlabel("candidates N")
+def _differences(evidence: Evidence, ours: str, theirs: str, candidates: str) -> dict[int, Estimate]:
+    counts = evidence.counts((candidates,))
+    found = {n: evidence.difference(ours, theirs, "bon", (candidates,), (n,)) for n in counts}
+    return {n: difference.estimate for n, difference in found.items() if difference is not None}
 
 
-def _draw_band(panel: Any, found: Sequence[tuple[int, Estimate]], name: str, style: Style, bands: bool) -> None:
-    if not found:
-        return
-    ns, estimates = zip(*found, strict=True)
-    panel.plot(ns, [e.mean for e in estimates], markersize=3.5, linewidth=1.7, label=label(name), **style)
-    if bands:
-        ends = [e.low for e in estimates], [e.high for e in estimates]
-        panel.fill_between(ns, *ends, color=style["color"], alpha=0.13, linewidth=0)
+def _known(points: Mapping[int, Estimate | None]) -> dict[int, Estimate]:
+    return {n: estimate for n, estimate in points.items() if estimate is not None}
 
 
-def _draw_common(panel: Any, evidence: Evidence, method: str, candidates: str, style: Style) -> None:
-    points = {
+def _draw_curves(
+    panel: Any, evidence: Evidence, points: Mapping[str, Mapping[int, Estimate]], names: Sequence[str]
+) -> None:
+    """A curve per experiment in its own colour; bands while there are few."""
+    style = styles(evidence.names)
+    for name in names:
+        curve(panel, points[name], name, style[name], band=len(evidence.names) <= MOST_BANDS)
+
+
+def _common(evidence: Evidence, method: str, candidates: str) -> dict[int, Estimate]:
+    """The mean over experiments of a rule that needs no scorer, without interval."""
+    known = {
         n: [e.mean for e in (evidence.estimate(x, method, (candidates,), (n,)) for x in evidence.names) if e]
         for n in evidence.counts((candidates,))
     }
-    known = {n: fmean(means) for n, means in points.items() if means}
-    if known:
-        panel.plot(list(known), list(known.values()), label=METHODS[method], **style)
+    return {n: Estimate(fmean(means), np.nan, np.nan) for n, means in known.items() if means}
 
 
 def _not_over_all(panel: Any) -> None:
@@ -113,38 +118,21 @@ def cost(evidence: Evidence) -> Any | None:
     if not points:
         return None
     figure, (panel,) = panels([f"best of {counts[0]}, mean over {', '.join(evidence.sets)}"], width=6.2, height=3.6)
-    for name, style in styles(evidence.names).items():
-        if name in points:
-            flops, found = points[name]
-            ends = [[found.mean - found.low], [found.high - found.mean]]
-            panel.errorbar([flops], [found.mean], ends, fmt="o", markersize=6, capsize=3, linewidth=1.3,
-                           color=style["color"], label=label(name))  # fmt: skip
-    panel.set_xscale("log")
-    _powers(panel)
-    panel.set(xlabel="FLOPs of collecting data and training", ylabel="accuracy of the chosen answer, %")
+    style = styles(evidence.names)
+    for name, point in points.items():
+        dots(panel, [point], name, {"color": style[name]["color"]})
+    by_flops(panel)
+    panel.set_ylabel(ACCURACY)
     legend(figure, [panel])
     return figure
 
 
-def _powers(panel: Any) -> None:
-    """1, 2 and 5 times powers of ten, as many as are inside, and room at the sides."""
-    low, high = panel.get_xlim()
-    low, high = low / 1.3, high * 1.3
-    steps = (1, 2, 5) if high / low < 1000 else (1,)
-    ticks = [m * 10.0**e for e in range(0, 30) for m in steps if low <= m * 10.0**e <= high]
-    panel.set_xlim(low, high)
-    panel.set_xticks(ticks, [f"{tick:.0e}".replace("e+", "e") for tick in ticks])
-    panel.set_xticks([], minor=True)
-
-
 def training(evidence: Evidence) -> Any | None:
-    """Curves of what training was watched by, the mean over seeds at every step that all have."""
+    """Training curves, the mean over seeds at every step that all seeds logged."""
     keys = dict.fromkeys(key for e in evidence.experiments.values() for run in e.runs for key in run.histories)
     if not keys:
         return None
-    figure, drawn = panels(
-        [key.replace("_at_", " @") for key in keys], height=2.7, most=2 if len(keys) in (2, 4) else 3
-    )
+    figure, drawn = panels([key.replace("@", " @") for key in keys], height=2.7, most=2 if len(keys) in (2, 4) else 3)
     for key, panel in zip(keys, drawn, strict=True):
         for name, style in styles(evidence.names).items():
             steps, means = _mean_curve(evidence.experiments[name], key)
@@ -181,7 +169,7 @@ def levels(evidence: Evidence) -> Any | None:
 def _by_level(evidence: Evidence, candidates: str) -> tuple[int, list[str], Any]:
     """N, the levels, and accuracy in % [experiments, levels]; nan where it is not known."""
     n = next((n for n in evidence.telling((candidates,)) if n == 16), evidence.counts((candidates,))[-1])
-    pattern = re.compile(rf"bon/{re.escape(candidates)}/level-([^/]+)/acc_at_{n}")
+    pattern = re.compile(rf"bon/{re.escape(candidates)}/level-([^/]+)/acc@{n}")
     experiments = evidence.experiments.values()
     keys = {m[1]: m[0] for e in experiments for run in e.runs for m in map(pattern.fullmatch, run.metrics) if m}
     names = sorted(keys, key=lambda level: (len(level), level))
@@ -214,4 +202,4 @@ FIGURES: dict[str, Callable[[Evidence], Any | None]] = {
     "levels": levels,
     "training": training,
 }
-"""Name of the file -> what draws it, None where there is nothing to draw."""
+"""Name of the file -> function that draws it; the function returns None where there is nothing to draw."""

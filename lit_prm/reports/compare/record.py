@@ -1,7 +1,7 @@
 """A comparison as MLflow runs: a parent with the report, and a child for every run compared.
 
-A child refers to its run by the tag ``compared.run_id`` and repeats its headline metrics: the compared runs themselves
-stay as they are, and may be in many comparisons. The same comparison made again goes into the same parent.
+A child refers to its run by the tag ``compared.run_id`` and repeats its headline metrics. The compared runs themselves
+do not change, so a run can be in many comparisons. The same comparison made again goes into the same parent.
 """
 
 from __future__ import annotations
@@ -11,21 +11,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lit_prm.reports.compare.cells import versus
 from lit_prm.reports.compare.evidence import Evidence
-from lit_prm.reports.compare.runs import Run
-from lit_prm.reports.compare.store import Store, quoted
-from lit_prm.reports.compare.tables import COST, METHODS
+from lit_prm.reports.compare.store import Store
+from lit_prm.reports.compare.tables import COST, METHODS, versus
+from lit_prm.reports.runs import Run
 
 KEY, ORIGINAL, _PARENT = "compare.key", "compared.run_id", "mlflow.parentRunId"
 
 
-def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path]) -> str:
-    """The id of the parent run, which holds ``files`` of ``folder``; children of runs no longer compared go."""
+def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path]) -> str | None:
+    """Record ``files`` of ``folder`` in the parent run and return its id; None where the store has none of the runs.
+
+    Children of runs that are no longer compared are deleted.
+    """
     from lit_prm.storage.mlflow_logger import entity_name
 
-    runs = [run for experiment in evidence.experiments.values() for run in experiment.runs]
-    client, place = store.client, store.client.get_run(runs[0].id).info.experiment_id
+    every = [run for experiment in evidence.experiments.values() for run in experiment.runs]
+    places = {run.mlflow_id: place for run in every if (place := store.experiment_of(run))}
+    runs = [run for run in every if run.mlflow_id in places]
+    if not runs:
+        return None
+    client, place = store.client, places[runs[0].mlflow_id]
     key = f"{scale}: {' '.join(evidence.names)}"[:5000]
     parent = _found(client, place, key) or _new(
         client, place, f"compare: {versus(evidence.names)}"[:250], {KEY: key, "compare.scale": scale}
@@ -42,8 +48,9 @@ def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Se
 
 
 def _found(client: Any, place: str, key: str) -> str | None:
-    found = client.search_runs([place], f"tags.`{KEY}` = {quoted(key)}", max_results=1)
-    return str(found[0].info.run_id) if found else None
+    quote = "'" if "'" not in key else '"'  # MLflow's searches have no escapes
+    runs = client.search_runs([place], f"tags.`{KEY}` = {quote}{key}{quote}", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
 def _new(client: Any, place: str, name: str, tags: Mapping[str, str]) -> str:
@@ -51,13 +58,15 @@ def _new(client: Any, place: str, name: str, tags: Mapping[str, str]) -> str:
 
 
 def _children(client: Any, place: str, parent: str, runs: Sequence[Run], evidence: Evidence) -> None:
+    from lit_prm.storage.mlflow_logger import entity_name
+
     there = {
         child.data.tags.get(ORIGINAL): child.info.run_id
         for child in client.search_runs([place], f"tags.`{_PARENT}` = '{parent}'", max_results=1000)
     }
     for run in runs:
-        child = there.pop(run.id, None) or _new(client, place, f"{run.name} {run.seed}", _tags(parent, run))
-        _log(client, child, {key: run.metrics[key] for key in _keys(evidence) if key in run.metrics})
+        child = there.pop(run.mlflow_id, None) or _new(client, place, f"{run.name} {run.seed}", _tags(parent, run))
+        _log(client, child, {entity_name(k): run.metrics[k] for k in _keys(evidence) if k in run.metrics})
         client.set_terminated(child, "FINISHED")
     for gone in there.values():
         client.delete_run(gone)
@@ -65,16 +74,16 @@ def _children(client: Any, place: str, parent: str, runs: Sequence[Run], evidenc
 
 def _tags(parent: str, run: Run) -> dict[str, str]:
     """Not ``name`` and ``scale``: a child must not be taken for a run."""
-    note = f"Run {run.id} as a comparison saw it; the run itself has all its metrics and files."
+    note = f"Run {run.mlflow_id} as a comparison saw it; the run itself has all its metrics and files."
     return {
-        _PARENT: parent, ORIGINAL: run.id, "compared.name": run.name, "compared.seed": str(run.seed),
+        _PARENT: parent, ORIGINAL: run.mlflow_id, "compared.name": run.name, "compared.seed": str(run.seed),
         "mlflow.note.content": note,
     }  # fmt: skip
 
 
 def _keys(evidence: Evidence) -> list[str]:
     places = [(name, n) for name in evidence.sets for n in evidence.telling((name,))]
-    return [COST, *(f"{method}/{name}/acc_at_{n}" for method in METHODS for name, n in places)]
+    return [COST, *(f"{method}/{name}/acc@{n}" for method in METHODS for name, n in places)]
 
 
 def _headline(evidence: Evidence) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a comparison says in tables."""
+"""The tables of a comparison."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from statistics import fmean
 
-from lit_prm.reports.compare.cells import NOTHING, Cell, Table, duration, gain, level, plain, power, probability, shared
-from lit_prm.reports.compare.estimates import Estimate
-from lit_prm.reports.compare.evidence import Evidence, Pair, Sets
-from lit_prm.reports.compare.runs import Experiment
+from lit_prm.evaluation.estimate import NOTHING, Estimate, gain, level, number, percent, power, probability
+from lit_prm.evaluation.tables import Cell, Table
+from lit_prm.reports.compare.evidence import Evidence, ExperimentDifference, Sets
+from lit_prm.reports.runs import Experiment
 
 METHODS = {"bon": "best-of-N", "vote": "weighted vote", "majority": "majority vote", "any": "any right"}
 COST = "cost/total_flops"
@@ -22,15 +22,34 @@ _STEPS = {
 }  # fmt: skip
 
 
+def shared(values: Sequence[str]) -> str:
+    """The values that differ, in order, joined."""
+    return ", ".join(dict.fromkeys(values))
+
+
+def versus(names: Sequence[str]) -> str:
+    """`a vs b`; of many names the first four, and how many more."""
+    return " vs ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def duration(seconds: float | None) -> str:
+    """`104 s`, `12 min`, `3.4 h`."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 180:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def compared(evidence: Evidence) -> Table:
-    """What every column of the report is."""
+    """Which runs of which code every experiment stands for."""
     rows = []
     for experiment in evidence.experiments.values():
         runs = experiment.runs
         rows.append((
-            experiment.name, ", ".join(map(str, experiment.seeds)), shared([run.commit for run in runs]),
+            experiment.name, ", ".join(map(str, experiment.seeds)), shared([run.code for run in runs]),
             shared([time.strftime("%Y-%m-%d", time.gmtime(run.ended)) for run in runs]),
-            shared([run.id[:8] for run in runs]),
+            shared([run.mlflow_id[:8] or NOTHING for run in runs]),
         ))  # fmt: skip
     return Table(("experiment", "seeds", "commit", "finished", "MLflow runs"), tuple(rows), numbers=False)
 
@@ -47,11 +66,11 @@ def _headline(evidence: Evidence, title: str, sets: Sets) -> Table:
     counts = dict.fromkeys((evidence.counts(sets)[0], *evidence.telling(sets)))
     columns = [_marked([evidence.estimate(name, "bon", sets, (n,)) for name in evidence.names]) for n in counts]
     rows = tuple(zip(evidence.names, *columns, strict=True))
-    return Table(("experiment", *(f"N={n}" for n in counts)), rows, title=title)
+    return Table(("experiment", *(f"N={n}" for n in counts)), rows, title)
 
 
 def accuracy(evidence: Evidence, candidates: str, counts: Sequence[int]) -> Table:
-    """Every rule at these N on one set; what depends on the candidates alone is told once."""
+    """Every rule at these N on one set; rules that need no scorer have one row for all experiments."""
     rows: list[tuple[str, ...]] = []
     for method in ("bon", "vote"):
         of_method = [(name, *_levels(evidence, name, method, candidates, counts)) for name in evidence.names]
@@ -82,20 +101,20 @@ def pairs(evidence: Evidence, sets: Sets, title: str, folded: bool = False) -> T
     )
 
 
-def _pair(pair: Pair | None) -> Cell:
+def _pair(pair: ExperimentDifference | None) -> Cell:
     if pair is None:
         return Cell(NOTHING, "quiet")
     beyond = "gain" if pair.estimate.mean > 0 else "loss"
     known = probability(pair.p)
-    text = gain(pair.estimate) + (f", {known}" if known else "")
+    text = gain(pair.estimate) + (f",\n{known}" if known else "")
     return Cell(text, beyond if pair.p < 0.05 else "quiet")
 
 
 def measured(evidence: Evidence) -> Table | None:
-    """What training ended with and what it cost, in one row each."""
+    """Last training loss and AUC, FLOPs and time of every experiment."""
     rows = []
     for name, experiment in evidence.experiments.items():
-        ended = (plain(experiment.mean(key), 4) for key in ("train/loss", "train/auc"))
+        ended = (number(experiment.mean(key), ".4f") for key in ("train/loss", "train/auc"))
         rows.append((name, *ended, power(experiment.mean(COST)), duration(_seconds(experiment))))
     heading = ("experiment", "train/loss", "train/auc", "FLOPs", "wall clock")
     return Table(heading, tuple(rows), title="training, means over seeds")
@@ -110,7 +129,7 @@ def _seconds(experiment: Experiment) -> float | None:
 
 
 def cost(evidence: Evidence) -> Table | None:
-    """Means over seeds; None where no run counted what it cost."""
+    """FLOPs by part, tokens and time, means over seeds; None where no run counted them."""
     rows = []
     for name, experiment in evidence.experiments.items():
         flops = [experiment.mean(f"cost/{part}_flops") for part in _PARTS]
@@ -133,11 +152,11 @@ def _step(evidence: Evidence, name: str, candidates: str, key: str) -> str:
         found = evidence.estimate(name, "first_error/found", (candidates,), evidence.counts((candidates,))[-1:])
         return level(found or evidence.of_metric(name, f"steps/{candidates}/{key}"))
     mean = evidence.experiments[name].mean(f"steps/{candidates}/{key}")
-    return plain(mean, 3) if key == "auc" else plain(None if mean is None else 100 * mean)
+    return number(mean, ".3f") if key == "auc" else percent(mean)
 
 
 def _marked(column: Sequence[Estimate | None]) -> list[str]:
-    """The column's cells, the highest as the best where there are several."""
+    """The cells of a column; the highest mean is marked as the best unless all are equal."""
     means = [found.mean for found in column if found is not None]
     best = max(means) if len(set(means)) > 1 else math.inf
     return [Cell(level(found), "best" if found is not None and found.mean == best else "") for found in column]

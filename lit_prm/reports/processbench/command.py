@@ -28,9 +28,9 @@ def main(args: Sequence[str]) -> None:
     if known.json:
         print(json.dumps(numbers, indent=1))
         return
-    from lit_prm.reports.processbench.report import show
+    from lit_prm.reports.processbench.report import show_numbers
 
-    show(numbers)
+    show_numbers(numbers)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from lit_prm.evaluation.tables import interval
+from lit_prm.evaluation.estimate import Estimate, level, number, percent
+from lit_prm.evaluation.tables import Table, show
 from lit_prm.reports.processbench.literature import REPORTED
 from lit_prm.reports.processbench.minimum import minimum
 from lit_prm.reports.processbench.protocol import Found, Judged, SubsetResults, average
@@ -78,95 +77,78 @@ def _without_nan(value: Any) -> Any:
 # ---- tables --------------------------------------------------------------------------------------
 
 
-def show(numbers: Numbers, console: Console | None = None) -> None:
-    """F1 of everything; then each reading in detail, where its lowest steps lie, and what others report."""
-    console = console or Console()
-    for table in (_f1(numbers), *_details(numbers), _minima(numbers), _reported(numbers)):
-        console.print(table)
-    cut = {name: size for name, size in numbers["subsets"].items() if size["truncated"]}
-    for name, size in cut.items():
-        console.print(
-            f"{name}: {size['truncated']} of {size['items']} responses were cut; "
-            f"{size['errors_without_score']} first errors have no score and count as missed"
-        )
+def show_numbers(numbers: Numbers, console: Console | None = None) -> None:
+    """Print F1 of everything, each reading in detail, where its lowest steps lie, and what others report."""
+    show([_f1(numbers), *_details(numbers), _minima(numbers), _reported(numbers)], console)
 
 
 def _f1(numbers: Numbers) -> Table:
     chosen, names = numbers["threshold_chosen_on"], list(numbers["subsets"])
     columns = (*names, "average", "average_of_others")
     heads = [f"{name} *" if name == chosen else name for name in names]
-    title = f"F1 in % [95 % over problems]; * the threshold was chosen here: {chosen} is no test of it"
-    table = _table(title, "", *heads, "average", f"without {chosen}")
     trained = [r.name for r in READINGS if r.trained and r.name in numbers["readings"]]
+    others = {name: of for name, of in numbers["readings"].items() if name not in trained} | numbers["guesses"]
 
-    def add(label: str, of: Numbers, key: str = "f1") -> None:
-        table.add_row(label, *(_cell(of, name, key) for name in columns))
+    def row(label: str, of: Numbers, key: str = "f1") -> tuple[str, ...]:
+        return label, *(_cell(of, name, key) for name in columns)
 
+    rows: list[tuple[str, ...]] = []
     for reading in trained:
-        add(reading, numbers["readings"][reading])
-        add("  each half by the other's", numbers["readings"][reading], "cross_fitted_f1")
-        add("  oracle: each by its own", numbers["readings"][reading], "oracle_f1")
-    table.add_section()
-    for reading in (name for name in numbers["readings"] if name not in trained):
-        add(reading, numbers["readings"][reading])
-    for guess, of in numbers["guesses"].items():
-        add(guess, of)
-    return table
+        of = numbers["readings"][reading]
+        rows.append(row(reading, of))
+        rows.append(row("  each half by the other's", of, "cross_fitted_f1"))
+        rows.append(row("  oracle: each by its own", of, "oracle_f1"))
+    rows += [(), *(row(label, of) for label, of in others.items())]
+    title = f"F1 in % [95 % over problems]; * the threshold was chosen here: {chosen} is no test of it"
+    return Table(("", *heads, "average", f"without {chosen}"), tuple(rows), title, _cuts(numbers), wraps=True)
 
 
 def _cell(of: Numbers, name: str, key: str) -> str:
-    found = {k: value for k, value in of.get(name, {}).items() if value is not None}
-    return interval(found, key) if key in found else ""
+    share = Estimate.recorded(of.get(name, {}), key)
+    return level(share.scaled(), ends=".0f") if share else ""
+
+
+def _cuts(numbers: Numbers) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: {size['truncated']} of {size['items']} responses were cut; "
+        f"{size['errors_without_score']} first errors have no score and count as missed"
+        for name, size in numbers["subsets"].items()
+        if size["truncated"]
+    )
 
 
 def _details(numbers: Numbers) -> list[Table]:
     heads = ("wrong", "right", "error acc.", "correct acc.", "F1", "threshold", "AUC", "AUC within")
     tables = []
     for reading, of in numbers["readings"].items():
-        table = _table(f"{reading}: accuracies in %, AUC of right steps against first wrong ones", "", *heads)
+        rows = []
         for name, size in numbers["subsets"].items():
-            found = of.get(name, {})
-            rates = (_percent(found.get(key)) for key in ("error_acc", "correct_acc", "f1"))
-            rest = (_number(found.get(key)) for key in ("threshold", "step_auc", "step_auc_within"))
-            table.add_row(name, str(size["wrong"]), str(size["right"]), *rates, *rest)
-        tables.append(table)
+            values = of.get(name, {})
+            rates = (percent(values.get(key)) for key in ("error_acc", "correct_acc", "f1"))
+            rest = (number(values.get(key), ".3g") for key in ("threshold", "step_auc", "step_auc_within"))
+            rows.append((name, str(size["wrong"]), str(size["right"]), *rates, *rest))
+        title = f"{reading}: accuracies in %, AUC of right steps against first wrong ones"
+        tables.append(Table(("", *heads), tuple(rows), title, wraps=True))
     return tables
 
 
 def _minima(numbers: Numbers) -> Table:
     heads = ("in last step", "(chance)", "mean place 0-1", "at first error", "(chance)")
-    table = _table("where the lowest step lies, % of responses", "", *heads)
+    rows: list[tuple[str, ...]] = []
     for reading, of in numbers["readings"].items():
         for name in numbers["subsets"]:
-            found = of.get(name, {}).get("minimum")
-            if found:
-                last, last_chance, place, error, error_chance = found.values()
-                cells = (_percent(last), _percent(last_chance), _number(place), _percent(error), _percent(error_chance))
-                table.add_row(f"{name}, {reading}", *cells)
-        table.add_section()
-    return table
+            if lowest := of.get(name, {}).get("minimum"):
+                last, last_chance, place, error, error_chance = lowest.values()
+                shares = (percent(last), percent(last_chance), number(place, ".3g"))
+                rows.append((f"{name}, {reading}", *shares, percent(error), percent(error_chance)))
+        rows.append(())
+    return Table(("", *heads), tuple(rows), "where the lowest step lies, % of responses", wraps=True)
 
 
 def _reported(numbers: Numbers) -> Table:
+    rows = [
+        (row["model"], f"{row['average']:.1f}", " ".join(f"{x:.1f}" for x in row["subsets"] or ()), row["source"])
+        for row in numbers["reported_by_others"]
+    ]
     title = "reported by others, F1 in %; by subset: gsm8k, math, olympiadbench, omnimath"
-    table = _table(title, "", "average", "by subset", "source")
-    for row in numbers["reported_by_others"]:
-        by_subset = " ".join(f"{x:.1f}" for x in row["subsets"] or ())
-        table.add_row(row["model"], f"{row['average']:.1f}", by_subset, row["source"])
-    return table
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
-
-
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+    return Table(("", "average", "by subset", "source"), tuple(rows), title, wraps=True)

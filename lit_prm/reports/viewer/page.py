@@ -7,9 +7,11 @@ import zlib
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 
+from markupsafe import Markup
+
+from lit_prm.reports.html import render, source
 from lit_prm.reports.viewer.content import Content, index, problem_content, token_scale
 from lit_prm.scoring.scored_files import ScoredGroups
 from lit_prm.storage.atomic import written_whole
@@ -24,31 +26,25 @@ def write_page(path: Path, scored: Sequence[ScoredGroups]) -> None:
 
 
 def page_parts(scored: Sequence[ScoredGroups]) -> Iterator[str]:
-    """The page in parts. What the files say stands in it as base64 alone, which no HTML or script can begin in."""
-    style, script = _read("page.css"), '"use strict";\n' + "".join(map(_read, SCRIPTS))
+    """The page in parts. Text of the files is in it as base64 only, in which no HTML or script can begin."""
+    style, script = source("viewer/page.css"), '"use strict";\n' + "".join(source(f"viewer/{name}") for name in SCRIPTS)
     rules = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
     rules += "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
-    head, _, tail = _read("page.html").partition("<!-- data and script -->")
-    yield head.replace("/* style */", style).replace("RULES", rules)
-    yield _block("files", [index(one) for one in scored])
+    own = {"rules": rules, "style": style, "script": script}
+    return render("viewer/page.html", blocks=_blocks(scored), **{name: Markup(text) for name, text in own.items()})
+
+
+def _blocks(scored: Sequence[ScoredGroups]) -> Iterator[tuple[str, str]]:
+    """Names and contents of the page's data blocks: the index of all files, then every problem of each."""
+    yield "files", packed([index(one) for one in scored])
     for f, one in enumerate(scored):
         tokens = token_scale(one)
         for p, (group, rewards) in enumerate(zip(one.groups, one.rewards, strict=True)):
-            yield _block(f"problem-{f}-{p}", problem_content(group, rewards, tokens))
-    yield f"<script>{script}</script>{tail}"
-
-
-def _read(name: str) -> str:
-    return (files("lit_prm.reports.viewer") / name).read_text(encoding="utf-8")
+            yield f"problem-{f}-{p}", packed(problem_content(group, rewards, tokens))
 
 
 def _hash(text: str) -> str:
     return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
-
-
-def _block(name: str, content: Content | list[Content]) -> str:
-    """A data block of the page that its script finds by name: JSON, deflated, base64."""
-    return f'<script type="application/octet-stream" id="{name}">{packed(content)}</script>\n'
 
 
 def packed(content: Content | list[Content]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lit_prm.evaluation.tables import interval
+from lit_prm.evaluation.estimate import Estimate, level
 from lit_prm.scoring.spec import Named, RewardSpec
 from lit_prm.storage.run_files import read_record
 
@@ -127,7 +127,7 @@ def _shown(part: Named | None) -> str | None:
 def _results(facts: Facts) -> str:
     metrics = facts.metrics
     rows = [
-        f"| {test} | {n} | {interval(metrics, f'bon/{test}/acc@{n}')} | {_of(metrics, f'majority/{test}/acc@{n}')} "
+        f"| {test} | {n} | {_of(metrics, f'bon/{test}/acc@{n}')} | {_of(metrics, f'majority/{test}/acc@{n}')} "
         f"| {_of(metrics, f'any/{test}/acc@{n}')} |"
         for test, n, _ in _best(metrics)
     ]
@@ -149,7 +149,8 @@ def _best(metrics: Mapping[str, float]) -> Sequence[tuple[str, int, float]]:
 
 
 def _of(metrics: Mapping[str, float], key: str) -> str:
-    return interval(metrics, key) if key in metrics else ""
+    accuracy = Estimate.recorded(metrics, key)
+    return level(accuracy.scaled(), ends=".0f") if accuracy else ""
 
 
 def _data(facts: Facts) -> str:

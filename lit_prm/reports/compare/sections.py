@@ -1,15 +1,16 @@
-"""The report as data: sections of words, tables and figures, whatever it is written in."""
+"""The sections of a comparison's report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
+from lit_prm.evaluation.tables import Table
 from lit_prm.models.flops import assumptions
 from lit_prm.reports.compare import tables
-from lit_prm.reports.compare.cells import Table
-from lit_prm.reports.compare.config import differences
 from lit_prm.reports.compare.evidence import Evidence
+from lit_prm.reports.compare.settings import differences
+from lit_prm.reports.document import Report, Section, some
 
 _INTERVALS = (
     "Intervals are 95 % bootstrap intervals (2,000 draws). With one seed problems are resampled. With several "
@@ -30,26 +31,6 @@ _GAINS = (
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading, a few sentences, tables and the names of figures."""
-
-    title: str
-    words: str = ""
-    tables: tuple[Table, ...] = ()
-    figures: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that is said of one comparison."""
-
-    title: str
-    source: str
-    warnings: tuple[str, ...]
-    sections: tuple[Section, ...]
-
-
 def report(
     evidence: Evidence,
     title: str,
@@ -59,10 +40,9 @@ def report(
     extra: Sequence[Section],
 ) -> Report:
     """Every section that has something to show; ``figures`` names those that were drawn."""
-    made = [*_sections(evidence, extra)]
     kept = [
-        Section(s.title, s.words, tuple(t for t in s.tables if t.rows), tuple(f for f in s.figures if f in figures))
-        for s in made
+        replace(s, tables=some(*s.tables), figures=tuple(f for f in s.figures if f in figures))
+        for s in _sections(evidence, extra)
     ]
     return Report(title, source, tuple(warnings), tuple(s for s in kept if s.tables or s.figures or not s.words))
 
@@ -75,10 +55,10 @@ def _sections(evidence: Evidence, extra: Sequence[Section]) -> Iterator[Section]
     yield Section("Paired differences", f"{_PAIRS} {_GAINS}", tuple(_pairs(evidence)), ("gains",))
     yield from extra
     yield _settings(evidence)
-    yield Section("Cost", assumptions(), _some(tables.cost(evidence)), ("cost",))
+    yield Section("Cost", assumptions(), some(tables.cost(evidence)), ("cost",))
     yield Section("Levels", "Means over seeds.", (), ("levels",))
     yield Section("Steps", "How well step rewards find wrong steps, means over seeds.",
-                  tuple(t for s in sets for t in _some(tables.steps(evidence, s))))  # fmt: skip
+                  tuple(t for s in sets for t in some(tables.steps(evidence, s))))  # fmt: skip
     yield Section(
         "Training",
         "Means over seeds, at the updates that all seeds logged; what was logged once has no curve.",
@@ -93,9 +73,9 @@ def _pairs(evidence: Evidence) -> Iterator[Table]:
     """The mean over sets open, single sets on demand; with one set that one."""
     several = len(evidence.sets) > 1
     if several:
-        yield from _some(tables.pairs(evidence, evidence.sets, f"mean over {', '.join(evidence.sets)}"))
+        yield from some(tables.pairs(evidence, evidence.sets, f"mean over {', '.join(evidence.sets)}"))
     for name in evidence.sets:
-        yield from _some(tables.pairs(evidence, (name,), name, folded=several))
+        yield from some(tables.pairs(evidence, (name,), name, folded=several))
 
 
 def _settings(evidence: Evidence) -> Section:
@@ -104,7 +84,3 @@ def _settings(evidence: Evidence) -> Section:
         return Section("Settings", "Nothing to compare with.")
     words = "Only those that differ; what says which run it is (name, folder, seed) is left out."
     return Section("Settings", words, (table,)) if table else Section("Settings: none differs")
-
-
-def _some(table: Table | None) -> tuple[Table, ...]:
-    return () if table is None else (table,)

@@ -1,4 +1,4 @@
-"""Means with what they leave open: a hierarchical bootstrap over seeds and problems, p values, Holm's correction."""
+"""Estimates over seeds and problems: a hierarchical bootstrap, means of seeds, p values, Holm's correction."""
 
 from __future__ import annotations
 
@@ -11,50 +11,37 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Key = tuple[int, str]  # a problem as a seed judged it
+from lit_prm.evaluation.estimate import Estimate
+
+Key = tuple[int, str]  # a seed and a problem it was judged on
 Values = Mapping[Key, float]
 Floats = NDArray[np.float64]
 K = TypeVar("K", bound=Hashable)
 
 
-class Estimate(NamedTuple):
-    """A mean and its 95 % interval, in percent or points unless said otherwise."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def half(self) -> float:
-        """Half the interval's width."""
-        return (self.high - self.low) / 2
-
-
 class Difference(NamedTuple):
-    """Of two experiments on the same problems of the same seeds, with its two-sided p value."""
+    """The difference of two experiments on the same problems of the same seeds, and its two-sided p value."""
 
     estimate: Estimate
     p: float
 
 
-def of_independent(
-    means: Sequence[float], lows: Sequence[float], highs: Sequence[float], worlds: Sequence[str] = ()
-) -> Estimate:
-    """Mean over seeds of values with recorded ends, times 100; its interval is that of a mean of independent seeds.
+def of_independent(per_seed: Sequence[Estimate], worlds: Sequence[str] = ()) -> Estimate:
+    """Mean over seeds; its interval is that of a mean of independent seeds.
 
-    Seeds of one of the ``worlds``, judged on the same data, are not independent: more of them make it no narrower.
+    Seeds of one of the ``worlds`` were judged on the same data. They are not independent: more of them make the
+    interval no narrower. Without ``worlds`` every seed has data of its own.
     """
-    mean = fmean(means)
+    mean = fmean(one.mean for one in per_seed)
     of_world = defaultdict[str, float](float)
-    for world, low, high in zip(worlds or map(str, range(len(means))), lows, highs, strict=True):
-        of_world[world] += (high - low) / 2
-    half = math.hypot(*of_world.values()) / len(means)
-    return Estimate(100 * mean, 100 * (mean - half), 100 * (mean + half), len(means))
+    for world, one in zip(worlds or map(str, range(len(per_seed))), per_seed, strict=True):
+        of_world[world] += one.half
+    half = math.hypot(*of_world.values()) / len(per_seed)
+    return Estimate(mean, mean - half, mean + half)
 
 
 def shares(per_set: Sequence[Mapping[K, float]]) -> dict[K, float]:
-    """What every problem contributes to the mean of the sets' means: the mean of the shares is that mean.
+    """Each problem's contribution to the mean of the sets' means: the mean of the shares is that mean.
 
     A problem that is in several sets is one problem, resampled with all of them; sets of any size count alike.
     """
@@ -69,11 +56,11 @@ def shares(per_set: Sequence[Mapping[K, float]]) -> dict[K, float]:
 
 
 class Resamples:
-    """Draws of seeds with replacement, and of problems with replacement within what a seed was judged on.
+    """Draws of a hierarchical bootstrap: seeds with replacement, then problems with replacement within each seed.
 
-    Seeds judged on the same problems (one world) share each draw of them: problems are crossed with seeds. Where every
-    seed has problems of its own, each seed drawn draws its own anew. With one seed the draws are those of
-    ``intervals.bootstrap_interval``. The same problems give the same draws, so experiments are compared on paired ones.
+    ``worlds`` names the data of every seed. Seeds judged on the same problems (one world) share each draw of problems.
+    Where every seed has problems of its own, each drawn seed draws its problems anew. With one seed the draws are those
+    of ``intervals.bootstrap_interval``. Equal problems give equal draws, so differences of experiments are paired.
     """
 
     def __init__(self, cells: Sequence[Key], worlds: Mapping[int, str], samples: int = 2000) -> None:
@@ -108,19 +95,17 @@ class Resamples:
         return total / len(self._problems)
 
     def estimate(self, values: Values) -> Difference:
-        """The mean, times 100, its percentile interval, and p of its being 0.
+        """The mean in percent with its percentile interval, and the p value of the hypothesis that the mean is 0.
 
-        p is that of a normal with the standard deviation of the draws: a share of draws could not fall below one in
-        their number, which Holm's correction of many pairs needs.
+        p is that of a normal with the standard deviation of the draws. The share of draws beyond 0 could not fall below
+        one in their number, but Holm's correction of many pairs needs smaller p values.
         """
         mean = fmean(fmean(values[s, p] for p in problems) for s, problems in self._problems.items())
         if len(values) < 2:
-            return Difference(Estimate(100 * mean, math.nan, math.nan, len(self._problems)), math.nan)
+            return Difference(Estimate(mean, math.nan, math.nan).scaled(), math.nan)
         drawn = self.means(values)
         low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
-        return Difference(
-            Estimate(100 * mean, 100 * low, 100 * high, len(self._problems)), p_value(mean, float(drawn.std()))
-        )
+        return Difference(Estimate(mean, low, high).scaled(), p_value(mean, float(drawn.std())))
 
 
 def _redrawn(rng: Any, size: int, samples: int) -> Floats:
@@ -130,14 +115,17 @@ def _redrawn(rng: Any, size: int, samples: int) -> Floats:
 
 
 def p_value(mean: float, deviation: float) -> float:
-    """Two-sided, of a normal about 0; 1 of a difference that is 0."""
+    """Two-sided p value of ``mean`` under a normal around 0; 1 for a mean of 0."""
     if abs(mean) < 1e-12:
         return 1.0
     return math.erfc(abs(mean) / (deviation * math.sqrt(2))) if deviation > 1e-15 else 0.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values of one family such that none wrongly below 0.05 is found in 95 % of families (Holm 1979); nan stays."""
+    """Holm's correction (1979) of the p values of one family: at 0.05, 95 % of families have no false positive.
+
+    A nan is in no family and stays nan.
+    """
     order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
     adjusted, least = list(p_values), 0.0
     for rank, i in enumerate(order):

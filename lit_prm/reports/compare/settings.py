@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from lit_prm.reports.compare.cells import Cell, Table, shared
-from lit_prm.reports.compare.runs import Experiment, Run
+from lit_prm.evaluation.tables import Cell, Table
+from lit_prm.reports.compare.tables import shared
+from lit_prm.reports.runs import Experiment, Run
 from lit_prm.storage.flat import flatten
 
 ABSENT = Cell("absent", "quiet")
@@ -17,7 +17,7 @@ _NOISE = ("run_dir", "name", "ckpt_path", "config", "trainer.logger.", "trainer.
 def differences(experiments: Sequence[Experiment]) -> Table | None:
     """One row per setting in which experiments differ; None when there is none.
 
-    What only says which run it is (name, folder, seed) is left out, in paths too.
+    The name, the folder and the seed of a run are no settings; in paths they are replaced.
     """
     seeds = _seed_settings(experiments)
     settings = [_settings(experiment, seeds) for experiment in experiments]
@@ -29,29 +29,29 @@ def differences(experiments: Sequence[Experiment]) -> Table | None:
 
 def _seed_settings(experiments: Sequence[Experiment]) -> set[str]:
     """Settings that are the run's seed in every run that has them."""
-    found: dict[str, bool] = {}
+    is_seed: dict[str, bool] = {}
     for run in (run for experiment in experiments for run in experiment.runs):
         for key, value in _flat(run.params).items():
             if "seed" in key.rpartition(".")[2]:
-                found[key] = found.get(key, True) and value == str(run.seed)
-    return {key for key, is_seed in found.items() if is_seed}
+                is_seed[key] = is_seed.get(key, True) and value == str(run.seed)
+    return {key for key, always in is_seed.items() if always}
 
 
 def _settings(experiment: Experiment, seeds: Collection[str]) -> dict[str, str]:
     """Every setting as text; values that differ between seeds side by side."""
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for run in experiment.runs:
         for key, value in _flat(run.params).items():
             if not key.startswith(_NOISE) and key not in seeds:
-                found.setdefault(key, []).append(_without_run(value, run))
-    return {key: shared(values) for key, values in found.items()}
+                values.setdefault(key, []).append(_without_run(value, run))
+    return {key: shared(of_seeds) for key, of_seeds in values.items()}
 
 
-def _flat(params: Mapping[str, str]) -> dict[str, str]:
+def _flat(params: Mapping[str, Any]) -> dict[str, str]:
     """As a person would write them: `model.loss: CE`, `model.loss.margin`, `trainer.callbacks.BestOfN.folder`."""
     flat: dict[str, Any] = {}
     for key, value in params.items():
-        flat |= _by_class(key, value) if value.startswith("[{") else {key: value}
+        flat |= _by_class(key, value) if _holds_classes(value) else {key: value}
     return dict(_short(key, str(value)) for key, value in flat.items())
 
 
@@ -60,23 +60,20 @@ def _short(key: str, value: str) -> tuple[str, str]:
     return (short[: -len(".class_path")], value.rpartition(".")[2]) if short.endswith(".class_path") else (short, value)
 
 
-def _by_class(key: str, text: str) -> dict[str, Any]:
-    """A list of classes by their names; any other list as it is."""
-    try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError):  # cut off by MLflow at its longest value
-        return {key: text}
-    if not all(isinstance(one, dict) and "class_path" in one for one in found):
-        return {key: text}
+def _holds_classes(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(x, dict) and "class_path" in x for x in value)
+
+
+def _by_class(key: str, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for one in found:
+    for one in classes:
         name = f"{key}.{str(one['class_path']).rpartition('.')[2]}"
         flat |= flatten(one.get("init_args") or {}, f"{name}.") or {name: "yes"}
     return flat
 
 
 def _without_run(value: str, run: Run) -> str:
-    folder = run.tags.get("run_dir")
+    folder = str(run.params.get("run_dir") or "")
     return (value.replace(folder, "<run>") if folder else value).replace(f"seed-{run.seed}", "seed-<seed>")
 
 
@@ -90,19 +87,19 @@ def warnings(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def _commits(runs: Sequence[Run]) -> Iterator[str]:
-    if len({run.commit for run in runs}) > 1:
-        yield f"Runs are of different commits: {_who({f'{run.name} {run.seed}': run.commit for run in runs})}."
-    if any(run.commit.endswith("*") for run in runs):
+    if len({run.code for run in runs}) > 1:
+        yield f"Runs are of different commits: {_listed({f'{run.name} {run.seed}': run.code for run in runs})}."
+    if any(run.dirty for run in runs):
         yield "A star marks a commit whose files had been changed: equal commits may be different code."
-    if any(run.commit.startswith("?") for run in runs):
+    if any(run.commit is None for run in runs):
         yield "Some runs do not say which commit they are of."
 
 
 def _versions(runs: Sequence[Run]) -> Iterator[str]:
     for package in sorted({package for run in runs for package in run.versions}):
-        found = {f"{run.name} {run.seed}": run.versions.get(package, "not said") for run in runs}
-        if len(set(found.values())) > 1:
-            yield f"Versions of {package} differ: {_who(found)}."
+        versions = {f"{run.name} {run.seed}": run.versions.get(package, "not said") for run in runs}
+        if len(set(versions.values())) > 1:
+            yield f"Versions of {package} differ: {_listed(versions)}."
 
 
 def _data(experiments: Sequence[Experiment]) -> Iterator[str]:
@@ -112,17 +109,17 @@ def _data(experiments: Sequence[Experiment]) -> Iterator[str]:
         for seed in sorted({seed for e in experiments for seed in e.seeds}):
             runs = [run for e in experiments for run in e.runs if run.seed == seed and role in run.digests]
             if len({run.digests[role] for run in runs}) > 1:
-                yield f"Data {role!r} of seed {seed} differ: {_who({r.name: r.digests[role][:8] for r in runs})}."
+                yield f"Data {role!r} of seed {seed} differ: {_listed({r.name: r.digests[role][:8] for r in runs})}."
     for experiment in experiments:
         if not any(run.digests for run in experiment.runs):
             yield f"{experiment.name} does not say which data it read."
 
 
-def _who(found: Mapping[str, str]) -> str:
-    """`abc (a 0, a 1); def (b 0)`, long lists cut."""
-    by_value: dict[str, list[str]] = {}
-    for who, value in found.items():
-        by_value.setdefault(value, []).append(who)
+def _listed(values: Mapping[str, str]) -> str:
+    """`abc (a 0, a 1); def (b 0)`: every value with the runs that have it; long lists are cut."""
+    runs: dict[str, list[str]] = {}
+    for run, value in values.items():
+        runs.setdefault(value, []).append(run)
     return "; ".join(
-        f"{value} ({', '.join(who[:4])}{', ...' if len(who) > 4 else ''})" for value, who in by_value.items()
+        f"{value} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" for value, names in runs.items()
     )
