@@ -9,23 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from lit_prm.evaluation import plots
 from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored, located
 from lit_prm.evaluation.estimate import by_count
 from lit_prm.evaluation.evaluate import Judgement
-from lit_prm.evaluation.plots import (
-    ACCURACY,
-    ANY,
-    COLOURS,
-    MAJORITY,
-    RANDOM,
-    by_candidates,
-    curve,
-    legend,
-    panels,
-    save,
-)
 from lit_prm.evaluation.rows import write_rows
 
 Row = Mapping[str, Any]
@@ -85,23 +74,21 @@ def draw_curves(path: Path, judgement: Judgement) -> None:
     Trained rules are best-of-N and votes by a score of the model; the others need no training.
     """
     problems = len(next(iter(judgement.curves.values())))
-    figure, (panel,) = panels([f"{judgement.name} ({problems} problems)"], width=7.6, height=4.2)
-    drawn: Counter[str] = Counter()
+    lines, drawn = list[plots.Drawn](), Counter[str]()
     for name, values in judgement.curves.items():
         kind = _kind(name)
-        style = {"marker": ".", "alpha": max(1.0 - 0.3 * drawn[kind], 0.3), **_STYLES[kind]}
+        faded = {"alpha": max(1.0 - 0.3 * drawn[kind], 0.3)} if drawn[kind] else {}
         band = kind in ("bon", "vote") and not drawn[kind]
-        curve(panel, by_count(judgement.counts, values, interval=band), name, style, band)
+        lines.append(plots.Drawn(by_count(judgement.counts, values, band), name, _STYLES[kind] | faded, band))
         drawn[kind] += 1
-    by_candidates(panel, judgement.counts)
-    panel.set_ylabel(ACCURACY)
-    legend(figure, [panel])
-    save(figure, path)
+    titles = [f"{judgement.name} ({problems} problems)"]
+    plots.save(plots.over_candidates(titles, [lines], width=7.6, height=4.2), path)
 
 
-_STYLES = {
-    "bon": {"color": COLOURS[0]}, "vote": {"color": COLOURS[1]}, "reference": {"color": COLOURS[2], "linestyle": "--"},
-    "untrained": RANDOM, "majority": MAJORITY, "any": ANY,
+_STYLES: dict[str, plots.Style] = {
+    "bon": {"color": plots.COLOURS[0], "marker": "."}, "vote": {"color": plots.COLOURS[1], "marker": "."},
+    "reference": {"color": plots.COLOURS[2], "marker": ".", "linestyle": "--"},
+    "untrained": plots.RANDOM, "majority": plots.MAJORITY, "any": plots.ANY,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lit_prm.evaluation.estimate import Estimate
 from lit_prm.storage.atomic import written_whole
@@ -64,26 +64,6 @@ def _dress(panel: Any) -> None:
     panel.yaxis.label.set(color=INK, fontsize=9)
 
 
-def by_candidates(panel: Any, counts: Sequence[int]) -> None:
-    """The horizontal axis counts candidates N, each power of two as far from the next."""
-    panel.set_xscale("log", base=2)
-    panel.set_xticks(counts, [str(n) for n in counts])
-    panel.set_xlabel("candidates N")
-
-
-def by_flops(panel: Any) -> None:
-    """The horizontal axis is FLOPs: 1, 2 and 5 times powers of ten, as many as are inside, and room at the sides."""
-    panel.set_xscale("log")
-    low, high = panel.get_xlim()
-    low, high = low / 1.3, high * 1.3
-    steps = (1, 2, 5) if high / low < 1000 else (1,)
-    ticks = [m * 10.0**e for e in range(0, 30) for m in steps if low <= m * 10.0**e <= high]
-    panel.set_xlim(low, high)
-    panel.set_xticks(ticks, [f"{tick:.0e}".replace("e+", "e") for tick in ticks])
-    panel.set_xticks([], minor=True)
-    panel.set_xlabel("FLOPs of collecting data and training")
-
-
 def legend(figure: Any, drawn: Sequence[Any]) -> None:
     """Every label once, below all panels, which stay as high as they are."""
     handles: dict[str, Any] = {}
@@ -92,7 +72,7 @@ def legend(figure: Any, drawn: Sequence[Any]) -> None:
             handles.setdefault(name, handle)
     longest = max((len(name) for name in handles), default=1)
     width, height = figure.get_size_inches()
-    columns = max(1, min(len(handles), int(width * 16 / (longest + 8))))
+    columns = max(1, min(len(handles), int(width * 13 / (longest + 8))))
     figure.set_size_inches(width, height + 0.21 * (-(-len(handles) // columns) - 1))
     figure.legend(
         handles.values(), handles, loc="outside lower left", ncols=columns, frameon=False, fontsize=9, labelcolor=INK
@@ -102,22 +82,73 @@ def legend(figure: Any, drawn: Sequence[Any]) -> None:
 # ---- estimates ----------------------------------------------------------------------------------
 
 
-def curve(panel: Any, points: Mapping[int, Estimate], name: str, style: Style, band: bool = True) -> None:
-    """The means at every N as a line, their intervals as a band if wanted; nothing of no points."""
-    if not points:
-        return
-    line = {"markersize": 3.5, "linewidth": 1.7, "label": label(name), **style}
-    panel.plot(list(points), [e.mean for e in points.values()], **line)
-    if band:
-        ends = [e.low for e in points.values()], [e.high for e in points.values()]
-        panel.fill_between(list(points), *ends, color=style["color"], alpha=0.13, linewidth=0)
+class Drawn(NamedTuple):
+    """Estimates by their place on the horizontal axis, a name for the legend, a style, whether intervals are drawn."""
+
+    points: Mapping[Any, Estimate]
+    name: str
+    style: Style
+    band: bool = True
+    notes: Sequence[str] = ()  # words beside the first points
 
 
-def dots(panel: Any, points: Sequence[tuple[float, Estimate]], name: str, style: Style) -> None:
+def over_candidates(
+    titles: Sequence[str], lines: Sequence[Sequence[Drawn]], ylabel: str = ACCURACY, most: int = 3, **size: Any
+) -> Any:
+    """A figure with a panel of lines over N for every title, at most ``most`` in a row."""
+    figure, drawn = panels(titles, most=most, **size)
+    for panel, of_panel in zip(drawn, lines, strict=True):
+        draw_lines(panel, of_panel)
+    for panel in drawn[::most]:
+        panel.set_ylabel(ylabel)
+    legend(figure, drawn)
+    return figure
+
+
+def draw_lines(panel: Any, lines: Sequence[Drawn]) -> None:
+    """Lines over N in one panel, intervals as bands; the axis ends above the other lines, whatever any-of-N reaches."""
+    for line in (line for line in lines if line.points):
+        estimates = line.points.values()
+        style = {"markersize": 3.5, "linewidth": 1.7, "label": text(line.name), **line.style}
+        panel.plot(list(line.points), [e.mean for e in estimates], **style)
+        if line.band:
+            ends = [e.low for e in estimates], [e.high for e in estimates]
+            panel.fill_between(list(line.points), *ends, color=style["color"], alpha=0.13, linewidth=0)
+    counts = sorted({n for line in lines for n in line.points})
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(counts, [f"{n:g}" for n in counts])
+    panel.set_xlabel("candidates N")
+    others = [(e, line.band) for line in lines if line.style != ANY for e in line.points.values()]
+    if others and any(line.style == ANY for line in lines):
+        panel.set_ylim(top=min(100.0, max(max(e.mean, e.high) if band else e.mean for e, band in others) + 6))
+
+
+def over_flops(title: str, groups: Sequence[Drawn], ylabel: str = ACCURACY, **size: Any) -> Any:
+    """A figure of estimates, with bars for their intervals, against the FLOPs that each point names."""
+    figure, (panel,) = panels([title], **size)
+    for group in groups:
+        dots(panel, group)
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    low, high = low / 1.3, high * 1.3
+    steps = (1, 2, 5) if high / low < 1000 else (1,)
+    ticks = [m * 10.0**e for e in range(0, 30) for m in steps if low <= m * 10.0**e <= high]
+    panel.set_xlim(low, high)
+    panel.set_xticks(ticks, [f"{tick:.0e}".replace("e+", "e") for tick in ticks])
+    panel.set_xticks([], minor=True)
+    panel.set(xlabel="FLOPs of collecting data and training", ylabel=ylabel)
+    legend(figure, [panel])
+    return figure
+
+
+def dots(panel: Any, group: Drawn) -> None:
     """Means at places of the horizontal axis, their intervals as bars."""
-    ends = [[e.mean - e.low for _, e in points], [e.high - e.mean for _, e in points]]
-    bars = {"marker": "o", "markersize": 6, "capsize": 3, "linewidth": 1.3, "label": label(name), **style}
-    panel.errorbar([x for x, _ in points], [e.mean for _, e in points], ends, **bars)
+    estimates = group.points.values()
+    ends = [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
+    style = {"marker": "o", "markersize": 6, "capsize": 3, "linewidth": 1.3, "label": text(group.name), **group.style}
+    panel.errorbar(list(group.points), [e.mean for e in estimates], ends, **style)
+    for words, (x, estimate) in zip(group.notes, group.points.items(), strict=False):
+        note(panel, words, x, estimate.mean, style["color"])
 
 
 def note(panel: Any, words: str, x: float, y: float, colour: str) -> None:
@@ -131,9 +162,9 @@ def text(words: str) -> str:
 
 
 def label(name: str) -> str:
-    """A name for the legend; the middle of a long one is left out."""
+    """The name of an experiment, the middle of a long one left out."""
     half = _LONGEST // 2
-    return text(name if len(name) <= _LONGEST else f"{name[:half]}…{name[1 - half :]}")
+    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[1 - half :]}"
 
 
 # ---- files --------------------------------------------------------------------------------------

@@ -10,30 +10,14 @@ from typing import Any
 from lit_prm.commands.paper.claims import COST
 from lit_prm.commands.paper.methods import BASELINES_BY_COST, CE_BY_COST, DPO_BY_COST, LABELS, VOTERS, shared
 from lit_prm.commands.paper.results import Line, PaperResults
+from lit_prm.evaluation import plots
 from lit_prm.evaluation.estimate import Estimate
-from lit_prm.evaluation.plots import (
-    ACCURACY,
-    COLOURS,
-    INK,
-    MAJORITY,
-    RANDOM,
-    Style,
-    by_candidates,
-    by_flops,
-    curve,
-    dots,
-    legend,
-    note,
-    panels,
-    save,
-    styles,
-)
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS
 
-Lines = Sequence[tuple[Line, str, Style]]  # the curve, its label, its style
+Lines = Sequence[tuple[Line, str, plots.Style]]  # the curve, its label, its style
 
 _N = (1, 2, 4, 8, 16, 32, 64)
-_DARK = {"dpo": COLOURS[0], "ce": COLOURS[1]}
+_DARK = {"dpo": plots.COLOURS[0], "ce": plots.COLOURS[1]}
 _SHADES = {
     "dpo": ("#a9c7ea", "#6a9fd8", "#3573b9", "#14396f"),
     "ce": ("#f5c09c", "#ec9057", "#cf5a1f", "#8a3309"),
@@ -44,7 +28,7 @@ def draw_all(results: PaperResults, folder: Path, scale: str) -> list[str]:
     """Write every figure that has something to show to `paper-<scale>-<name>.png`; returns the names."""
     drawn = {name: figure for name, draw in FIGURES.items() if (figure := draw(results)) is not None}
     for name, figure in drawn.items():
-        save(figure, folder / f"paper-{scale}-{name}.png")
+        plots.save(figure, folder / f"paper-{scale}-{name}.png")
     return list(drawn)
 
 
@@ -56,8 +40,8 @@ def _losses(results: PaperResults) -> Any | None:
     names = (
         "dpo-8resp", "ce-8resp", "nca-8resp", "kto-8resp", "shepherd-8resp-hard", "autopsv-8resp", "orm-8resp",
     )  # fmt: skip
-    lines = [(Line(name), LABELS[name], style) for name, style in styles(names).items()]
-    reference = (shared(results, "bon/reference-min"), "Reference log-likelihood", styles([*names, ""])[""])
+    lines = [(Line(name), LABELS[name], style) for name, style in plots.styles(names).items()]
+    reference = (shared(results, "bon/reference-min"), "Reference log-likelihood", plots.styles([*names, ""])[""])
     return _curves(results, {"": [*lines, reference]})
 
 
@@ -89,22 +73,19 @@ def _family(loss: str, names: Sequence[str], labels: Sequence[str]) -> Lines:
 def _curves(results: PaperResults, rows: Mapping[str, Lines]) -> Any | None:
     """One panel per candidate set, one row per (title, lines); every panel has the majority vote and chance."""
     places = [(title, name) for title in rows for name in results.sets]
-    if not any(_points(results, line, name) for title, name in places for line, _, _ in rows[title]):
+    drawn = [
+        [plots.Drawn(_points(results, line, name), label, style) for line, label, style in rows[title]]
+        for title, name in places
+    ]
+    if not any(line.points for lines in drawn for line in lines):
         return None
+    for (_, name), lines in zip(places, drawn, strict=True):
+        for rule, label, style in (
+            ("majority", "Majority vote", plots.MAJORITY), ("bon/random", "One at random", plots.RANDOM),
+        ):  # fmt: skip
+            lines.append(plots.Drawn(_points(results, shared(results, rule), name), label, style, band=False))
     titles = [f"{title + ': ' if title else ''}{name} ({GENERATORS[name]})" for title, name in places]
-    figure, drawn = panels(titles, most=len(results.sets))
-    plain = ((shared(results, "majority"), "Majority vote", MAJORITY),
-             (shared(results, "bon/random"), "One at random", RANDOM))  # fmt: skip
-    for (title, name), panel in zip(places, drawn, strict=True):
-        for line, label, style in rows[title]:
-            curve(panel, _points(results, line, name), label, style)
-        for line, label, style in plain:
-            curve(panel, _points(results, line, name), label, style, band=False)
-        by_candidates(panel, _N)
-    for panel in drawn[:: len(results.sets)]:
-        panel.set_ylabel(ACCURACY)
-    legend(figure, drawn)
-    return figure
+    return plots.over_candidates(titles, drawn, most=len(results.sets))
 
 
 def _points(results: PaperResults, line: Line, name: str) -> dict[int, Estimate]:
@@ -120,26 +101,18 @@ def _cost(results: PaperResults) -> Any | None:
     groups: list[tuple[Sequence[str], str, str]] = [
         (CE_BY_COST, "CE, 1 to 8 responses", _DARK["ce"]), (DPO_BY_COST, "DPO, 2 to 8 responses", _DARK["dpo"]),
     ]  # fmt: skip
-    groups += [((name,), LABELS[name], c) for name, c in zip(BASELINES_BY_COST, COLOURS[2:], strict=False)]
-    points = {label: _by_cost(results, names) for names, label, _ in groups}
-    if not any(points.values()):
-        return None
-    figure, (panel,) = panels(["what accuracy costs"], width=8.1, height=4.1)
-    for names, label, colour in groups:
-        if points[label]:
-            dots(panel, list(points[label].values()), label, {"color": colour})
-            for name, (flops, estimate) in points[label].items() if len(names) > 1 else ():
-                responses = name.partition("-")[2].removesuffix("resp")
-                note(panel, responses, flops, estimate.mean, colour)
-    by_flops(panel)
-    panel.set_ylabel(f"mean best of {COUNTS[-1]}, %")
-    legend(figure, [panel])
-    return figure
+    groups += [((n,), LABELS[n], colour) for n, colour in zip(BASELINES_BY_COST, plots.COLOURS[2:], strict=False)]
+    drawn = [group for names, label, colour in groups if (group := _by_cost(results, names, label, colour)).points]
+    ylabel = f"mean best of {COUNTS[-1]}, %"
+    return plots.over_flops("what accuracy costs", drawn, ylabel, width=8.1, height=4.1) if drawn else None
 
 
-def _by_cost(results: PaperResults, names: Sequence[str]) -> dict[str, tuple[float, Estimate]]:
-    points = {name: (results.metric(name, COST), results.estimate(Line(name), counts=COUNTS[-1:])) for name in names}
-    return {name: (fmean(flops), best) for name, (flops, best) in points.items() if flops and best is not None}
+def _by_cost(results: PaperResults, names: Sequence[str], label: str, colour: str) -> plots.Drawn:
+    """The experiments of one method; of several each point has its number of responses beside it."""
+    points = {n: (results.metric(n, COST), results.estimate(Line(n), counts=COUNTS[-1:])) for n in names}
+    known = {name: (fmean(flops), best) for name, (flops, best) in points.items() if flops and best is not None}
+    notes = [name.partition("-")[2].removesuffix("resp") for name in known] if len(names) > 1 else []
+    return plots.Drawn(dict(known.values()), label, {"color": colour}, notes=notes)
 
 
 _SHORT = {"kto": "KTO", "nca": "NCA", "dpo": "DPO", "ce": "CE", "infonca": "InfoNCA", "ipvrm": "IPVRM"}
@@ -150,20 +123,21 @@ def _votes(results: PaperResults) -> Any | None:
     names = [name for name in VOTERS if results.estimate(Line(name))]
     if not names:
         return None
-    figure, (panel,) = panels(["votes weighted by rewards"], width=6.1, height=3.7)
+    figure, (panel,) = plots.panels(["votes weighted by rewards"], width=6.1, height=3.7)
     for line, label, colour, shift in (
-        ("bon/min", "best-of-N", COLOURS[-1], -0.1),
-        ("vote/min", "weighted vote", COLOURS[1], 0.1),
+        ("bon/min", "best-of-N", plots.COLOURS[-1], -0.1),
+        ("vote/min", "weighted vote", plots.COLOURS[1], 0.1),
     ):
-        estimates = [(i + shift, results.estimate(Line(name, line))) for i, name in enumerate(names)]
-        dots(panel, [(x, e) for x, e in estimates if e is not None], label, {"color": colour, "linestyle": ""})
+        estimates = {i + shift: results.estimate(Line(name, line)) for i, name in enumerate(names)}
+        known = {x: e for x, e in estimates.items() if e is not None}
+        plots.dots(panel, plots.Drawn(known, label, {"color": colour, "linestyle": ""}))
     if majority := results.estimate(shared(results, "majority")):
-        panel.axhline(majority.mean, label="majority vote", **MAJORITY)
-        panel.axhspan(majority.low, majority.high, color=INK, alpha=0.07, linewidth=0)
+        panel.axhline(majority.mean, label="majority vote", **plots.MAJORITY)
+        panel.axhspan(majority.low, majority.high, color=plots.INK, alpha=0.07, linewidth=0)
     panel.set_xticks(range(len(names)), [_SHORT[name.partition("-")[0]] for name in names])
     panel.set_xlim(-0.5, len(names) - 0.5)
     panel.set_ylabel("accuracy, mean over sets and N, %")
-    legend(figure, [panel])
+    plots.legend(figure, [panel])
     return figure
 
 

@@ -17,7 +17,6 @@ from lit_prm.commands.paper.methods import LABELS
 from lit_prm.commands.paper.schedule import Schedule, SeededRun, with_predecessors
 from lit_prm.commands.paper.view import ProgressView
 from lit_prm.commands.paper.workers import RunJob, RunProcess, interruptible, tail
-from lit_prm.storage.atomic import written_whole
 from lit_prm.storage.run_files import read_record
 
 RUNS, DOCS = Path("runs"), Path("docs")
@@ -67,6 +66,7 @@ def write(scale: str, seeds: int) -> None:
     from lit_prm.commands.paper.document import document
     from lit_prm.commands.paper.figures import draw_all
     from lit_prm.commands.paper.results import PaperResults
+    from lit_prm.reports.files import write_text
     from lit_prm.reports.paper_numbers import paper
 
     results, at = PaperResults(RUNS / scale, seeds), Place(scale)
@@ -76,8 +76,7 @@ def write(scale: str, seeds: int) -> None:
     refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in found), scale)
     drawn = draw_all(results, DOCS / "figures", scale)
     file = DOCS / f"paper-{scale}.md"
-    with written_whole(file) as partial_file:
-        partial_file.write_text(document(results, paper(), scale, drawn))
+    write_text(file, document(results, paper(), scale, drawn))
     print(f"written: {file} and {len(drawn)} figures in {DOCS / 'figures'}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +41,7 @@ def _judge(given: argparse.Namespace) -> None:
     from lit_prm.reports.best_of_n.findings import Settings, as_json, find
     from lit_prm.reports.best_of_n.pool import read_pool
     from lit_prm.reports.best_of_n.show import show_findings
+    from lit_prm.reports.files import write_json
 
     if given.figure:
         refuse_other_formats(given.figure)
@@ -57,7 +57,7 @@ def _judge(given: argparse.Namespace) -> None:
     findings = find(pool, settings)
     show_findings(findings)
     if given.json:
-        _write(given.json, as_json(findings))
+        write_json(given.json, as_json(findings))
     if given.figure:
         draw(findings, given.figure)
 
@@ -66,6 +66,7 @@ def _official(given: argparse.Namespace) -> None:
     from lit_prm.reports.best_of_n.official import official, official_json
     from lit_prm.reports.best_of_n.pool import read_pool
     from lit_prm.reports.best_of_n.show import show_official
+    from lit_prm.reports.files import write_json
 
     if given.figure or given.pairs or given.counts or given.aggregate or given.weight:
         raise ValueError(
@@ -76,7 +77,7 @@ def _official(given: argparse.Namespace) -> None:
     told = official(pool)
     show_official(told)
     if given.json:
-        _write(given.json, official_json(pool, told))
+        write_json(given.json, official_json(pool, told))
 
 
 def vote_weight(text: str) -> VoteWeight:
@@ -102,11 +103,3 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     if not all(part.isdecimal() and int(part) for part in parts):
         raise ValueError(f"--counts {text!r} is not like 1,2,4: whole numbers from 1, separated by commas")
     return tuple(int(part) for part in parts)
-
-
-def _write(path: Path, value: object) -> None:
-    from lit_prm.storage.atomic import written_whole
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")

@@ -8,37 +8,27 @@ from typing import Any
 
 import numpy as np
 
+from lit_prm.evaluation import plots
 from lit_prm.evaluation.estimate import by_count
-from lit_prm.evaluation.plots import (
-    ACCURACY,
-    ANY,
-    MAJORITY,
-    RANDOM,
-    by_candidates,
-    curve,
-    legend,
-    note,
-    panels,
-    save,
-    styles,
-)
 from lit_prm.reports.best_of_n.findings import Finding, Findings
 
-_WITHOUT_SCORE = (
-    ("majority", "majority vote", MAJORITY), ("any", "any right", ANY), ("bon/random", "one at random", RANDOM),
-)  # fmt: skip
+_WITHOUT_SCORE = {
+    "majority": ("majority vote", plots.MAJORITY), "any": ("any right", plots.ANY),
+    "bon/random": ("one at random", plots.RANDOM),
+}  # fmt: skip
 
 
 def draw(findings: Findings, path: Path) -> None:
     """Write the figure as its suffix says: .png or .svg."""
     scored = [f for f in findings.each if f.overoptimisation]
     title = f"{findings.pool.name} ({len(findings.pool.groups)} problems)"
-    figure, drawn = panels([title, *(["does more choice help?"] if scored else [])], width=5.2, height=4.2)
-    _accuracies(drawn[0], findings)
+    figure, drawn = plots.panels([title, *(["does more choice help?"] if scored else [])], width=5.2, height=4.2)
+    plots.draw_lines(drawn[0], _accuracies(findings))
+    drawn[0].set_ylabel(plots.ACCURACY)
     for panel in drawn[1:]:
         _scores(panel, scored, findings.counts)
-    legend(figure, drawn)
-    save(figure, path)
+    plots.legend(figure, drawn)
+    plots.save(figure, path)
 
 
 def refuse_other_formats(path: Path) -> None:
@@ -47,30 +37,33 @@ def refuse_other_formats(path: Path) -> None:
         raise ValueError(f"--figure {path}: figures are PNG or SVG; name it .png or .svg")
 
 
-def _accuracies(panel: Any, findings: Findings) -> None:
-    counts, first = findings.counts, findings.each[0].judgement.curves
-    for name, style in styles([f.judgement.name for f in findings.each]).items():
-        (finding,) = (f for f in findings.each if f.judgement.name == name)
+def _accuracies(findings: Findings) -> list[plots.Drawn]:
+    counts, first, lines = findings.counts, findings.each[0].judgement.curves, list[plots.Drawn]()
+    for finding, style in zip(findings.each, _styles(findings.each), strict=True):
+        name = f"{finding.judgement.name}: " if len(findings.each) > 1 else ""
         for method, label, line in (("bon", "best of N", "-"), ("vote", "weighted vote", "-.")):
             values = finding.judgement.curves.get(f"{method}/{finding.primary}")
             if values is not None:
-                before = f"{name}: " if len(findings.each) > 1 else ""
-                words = f"{before}{label}, {finding.primary}"
-                curve(panel, by_count(counts, values), words, {**style, "linestyle": line})
-    for rule, label, style in _WITHOUT_SCORE:
-        curve(panel, by_count(counts, first[rule], interval=False), label, style, band=False)
-    by_candidates(panel, counts)
-    panel.set_ylabel(ACCURACY)
+                words = f"{name}{label}, {finding.primary}"
+                lines.append(plots.Drawn(by_count(counts, values), words, {**style, "linestyle": line}))
+    return lines + [
+        plots.Drawn(by_count(counts, first[rule], interval=False), label, style, band=False)
+        for rule, (label, style) in _WITHOUT_SCORE.items()
+    ]
+
+
+def _styles(each: Sequence[Finding]) -> list[plots.Style]:
+    return list(plots.styles([finding.judgement.name for finding in each]).values())
 
 
 def _scores(panel: Any, scored: Sequence[Finding], counts: Sequence[int]) -> None:
     """Mean score of the chosen above its value at N=1, in standard deviations of all scores, so that scales agree."""
-    for finding, style in zip(scored, styles([f.judgement.name for f in scored]).values(), strict=True):
+    for finding, style in zip(scored, _styles(scored), strict=True):
         measure, scores = finding.overoptimisation, finding.judgement.scores[finding.primary or ""]
         assert measure is not None
         spread = float(scores[np.isfinite(scores)].std()) or 1.0
         raised = (np.array(measure.score) - measure.score[0]) / spread
         panel.plot(raised, 100 * np.array(measure.accuracy), markersize=3.5, **style)
         for n, x, y in zip(counts, raised, measure.accuracy, strict=True):
-            note(panel, str(n), x, 100 * y, style["color"])
-    panel.set(xlabel="mean score of the chosen above that of all, standard deviations", ylabel=ACCURACY)
+            plots.note(panel, str(n), x, 100 * y, style["color"])
+    panel.set(xlabel="mean score of the chosen above that of all, standard deviations", ylabel=plots.ACCURACY)

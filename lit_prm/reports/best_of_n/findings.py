@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +26,7 @@ from lit_prm.reports.best_of_n.measures import (
 from lit_prm.reports.best_of_n.pairs import PairedDifference, all_pairs
 from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion
 from lit_prm.reports.best_of_n.scores import TRAINED, lengths, scores_by
+from lit_prm.reports.files import json_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _choosing(finding: Finding) -> list[str]:
 def as_json(findings: Findings) -> dict[str, Any]:
     """All numbers, those of single problems too; null where there is none."""
     pool, settings = findings.pool, findings.settings
-    told: dict[str, Any] = _plain({
+    told: dict[str, Any] = json_value({
         "protocol": "exact expectations over subsets of the candidates; weighted votes as vote_errors says",
         "sources": pool.sources,
         "problems": len(pool.groups),
@@ -177,16 +177,3 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "length_bias": finding.length,
         "right_answer_wrong_process": finding.process,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Only what JSON has: arrays as lists, estimates with their names, null for nan and infinity."""
-    if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -115,6 +115,7 @@ def write(
     from lit_prm.reports.compare.settings import warnings
     from lit_prm.reports.compare.tables import versus
     from lit_prm.reports.document import markdown
+    from lit_prm.reports.files import write_text
     from lit_prm.reports.html import page
 
     drawn = {name: figure for name, draw in FIGURES.items() if (figure := draw(evidence)) is not None}
@@ -128,18 +129,7 @@ def write(
         for file in save(figure, *(folder / "figures" / f"{name}{kind}" for kind in (".png", ".svg")))
     ]
     html = page(made, {name: inline(figure, name) for name, figure in drawn.items()})
-    return made, files + _write_texts(folder, html, markdown(made))
-
-
-def _write_texts(folder: Path, html: str, markdown: str) -> list[Path]:
-    from lit_prm.storage.atomic import written_whole
-
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {folder / "report.html": html, folder / "report.md": markdown}
-    for file, text in texts.items():
-        with written_whole(file) as partial:
-            partial.write_text(text)
-    return list(texts)
+    return made, [*files, write_text(folder / "report.html", html), write_text(folder / "report.md", markdown(made))]
 
 
 def _recorded(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path]) -> list[str]:

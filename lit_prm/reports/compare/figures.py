@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from lit_prm.evaluation import plots
 from lit_prm.evaluation.estimate import Estimate
-from lit_prm.evaluation.plots import (
-    ACCURACY,
-    ANY,
-    INK,
-    MAJORITY,
-    by_candidates,
-    by_flops,
-    curve,
-    dots,
-    label,
-    legend,
-    panels,
-    styles,
-)
 from lit_prm.reports.compare.evidence import Evidence
 from lit_prm.reports.compare.tables import COST, METHODS
 from lit_prm.reports.runs import Experiment
@@ -35,56 +22,45 @@ def curves(evidence: Evidence) -> Any | None:
     """Best-of-N of every experiment with its band; majority vote and any-of-N as lines."""
     if not evidence.sets:
         return None
-    figure, drawn = panels(evidence.sets)
-    for candidates, panel in zip(evidence.sets, drawn, strict=True):
-        counts = evidence.counts((candidates,))
-        found = {
-            name: _known({n: evidence.estimate(name, "bon", (candidates,), (n,)) for n in counts})
-            for name in evidence.names
-        }
-        _draw_curves(panel, evidence, found, evidence.names)
-        for method, style in (("majority", MAJORITY), ("any", ANY)):
-            curve(panel, _common(evidence, method, candidates), METHODS[method], {**style, "marker": ""}, band=False)
-        by_candidates(panel, counts)
-        _not_over_all(panel)
-    drawn[0].set_ylabel(ACCURACY)
-    legend(figure, drawn)
-    return figure
+    lines = [
+        [
+            *_lines(evidence, {name: _best(evidence, name, candidates) for name in evidence.names}),
+            plots.Drawn(_common(evidence, "majority", candidates), METHODS["majority"], plots.MAJORITY, band=False),
+            plots.Drawn(_common(evidence, "any", candidates), METHODS["any"], plots.ANY, band=False),
+        ]
+        for candidates in evidence.sets
+    ]
+    return plots.over_candidates(evidence.sets, lines)
 
 
 def gains(evidence: Evidence) -> Any | None:
     """Best-of-N of every other experiment minus the first's, on the same problems: bands that exclude 0 are gains."""
     first, *others = evidence.names
-    found = {s: {name: _differences(evidence, name, first, s) for name in others} for s in evidence.sets}
-    if not any(points for of_set in found.values() for points in of_set.values()):
+    lines = [_lines(evidence, {name: _gains(evidence, name, first, s) for name in others}) for s in evidence.sets]
+    if not any(line.points for of_set in lines for line in of_set):
         return None
-    figure, drawn = panels(evidence.sets)
-    for candidates, panel in zip(evidence.sets, drawn, strict=True):
-        panel.axhline(0, color=INK, linewidth=1, label=f"0 = {label(first)}")
-        _draw_curves(panel, evidence, found[candidates], others)
-        by_candidates(panel, evidence.counts((candidates,)))
-    drawn[0].set_ylabel("points more than the first")
-    legend(figure, drawn)
-    return figure
+    zero = {"color": plots.INK, "linewidth": 1}
+    for candidates, of_set in zip(evidence.sets, lines, strict=True):
+        points = dict.fromkeys(evidence.counts((candidates,)), Estimate(0, 0, 0))
+        of_set.insert(0, plots.Drawn(points, f"0 = {plots.label(first)}", zero, band=False))
+    return plots.over_candidates(evidence.sets, lines, "points more than the first")
 
 
-def _differences(evidence: Evidence, ours: str, theirs: str, candidates: str) -> dict[int, Estimate]:
-    counts = evidence.counts((candidates,))
-    found = {n: evidence.difference(ours, theirs, "bon", (candidates,), (n,)) for n in counts}
-    return {n: difference.estimate for n, difference in found.items() if difference is not None}
+def _lines(evidence: Evidence, points: Mapping[str, Mapping[int, Estimate]]) -> list[plots.Drawn]:
+    """A line per experiment in its own colour; bands while there are few."""
+    style, bands = plots.styles(evidence.names), len(evidence.names) <= MOST_BANDS
+    return [plots.Drawn(of_name, plots.label(name), style[name], bands) for name, of_name in points.items()]
 
 
-def _known(points: Mapping[int, Estimate | None]) -> dict[int, Estimate]:
+def _best(evidence: Evidence, name: str, candidates: str) -> dict[int, Estimate]:
+    points = {n: evidence.estimate(name, "bon", (candidates,), (n,)) for n in evidence.counts((candidates,))}
     return {n: estimate for n, estimate in points.items() if estimate is not None}
 
 
-def _draw_curves(
-    panel: Any, evidence: Evidence, points: Mapping[str, Mapping[int, Estimate]], names: Sequence[str]
-) -> None:
-    """A curve per experiment in its own colour; bands while there are few."""
-    style = styles(evidence.names)
-    for name in names:
-        curve(panel, points[name], name, style[name], band=len(evidence.names) <= MOST_BANDS)
+def _gains(evidence: Evidence, ours: str, theirs: str, candidates: str) -> dict[int, Estimate]:
+    counts = evidence.counts((candidates,))
+    points = {n: evidence.difference(ours, theirs, "bon", (candidates,), (n,)) for n in counts}
+    return {n: difference.estimate for n, difference in points.items() if difference is not None}
 
 
 def _common(evidence: Evidence, method: str, candidates: str) -> dict[int, Estimate]:
@@ -96,35 +72,17 @@ def _common(evidence: Evidence, method: str, candidates: str) -> dict[int, Estim
     return {n: Estimate(fmean(means), np.nan, np.nan) for n, means in known.items() if means}
 
 
-def _not_over_all(panel: Any) -> None:
-    """The axis ends where the chosen answers do, whatever any-of-N reaches."""
-    lines = [line for line in panel.get_lines() if line.get_label() != METHODS["any"]]
-    tops = [max(line.get_ydata()) for line in lines] + [
-        path.get_extents().y1 for c in panel.collections for path in c.get_paths()
-    ]
-    if tops:
-        panel.set_ylim(top=min(100.0, max(t for t in tops if not np.isnan(t)) + 6))
-
-
 def cost(evidence: Evidence) -> Any | None:
     """Best of the most candidates, mean over sets, against FLOPs of collecting data and training."""
     counts = evidence.counts(evidence.sets)[-1:] if evidence.sets else ()
-    points = {
-        name: (flops, found)
-        for name in evidence.names
+    groups = [
+        plots.Drawn({flops: best}, plots.label(name), {"color": style["color"]})
+        for name, style in plots.styles(evidence.names).items()
         if (flops := evidence.experiments[name].mean(COST))
-        and (found := evidence.estimate(name, "bon", evidence.sets, counts))
-    }
-    if not points:
-        return None
-    figure, (panel,) = panels([f"best of {counts[0]}, mean over {', '.join(evidence.sets)}"], width=6.2, height=3.6)
-    style = styles(evidence.names)
-    for name, point in points.items():
-        dots(panel, [point], name, {"color": style[name]["color"]})
-    by_flops(panel)
-    panel.set_ylabel(ACCURACY)
-    legend(figure, [panel])
-    return figure
+        and (best := evidence.estimate(name, "bon", evidence.sets, counts))
+    ]
+    title = f"best of {counts[0]}, mean over {', '.join(evidence.sets)}" if groups else ""
+    return plots.over_flops(title, groups, width=6.2, height=3.6) if groups else None
 
 
 def training(evidence: Evidence) -> Any | None:
@@ -132,14 +90,16 @@ def training(evidence: Evidence) -> Any | None:
     keys = dict.fromkeys(key for e in evidence.experiments.values() for run in e.runs for key in run.histories)
     if not keys:
         return None
-    figure, drawn = panels([key.replace("@", " @") for key in keys], height=2.7, most=2 if len(keys) in (2, 4) else 3)
+    figure, drawn = plots.panels(
+        [key.replace("@", " @") for key in keys], height=2.7, most=2 if len(keys) in (2, 4) else 3
+    )
     for key, panel in zip(keys, drawn, strict=True):
-        for name, style in styles(evidence.names).items():
+        for name, style in plots.styles(evidence.names).items():
             steps, means = _mean_curve(evidence.experiments[name], key)
             if steps:
-                panel.plot(steps, means, linewidth=1.4, label=label(name), **{**style, "marker": ""})
+                panel.plot(steps, means, linewidth=1.4, label=plots.text(plots.label(name)), **{**style, "marker": ""})
         panel.set_xlabel("updates")
-    legend(figure, drawn)
+    plots.legend(figure, drawn)
     return figure
 
 
@@ -157,11 +117,11 @@ def levels(evidence: Evidence) -> Any | None:
         return None
     rows = len(evidence.names)
     titles = [f"{name}, best of {n}" for name, (n, _, _) in found.items()]
-    figure, drawn = panels(titles, width=3.4, height=0.6 + 0.32 * rows, most=3)
+    figure, drawn = plots.panels(titles, width=3.4, height=0.6 + 0.32 * rows, most=3)
     for i, (panel, (_, names, grid)) in enumerate(zip(drawn, found.values(), strict=True)):
         _draw_grid(panel, grid)
         panel.set_xticks(range(len(names)), names)
-        panel.set_yticks(range(rows), [label(name) if not i % 3 else "" for name in evidence.names])
+        panel.set_yticks(range(rows), [plots.text(plots.label(name)) if not i % 3 else "" for name in evidence.names])
         panel.set_xlabel("level")
     return figure
 

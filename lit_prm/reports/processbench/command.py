@@ -51,11 +51,11 @@ def parser() -> argparse.ArgumentParser:
 
 def run(known: argparse.Namespace) -> dict[str, Any]:
     """The numbers of ``report.as_numbers`` with the scorer's identity, also left as ``processbench.json``."""
+    from lit_prm.reports.files import write_json
     from lit_prm.reports.processbench.protocol import judge
     from lit_prm.reports.processbench.report import as_numbers
     from lit_prm.reports.processbench.scores import ItemFilter, is_folder_of_scores, read_subset
     from lit_prm.reports.processbench.subset import Subset
-    from lit_prm.storage.atomic import written_whole
 
     subsets = list(dict.fromkeys(known.subsets))
     if known.choose not in subsets:
@@ -71,9 +71,7 @@ def run(known: argparse.Namespace) -> dict[str, Any]:
     results = judge([Subset.of(name, of) for name, of in zip(subsets, scored, strict=True)], known.choose)
     numbers = {"scorer": _one_identity(scored), "limit": known.limit, "seed": known.seed, "compat": known.compat}
     numbers |= as_numbers(results)
-    folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / RESULTS) as partial:
-        partial.write_text(json.dumps(numbers, indent=1) + "\n")
+    write_json(folder / RESULTS, numbers)
     return numbers
 
 

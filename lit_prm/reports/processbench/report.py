@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lit_prm.evaluation.estimate import Estimate, level, number, percent
 from lit_prm.evaluation.tables import Table, show
+from lit_prm.reports.files import json_value
 from lit_prm.reports.processbench.literature import REPORTED
 from lit_prm.reports.processbench.minimum import minimum
 from lit_prm.reports.processbench.protocol import Found, Judged, SubsetResults, average
@@ -22,7 +23,7 @@ Numbers = Mapping[str, Any]
 
 def as_numbers(results: SubsetResults) -> dict[str, Any]:
     """All results as JSON: shares, not percent; nan as null. The literature's rows stand apart."""
-    found: dict[str, Any] = _without_nan(
+    found: dict[str, Any] = json_value(
         {
             "threshold_chosen_on": results.choose,
             "subsets": {name: _size(subset) for name, subset in results.subsets.items()},
@@ -31,7 +32,7 @@ def as_numbers(results: SubsetResults) -> dict[str, Any]:
                 name: {s: found.numbers() for s, found in of.items()} | _averages(of, results.choose)
                 for name, of in results.guessed.items()
             },
-            "reported_by_others": [row._asdict() for row in REPORTED],
+            "reported_by_others": REPORTED,
         }
     )
     return found
@@ -64,14 +65,6 @@ def _averages(found: Mapping[str, Found], choose: str) -> dict[str, dict[str, fl
         "average": average(list(found.values())),
         "average_of_others": average([of for s, of in found.items() if s != choose]),
     }
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(of) for key, of in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(of) for of in value]
-    return None if isinstance(value, float) and value != value else value
 
 
 # ---- tables --------------------------------------------------------------------------------------

@@ -1,0 +1,37 @@
+"""Text and JSON files of a report, each whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lit_prm.storage.atomic import written_whole
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write the whole file or nothing, into a folder that need not exist; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        partial.write_text(text)
+    return path
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The value of ``json_value`` as indented JSON."""
+    write_text(path, json.dumps(json_value(value), indent=1, allow_nan=False) + "\n")
+
+
+def json_value(value: Any) -> Any:
+    """Only types that JSON has: named tuples as objects, arrays as lists, null for nan and infinity."""
+    if hasattr(value, "_asdict"):
+        return json_value(value._asdict())
+    if hasattr(value, "tolist"):
+        return json_value(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): json_value(of_key) for key, of_key in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
