@@ -74,12 +74,12 @@ def draw_curves(path: Path, judgement: Judgement) -> None:
     Trained rules are best-of-N and votes by a score of the model; the others need no training.
     """
     problems = len(next(iter(judgement.curves.values())))
-    lines, drawn = list[plots.Drawn](), Counter[str]()
+    lines, drawn = list[plots.Series](), Counter[str]()
     for name, values in judgement.curves.items():
         kind = _kind(name)
         faded = {"alpha": max(1.0 - 0.3 * drawn[kind], 0.3)} if drawn[kind] else {}
         band = kind in ("bon", "vote") and not drawn[kind]
-        lines.append(plots.Drawn(by_count(judgement.counts, values, band), name, _STYLES[kind] | faded, band))
+        lines.append(plots.Series(by_count(judgement.counts, values, band), name, _STYLES[kind] | faded, band))
         drawn[kind] += 1
     titles = [f"{judgement.name} ({problems} problems)"]
     plots.save(plots.over_candidates(titles, [lines], width=7.6, height=4.2), path)

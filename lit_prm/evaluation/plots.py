@@ -82,7 +82,7 @@ def legend(figure: Any, drawn: Sequence[Any]) -> None:
 # ---- estimates ----------------------------------------------------------------------------------
 
 
-class Drawn(NamedTuple):
+class Series(NamedTuple):
     """Estimates by their place on the horizontal axis, a name for the legend, a style, whether intervals are drawn."""
 
     points: Mapping[Any, Estimate]
@@ -93,7 +93,7 @@ class Drawn(NamedTuple):
 
 
 def over_candidates(
-    titles: Sequence[str], lines: Sequence[Sequence[Drawn]], ylabel: str = ACCURACY, most: int = 3, **size: Any
+    titles: Sequence[str], lines: Sequence[Sequence[Series]], ylabel: str = ACCURACY, most: int = 3, **size: Any
 ) -> Any:
     """A figure with a panel of lines over N for every title, at most ``most`` in a row."""
     figure, drawn = panels(titles, most=most, **size)
@@ -105,7 +105,7 @@ def over_candidates(
     return figure
 
 
-def draw_lines(panel: Any, lines: Sequence[Drawn]) -> None:
+def draw_lines(panel: Any, lines: Sequence[Series]) -> None:
     """Lines over N in one panel, intervals as bands; the axis ends above the other lines, whatever any-of-N reaches."""
     for line in (line for line in lines if line.points):
         estimates = line.points.values()
@@ -123,7 +123,7 @@ def draw_lines(panel: Any, lines: Sequence[Drawn]) -> None:
         panel.set_ylim(top=min(100.0, max(max(e.mean, e.high) if band else e.mean for e, band in others) + 6))
 
 
-def over_flops(title: str, groups: Sequence[Drawn], ylabel: str = ACCURACY, **size: Any) -> Any:
+def over_flops(title: str, groups: Sequence[Series], ylabel: str = ACCURACY, **size: Any) -> Any:
     """A figure of estimates, with bars for their intervals, against the FLOPs that each point names."""
     figure, (panel,) = panels([title], **size)
     for group in groups:
@@ -141,7 +141,7 @@ def over_flops(title: str, groups: Sequence[Drawn], ylabel: str = ACCURACY, **si
     return figure
 
 
-def dots(panel: Any, group: Drawn) -> None:
+def dots(panel: Any, group: Series) -> None:
     """Means at places of the horizontal axis, their intervals as bars."""
     estimates = group.points.values()
     ends = [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]

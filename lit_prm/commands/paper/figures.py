@@ -74,7 +74,7 @@ def _curves(results: PaperResults, rows: Mapping[str, Lines]) -> Any | None:
     """One panel per candidate set, one row per (title, lines); every panel has the majority vote and chance."""
     places = [(title, name) for title in rows for name in results.sets]
     drawn = [
-        [plots.Drawn(_points(results, line, name), label, style) for line, label, style in rows[title]]
+        [plots.Series(_points(results, line, name), label, style) for line, label, style in rows[title]]
         for title, name in places
     ]
     if not any(line.points for lines in drawn for line in lines):
@@ -83,7 +83,7 @@ def _curves(results: PaperResults, rows: Mapping[str, Lines]) -> Any | None:
         for rule, label, style in (
             ("majority", "Majority vote", plots.MAJORITY), ("bon/random", "One at random", plots.RANDOM),
         ):  # fmt: skip
-            lines.append(plots.Drawn(_points(results, shared(results, rule), name), label, style, band=False))
+            lines.append(plots.Series(_points(results, shared(results, rule), name), label, style, band=False))
     titles = [f"{title + ': ' if title else ''}{name} ({GENERATORS[name]})" for title, name in places]
     return plots.over_candidates(titles, drawn, most=len(results.sets))
 
@@ -107,12 +107,12 @@ def _cost(results: PaperResults) -> Any | None:
     return plots.over_flops("what accuracy costs", drawn, ylabel, width=8.1, height=4.1) if drawn else None
 
 
-def _by_cost(results: PaperResults, names: Sequence[str], label: str, colour: str) -> plots.Drawn:
+def _by_cost(results: PaperResults, names: Sequence[str], label: str, colour: str) -> plots.Series:
     """The experiments of one method; of several each point has its number of responses beside it."""
     points = {n: (results.metric(n, COST), results.estimate(Line(n), counts=COUNTS[-1:])) for n in names}
     known = {name: (fmean(flops), best) for name, (flops, best) in points.items() if flops and best is not None}
     notes = [name.partition("-")[2].removesuffix("resp") for name in known] if len(names) > 1 else []
-    return plots.Drawn(dict(known.values()), label, {"color": colour}, notes=notes)
+    return plots.Series(dict(known.values()), label, {"color": colour}, notes=notes)
 
 
 _SHORT = {"kto": "KTO", "nca": "NCA", "dpo": "DPO", "ce": "CE", "infonca": "InfoNCA", "ipvrm": "IPVRM"}
@@ -130,7 +130,7 @@ def _votes(results: PaperResults) -> Any | None:
     ):
         estimates = {i + shift: results.estimate(Line(name, line)) for i, name in enumerate(names)}
         known = {x: e for x, e in estimates.items() if e is not None}
-        plots.dots(panel, plots.Drawn(known, label, {"color": colour, "linestyle": ""}))
+        plots.dots(panel, plots.Series(known, label, {"color": colour, "linestyle": ""}))
     if majority := results.estimate(shared(results, "majority")):
         panel.axhline(majority.mean, label="majority vote", **plots.MAJORITY)
         panel.axhspan(majority.low, majority.high, color=plots.INK, alpha=0.07, linewidth=0)

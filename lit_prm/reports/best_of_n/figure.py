@@ -37,17 +37,17 @@ def refuse_other_formats(path: Path) -> None:
         raise ValueError(f"--figure {path}: figures are PNG or SVG; name it .png or .svg")
 
 
-def _accuracies(findings: Findings) -> list[plots.Drawn]:
-    counts, first, lines = findings.counts, findings.each[0].judgement.curves, list[plots.Drawn]()
+def _accuracies(findings: Findings) -> list[plots.Series]:
+    counts, first, lines = findings.counts, findings.each[0].judgement.curves, list[plots.Series]()
     for finding, style in zip(findings.each, _styles(findings.each), strict=True):
         name = f"{finding.judgement.name}: " if len(findings.each) > 1 else ""
         for method, label, line in (("bon", "best of N", "-"), ("vote", "weighted vote", "-.")):
             values = finding.judgement.curves.get(f"{method}/{finding.primary}")
             if values is not None:
                 words = f"{name}{label}, {finding.primary}"
-                lines.append(plots.Drawn(by_count(counts, values), words, {**style, "linestyle": line}))
+                lines.append(plots.Series(by_count(counts, values), words, {**style, "linestyle": line}))
     return lines + [
-        plots.Drawn(by_count(counts, first[rule], interval=False), label, style, band=False)
+        plots.Series(by_count(counts, first[rule], interval=False), label, style, band=False)
         for rule, (label, style) in _WITHOUT_SCORE.items()
     ]
 

@@ -25,8 +25,8 @@ def curves(evidence: Evidence) -> Any | None:
     lines = [
         [
             *_lines(evidence, {name: _best(evidence, name, candidates) for name in evidence.names}),
-            plots.Drawn(_common(evidence, "majority", candidates), METHODS["majority"], plots.MAJORITY, band=False),
-            plots.Drawn(_common(evidence, "any", candidates), METHODS["any"], plots.ANY, band=False),
+            plots.Series(_common(evidence, "majority", candidates), METHODS["majority"], plots.MAJORITY, band=False),
+            plots.Series(_common(evidence, "any", candidates), METHODS["any"], plots.ANY, band=False),
         ]
         for candidates in evidence.sets
     ]
@@ -42,14 +42,14 @@ def gains(evidence: Evidence) -> Any | None:
     zero = {"color": plots.INK, "linewidth": 1}
     for candidates, of_set in zip(evidence.sets, lines, strict=True):
         points = dict.fromkeys(evidence.counts((candidates,)), Estimate(0, 0, 0))
-        of_set.insert(0, plots.Drawn(points, f"0 = {plots.label(first)}", zero, band=False))
+        of_set.insert(0, plots.Series(points, f"0 = {plots.label(first)}", zero, band=False))
     return plots.over_candidates(evidence.sets, lines, "points more than the first")
 
 
-def _lines(evidence: Evidence, points: Mapping[str, Mapping[int, Estimate]]) -> list[plots.Drawn]:
+def _lines(evidence: Evidence, points: Mapping[str, Mapping[int, Estimate]]) -> list[plots.Series]:
     """A line per experiment in its own colour; bands while there are few."""
     style, bands = plots.styles(evidence.names), len(evidence.names) <= MOST_BANDS
-    return [plots.Drawn(of_name, plots.label(name), style[name], bands) for name, of_name in points.items()]
+    return [plots.Series(of_name, plots.label(name), style[name], bands) for name, of_name in points.items()]
 
 
 def _best(evidence: Evidence, name: str, candidates: str) -> dict[int, Estimate]:
@@ -76,7 +76,7 @@ def cost(evidence: Evidence) -> Any | None:
     """Best of the most candidates, mean over sets, against FLOPs of collecting data and training."""
     counts = evidence.counts(evidence.sets)[-1:] if evidence.sets else ()
     groups = [
-        plots.Drawn({flops: best}, plots.label(name), {"color": style["color"]})
+        plots.Series({flops: best}, plots.label(name), {"color": style["color"]})
         for name, style in plots.styles(evidence.names).items()
         if (flops := evidence.experiments[name].mean(COST))
         and (best := evidence.estimate(name, "bon", evidence.sets, counts))
