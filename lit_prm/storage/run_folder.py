@@ -12,8 +12,10 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_prm.storage.class_paths import is_class_of
 from lit_prm.storage.flat import flatten
 from lit_prm.storage.moved import with_names_of_today
 from lit_prm.storage.run_files import config_of, read_record
@@ -129,5 +131,5 @@ def listed(given: Any) -> list[Any]:
 
 
 def is_progress(part: Any) -> bool:
-    """Whether a callback of a config is the progress bar."""
-    return str(part["class_path"]).rpartition(".")[2] == "Progress"
+    """True if a callback of a config is a progress bar, of this project, Lightning or the user."""
+    return is_class_of(str(part["class_path"]), ProgressBar)

@@ -1,0 +1,60 @@
+"""The class that a ``class_path`` of a configuration names, without making an object of it."""
+
+from __future__ import annotations
+
+import sys
+from inspect import isabstract
+from pkgutil import resolve_name
+from typing import Any
+
+
+def class_of(class_path: str, base: type) -> type[Any]:
+    """The subclass of ``base`` at a dotted path; a bare name means an imported subclass, as in jsonargparse.
+
+    Raises ValueError, with the known names, for a path that cannot be imported or is another kind of class.
+    """
+    try:
+        found = resolve_name(class_path) if "." in class_path else _by_name(class_path, base)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{class_path} cannot be imported ({error}). {_remedy(base)}") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ValueError(f"{class_path} is not a subclass of {base.__name__}. {_remedy(base)}")
+    return found
+
+
+def is_class_of(class_path: str, base: type) -> bool:
+    """True if the path names a subclass of ``base``; False also for a class that cannot be imported here."""
+    try:
+        class_of(class_path, base)
+    except ValueError:
+        return False
+    return True
+
+
+def class_path_of(named: type) -> str:
+    """The dotted path of a class, as configurations and ``reward.json`` write it: by the package that exports it."""
+    module, name = named.__module__, named.__qualname__
+    while vars(sys.modules.get(parent := module.rpartition(".")[0], object)).get(name) is named:
+        module = parent
+    return f"{module}.{name}"
+
+
+def known_names(base: type) -> list[str]:
+    """Names of the public subclasses of ``base`` that are imported and can be made, in order."""
+    return sorted({c.__name__ for c in _subclasses(base) if not isabstract(c) and not c.__name__.startswith("_")})
+
+
+def _by_name(name: str, base: type) -> type:
+    matches = [c for c in (base, *_subclasses(base)) if c.__name__ == name]
+    if len(matches) != 1:
+        raise ValueError(f"{len(matches)} imported classes have this name")
+    return matches[0]
+
+
+def _subclasses(base: type) -> list[type]:
+    direct: list[type] = type.__subclasses__(base)
+    return list(dict.fromkeys(c for below in direct for c in (below, *_subclasses(below))))
+
+
+def _remedy(base: type) -> str:
+    return f"Give one of {', '.join(known_names(base))}, or the dotted path of your own subclass of {base.__name__}."
