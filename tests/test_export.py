@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -22,16 +23,19 @@ from lit_prm.data.batch import collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine, Marked, StepRule
+from lit_prm.models.adapters import LoRAReward
 from lit_prm.models.language_model import load_tokenizer
-from lit_prm.models.reference import Frozen
+from lit_prm.models.reference import Frozen, Stored
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
+from lit_prm.scoring.building import build
 from lit_prm.scoring.check_samples import SAMPLES, verify, verify_folder
 from lit_prm.scoring.export import folder as writing
 from lit_prm.scoring.export.command import export
-from lit_prm.scoring.loading import build, load
+from lit_prm.scoring.loading import load
 from lit_prm.scoring.released import release_of
 from lit_prm.scoring.rewards import Rewards
-from lit_prm.scoring.spec import read_spec
+from lit_prm.scoring.spec import RewardSpec, named, read_spec
+from lit_prm.storage.class_paths import class_path_of
 from tests.conftest import TEMPLATE
 from tests.rounding import reward_bound
 
@@ -255,6 +259,33 @@ def test_bfloat16_halves_the_weights_and_still_passes_its_check(exports: Callabl
     assert [r for r, _ in found] == pytest.approx([r for r, _ in whole], abs=1.0)
 
 
+class OwnStore(Stored):
+    pass
+
+
+class OwnLoRA(LoRAReward):
+    pass
+
+
+def test_users_own_classes_are_exported_as_what_can_be_loaded_without_their_run(reference_folder: Path) -> None:
+    store = named(class_path_of(OwnStore), {"model": str(reference_folder), "path": "r.sqlite", "from_policy": True})
+    spec = RewardSpec(
+        reward_model=named("ImplicitReward", {"policy": "p", "beta": 0.5, "gradient_checkpointing": True}),
+        reference=store, tokenizer="t", steps=named("BlankLine"),
+    )  # fmt: skip
+    whole = writing.exported(spec, "bfloat16", has_head=False)
+    assert whole.reward_model == named("ImplicitReward", {"policy": ".", "beta": 0.5, "dtype": "bfloat16"})
+    assert whole.reference == named("lit_prm.models.reference.Frozen", {"model": str(reference_folder)})
+    options = {"policy": "p", "rank": 4, "targets": ["q_proj"], "dropout": 0.1, "alpha": 1.0, "beta": 0.5}
+    adapted = writing.exported(
+        replace(spec, reward_model=named(class_path_of(OwnLoRA), options)), "float32", has_head=False
+    )
+    assert adapted.reward_model == named(
+        "lit_prm.models.adapters.AdaptedReward", {"policy": ".", "beta": 0.5, "dtype": "float32"}
+    )
+    assert adapted.reference is None  # the adapter, disabled, is the reference
+
+
 def test_an_incomplete_sharded_checkpoint_is_refused(
     exports: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -304,7 +335,7 @@ def test_the_checkpoint_of_another_run_gets_no_card_of_this_one(
         (tmp_path / name).mkdir()
         model = trained("ImplicitReward", policy_folder, reference_folder)
         runs.append(run_folder(tmp_path / name, "ImplicitReward", policy_folder, reference_folder, model))
-    with pytest.raises(ValueError, match=r"is no checkpoint of .*, whose card"):
+    with pytest.raises(ValueError, match=r"is not a checkpoint of .*, but the export would get the model card"):
         export(str(runs[0]), tmp_path / "out", str(runs[1] / "checkpoints" / "last.ckpt"))
     earlier = shutil.copy(runs[0] / "checkpoints" / "last.ckpt", runs[0] / "checkpoints" / "earlier.ckpt")
     export(str(runs[0]), tmp_path / "early", str(earlier))
@@ -333,5 +364,5 @@ def test_rewards_near_zero_may_lie_as_far_apart_as_their_sums_are_rounded(
             made = SimpleNamespace(reward=0.0, step_rewards=(0.0,), reference_logps=[-logps])
             return [[made] * len(samples)]
 
-    with nullcontext() if same else pytest.raises(ValueError, match=r"away: another reference.*report it"):
+    with nullcontext() if same else pytest.raises(ValueError, match=r"apart.*another reference.*Report this"):
         verify(Zero(), scorer.encoder, samples, 1e-5)  # type: ignore[arg-type]

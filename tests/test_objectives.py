@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def test_a_reference_may_differ_between_training_and_scoring(
     frozen: Reference = Frozen(str(reference_folder))
     batch = collate(rows)
 
-    def rewards(training: bool, **own: Reference) -> Tensor:
+    def rewards(training: bool, **own: Any) -> Tensor:
         module = LitPRM(ImplicitReward(str(policy_folder), beta=1.0, **own), CE(), frozen)
         module.configure_model()
         module.reward_model.train(training)
@@ -184,7 +185,7 @@ def test_a_reference_may_differ_between_training_and_scoring(
 
 
 def test_an_implicit_reward_without_any_reference_is_told_how_to_say_so(policy_folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"set model\.reference, to Uniform for none"):
+    with pytest.raises(ValueError, match=r"Set model\.reference; .*Uniform means no reference model"):
         ImplicitReward(str(policy_folder)).references()
 
 

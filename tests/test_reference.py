@@ -142,7 +142,7 @@ def test_a_policy_that_trains_again_computes_no_reference(reference_folder: Path
     assert policy.training
     assert stored.logps(batch.keep([0, 1])).any()
     for ask in (lambda: stored.logps(batch), lambda: stored.prepare([batch], CPU, None)):
-        with pytest.raises(ValueError, match="before its first update; set from_policy to false"):
+        with pytest.raises(ValueError, match=r"before its first update\. Set from_policy to false"):
             ask()
 
 
@@ -170,7 +170,7 @@ def test_only_missing_responses_are_computed(reference_folder: Path, batch: Batc
     stored.prepare([head], CPU)
     assert stored.misses == 2
     told = stored.prepare([batch], CPU)
-    assert (stored.asked, stored.misses) == (4, 2)  # of the last pass
+    assert (stored.requested, stored.misses) == (4, 2)  # of the last pass
     assert "2 of 4 responses were stored, 2 computed" in told
     assert torch.allclose(stored.logps(batch), Frozen(str(reference_folder)).logps(batch), rtol=0, atol=ROUNDING)
 
@@ -214,7 +214,7 @@ def test_weights_written_in_place_are_other_weights(reference_folder: Path, batc
 def test_another_revision_of_a_hub_model_is_another_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = []
     for commit in ("1a", "2b", "1a"):
-        monkeypatch.setattr("lit_prm.models.reference.stored.commit_of", {"owner/model": commit}.__getitem__)
+        monkeypatch.setattr("lit_prm.models.reference.addresses.commit_of", {"owner/model": commit}.__getitem__)
         ids.append(weights_id("owner/model", "float32"))
     assert ids[0] == ids[2] != ids[1]
 

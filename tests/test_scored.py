@@ -81,7 +81,7 @@ def test_spoilt_rewards_are_refused_with_their_place(tmp_path: Path) -> None:
 def test_what_is_no_finite_number_is_refused_with_its_place(tmp_path: Path, column: str, number: float) -> None:
     row = scored_row(GROUP, REWARDS, IDENTITY)
     row[column][0] = number if column == "rewards" else [number, *row[column][0][1:]]
-    with pytest.raises(ValueError, match=rf"jsonl:1: rewards of response 0 .*{number} is no finite number"):
+    with pytest.raises(ValueError, match=rf"jsonl:1: rewards of response 0 .*{number} is not finite"):
         read_scored(saved(tmp_path / "bad.jsonl", row))
 
 
@@ -92,7 +92,7 @@ def test_files_are_aligned_by_problem_and_response(tmp_path: Path) -> None:
     first = read_scored(saved(tmp_path / "first.jsonl", *rows))
     found = aligned(first, read_scored(saved(tmp_path / "turned.jsonl", *turned)))
     assert (found.groups, found.rewards) == (first.groups, first.rewards)
-    with pytest.raises(ValueError, match=r"different problems: 1 stand in one of them only, as 'b'"):
+    with pytest.raises(ValueError, match=r"different problems: 1 are in one of them only, e\.g\. 'b'"):
         aligned(first, read_scored(saved(tmp_path / "fewer.jsonl", *rows[:1])))
     with pytest.raises(ValueError, match=r"doubled\.jsonl: two rows have the same unique_id"):
         aligned(read_scored(saved(tmp_path / "doubled.jsonl", *rows, rows[0])), first)

@@ -21,12 +21,15 @@ from lit_prm.data.batch import Batch, collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine, EachToken, StepRule
-from lit_prm.models.reference import Frozen, Stored
+from lit_prm.models.reference import Frozen, Reference, Stored
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead, ValueHead
 from lit_prm.scoring import loading
-from lit_prm.scoring.loading import Options, build, spec_of
+from lit_prm.scoring.building import build
 from lit_prm.scoring.model_scorer import ModelScorer, shortest
-from lit_prm.scoring.spec import RewardSpec, named, spec_of_run
+from lit_prm.scoring.run_spec import spec_of_run
+from lit_prm.scoring.sources import Options, spec_of
+from lit_prm.scoring.spec import RewardSpec, named
+from lit_prm.storage.class_paths import class_path_of
 from tests import reference as slow
 from tests.rounding import float32_bound
 
@@ -250,7 +253,7 @@ def test_identity_changes_with_all_that_scores_hang_on(folders: tuple[str, str])
 
 
 def test_a_language_model_needs_its_reference(folders: tuple[str, str]) -> None:
-    with pytest.raises(ValueError, match="relative to another one; give the model that it was trained from"):
+    with pytest.raises(ValueError, match=r"relative to another one\. Give the model that it was trained from"):
         lit_prm.load(folders[0])
 
 
@@ -262,9 +265,12 @@ def test_without_reference_the_log_prob_is_the_reward(folders: tuple[str, str]) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": "{"}, "no JSON"),
-        ({"steps": "Lines"}, r"Lines makes no StepRule .*known: BlankLine, EachToken, Marked"),
-        ({"steps": '{"class_path": "Pattern", "init_args": {"regexp": "x"}}'}, "Pattern makes no StepRule .*regexp"),
+        ({"steps": "{"}, "not valid JSON"),
+        ({"steps": "Lines"}, r"Lines cannot be built as a StepRule .*Give one of BlankLine, EachToken, Marked"),
+        (
+            {"steps": '{"class_path": "Pattern", "init_args": {"regexp": "x"}}'},
+            "Pattern cannot be built as a StepRule .*regexp",
+        ),
         ({"aggregate": "worst"}, "known are min"),
         ({"beta": -1.0}, "not positive"),
         ({"prompt_template": "Solve"}, r"no \{prompt\}"),
@@ -274,6 +280,60 @@ def test_without_reference_the_log_prob_is_the_reward(folders: tuple[str, str]) 
 def test_wrong_options_are_named(folders: tuple[str, str], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         lit_prm.load(folders[0], reference=folders[1], **options)
+
+
+def test_an_unknown_option_is_named_with_the_nearest_right_one(folders: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"load has no option 'refrence'\. Did you mean 'reference'\? The options are"):
+        lit_prm.load(folders[0], refrence=folders[1])
+    with pytest.raises(ValueError, match=r"load has no option 'zzz'\. The options are reference, beta, "):
+        lit_prm.load(folders[0], zzz=1)
+    with pytest.raises(ValueError, match=r"detail 'token' is unknown\. Give one of tokens, steps"):
+        lit_prm.load(folders[0], reference=folders[1], detail="token")
+
+
+class OwnReward(ImplicitReward):
+    """A user's subclass. Its constructor fails, so a test sees when somebody makes one to learn its class."""
+
+    def __init__(self, policy: str, beta: float = 0.05, reference: Reference | None = None) -> None:
+        raise AssertionError("instantiated")
+
+
+class OwnHead(OutcomeHead):
+    pass
+
+
+def own_spec(folders: tuple[str, str], kind: type[RewardModel], **arguments: Any) -> RewardSpec:
+    return RewardSpec(
+        reward_model=named(class_path_of(kind), {"policy": folders[0]} | arguments), tokenizer=folders[0],
+        steps=named("BlankLine"),
+    )  # fmt: skip
+
+
+def test_options_reach_a_users_own_reward_model_without_making_one(folders: tuple[str, str], tmp_path: Path) -> None:
+    frozen = named("Frozen", {"model": "other"})
+    spec = own_spec(folders, OwnReward, beta=1.0, training_reference=frozen, scoring_reference=frozen)
+    (tmp_path / "reward.json").write_text(json.dumps(spec.to_json()))
+    found = spec_of(str(tmp_path), Options(beta=2.0, reference="none"))
+    uniform = named("lit_prm.models.reference.Uniform")
+    assert found.reference == uniform
+    assert found.reward_model["init_args"] == {"policy": folders[0], "beta": 2.0, "reference": uniform}
+    (tmp_path / "reward.json").write_text(json.dumps(own_spec(folders, OwnHead).to_json()))
+    with pytest.raises(ValueError, match=r"beta 2\.0 was given, but .*OwnHead has no beta"):
+        spec_of(str(tmp_path), Options(beta=2.0))
+    assert spec_of(str(tmp_path), Options(reference="none")).reward_model["init_args"] == {"policy": folders[0]}
+
+
+@pytest.mark.parametrize("path", ["callbacks.BestOfN", "users_own.Chooser", "lit_prm.best_of_n.BestOfN"])
+def test_the_primary_aggregate_is_that_of_the_callback_with_the_option(path: str, tmp_path: Path) -> None:
+    callbacks = [
+        {"class_path": "callbacks.Progress"}, {"class_path": path, "init_args": {"aggregates": ["mean", "min"]}},
+    ]  # fmt: skip
+    config = {
+        "model": {"reward_model": {"class_path": "ImplicitReward"}, "loss": "lit_prm.losses.ce.CE"},
+        "data": {"tokenizer": "owner/model"}, "trainer": {"max_epochs": 0, "callbacks": callbacks},
+    }  # fmt: skip
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    assert spec_of_run(tmp_path).aggregate == "mean"
 
 
 def test_a_reference_of_other_weights_is_refused(folders: tuple[str, str]) -> None:
@@ -289,9 +349,9 @@ def test_specs_are_json_both_ways_and_know_their_keys(folders: tuple[str, str]) 
     spec = spec_of(folders[0], Options(reference=folders[1], beta=2.0, steps='{"class_path": "Newline"}'))
     assert RewardSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     assert spec.beta == 2.0
-    with pytest.raises(ValueError, match="has unknown keys bet; known are aggregate"):
+    with pytest.raises(ValueError, match=r"has unknown keys bet\. The keys are aggregate"):
         RewardSpec.from_json({"reward_model": {}, "tokenizer": "", "bet": 1})
-    with pytest.raises(ValueError, match="has not the keys steps, tokenizer; known are"):
+    with pytest.raises(ValueError, match=r"has no steps, tokenizer\. The keys are"):
         RewardSpec.from_json({"reward_model": {}})
 
 
@@ -308,7 +368,7 @@ def test_relative_paths_are_those_of_the_specs_folder(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_no_runs_say_what_they_lack(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such checkpoint"):
+    with pytest.raises(ValueError, match="There is no checkpoint"):
         spec_of_run(tmp_path / "checkpoints" / "last.ckpt")
     (tmp_path / "a.ckpt").touch()
     with pytest.raises(ValueError, match=r"no config\.yaml beside it"):
@@ -329,7 +389,9 @@ def test_a_scorer_that_disagrees_with_training_is_refused(
     monkeypatch.setattr(
         "lit_prm.models.packed_attention._with_those_behind", lambda parts, _: list(parts)
     )  # prompts are not seen
-    with pytest.raises(ValueError, match=r"the scorer's rewards of it and its steps are .*, training's .*, more than"):
+    with pytest.raises(
+        ValueError, match=r"the scorer's rewards of the response and its steps are .*, training's .*, more than"
+    ):
         scorer.check(GROUPS)
 
 
@@ -361,11 +423,11 @@ def test_a_folder_or_path_of_nothing_is_told_before_the_hub_is_asked(tmp_path: P
     (tmp_path / "seed-0").mkdir()
     (tmp_path / "seed-0" / "config.yaml").write_text("")
     (tmp_path / "seed-0" / "nothing").mkdir()
-    with pytest.raises(ValueError, match=r"it holds runs: give .*seed-0"):
+    with pytest.raises(ValueError, match=r"It holds runs; give .*seed-0"):
         lit_prm.load(str(tmp_path))
-    with pytest.raises(ValueError, match=r"it has none of config\.yaml, reward\.json"):
+    with pytest.raises(ValueError, match=r"It has no config\.yaml, reward\.json"):
         lit_prm.load(str(tmp_path / "seed-0" / "nothing"))
-    with pytest.raises(ValueError, match="no such folder"):
+    with pytest.raises(ValueError, match="is neither a folder nor a hub name"):
         lit_prm.load("runs/tiny/nothing/seed-9")
 
 

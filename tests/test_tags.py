@@ -316,7 +316,7 @@ def test_a_tokenizer_of_another_style_is_refused(folders: dict[str, Path]) -> No
     with pytest.raises(ValueError, match=r"holds no score\.0\.weight"):
         tag_scorer(str(folders["skywork"]), "qwen", BlankLine())
     merged = scorer_of(folders, "math-shepherd").style
-    with pytest.raises(ValueError, match="no token '▁ки' ends where the tag does in 'a кит'"):
+    with pytest.raises(ValueError, match="no token '▁ки' ends where the tag ends in 'a кит'"):
         merged.tagged("a кит", [5], merged.ids(" ки")[-1], special=True)
 
 
@@ -329,7 +329,7 @@ def test_the_style_is_found_or_asked_for(folders: dict[str, Path], tmp_path: Pat
     ):
         (tmp_path / released).symlink_to(folders[style])
         assert style_of(str(tmp_path / released)) == style
-    with pytest.raises(ValueError, match=f"give one of --style {', '.join(STYLES)}"):
+    with pytest.raises(ValueError, match=f"Give one of --style {', '.join(STYLES)}"):
         tag_scorer(str(folders["rlhflow"]), None, BlankLine())
     with pytest.raises(ValueError, match="style 'orm' is unknown"):
         tag_scorer(str(folders["rlhflow"]), "orm", BlankLine())

@@ -1,24 +1,25 @@
-"""Policies with an adapter (LoRA and its kin), whose reference is the same network with the adapter off."""
+"""Policies with a PEFT adapter (LoRA and similar). The reference is the same network with the adapter disabled."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch
+from lit_prm.models.kernels import Kernels
 from lit_prm.models.language_model import Attention, Dtype, load_model
 from lit_prm.models.logps import token_logps
 from lit_prm.models.probes import in_eval_mode
 from lit_prm.models.reference import Reference
-from lit_prm.models.reward_model import ImplicitReward
+from lit_prm.models.reward_model import ImplicitReward, RewardModel
 from lit_prm.models.weights import weights_hash
 from lit_prm.models.zero_weights import made_whole
 
@@ -26,9 +27,9 @@ ADAPTER_FILE = "adapter_config.json"
 
 
 class AdapterOff(Reference):
-    """The policy's own network with its adapter switched off: one set of weights serves as policy and reference.
+    """The policy's own network with its adapter disabled: one set of weights serves as policy and as reference.
 
-    It speaks once an ``AdaptedReward`` has loaded them and called ``take``.
+    Usable once an ``AdaptedReward`` has loaded the network and called ``take``.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class AdapterOff(Reference):
         self._base = ""
 
     def take(self, adapted: Any, base: str) -> None:
-        """The network to switch, a ``peft.PeftModel``, and the name of what it is with its adapter off."""
+        """Use this ``peft.PeftModel``; ``base`` is the name of the model below its adapter."""
         self._adapted, self._base = adapted, base
 
     def identity(self) -> dict[str, Any]:
@@ -46,23 +47,40 @@ class AdapterOff(Reference):
     def logps(self, batch: Batch) -> Tensor:
         if self._adapted is None:
             raise ValueError(
-                "the reference AdapterOff has no network to switch its adapter off in; it belongs to the reward "
-                "model lit_prm.models.adapters.AdaptedReward or LoRAReward, of another one give a "
-                "lit_prm.models.reference.Frozen"
+                "The reference AdapterOff has no network whose adapter it could disable. It belongs to the reward "
+                "models lit_prm.models.adapters.AdaptedReward and LoRAReward. Give any other reward model a "
+                "lit_prm.models.reference.Frozen."
             )
         with in_eval_mode(self._adapted), self._adapted.disable_adapter():
             return token_logps(self._adapted.get_base_model(), batch)
 
 
 class AdaptedReward(ImplicitReward):
-    """r(y) = beta * log(pi(y) / pi_ref(y)): pi is a network with an adapter and pi_ref, unless given, that without it.
+    """r(y) = beta * log(pi(y) / pi_ref(y)), where pi is a network with an adapter that was trained before.
 
-    ``policy`` is an adapter's folder or hub name; ``base`` is the network below, by default the one that the
-    adapter's configuration names.
+    pi_ref is the same network with the adapter disabled, unless ``reference`` is given. ``policy`` is the adapter's
+    folder or hub name; ``base`` is the model below it, by default the one that the adapter's configuration names.
     """
 
-    def __init__(self, policy: str, base: str | None = None, reference: Reference | None = None, **others: Any) -> None:
-        super().__init__(policy, reference or AdapterOff(), **others)
+    has_own_reference = True
+
+    def __init__(
+        self,
+        policy: str,
+        base: str | None = None,
+        reference: Reference | None = None,
+        beta: float = 0.05,
+        training_reference: Reference | None = None,
+        scoring_reference: Reference | None = None,
+        dtype: Dtype = "float32",
+        gradient_checkpointing: bool = False,
+        attention: Attention = "auto",
+        kernels: Sequence[Kernels] = (),
+    ) -> None:
+        super().__init__(
+            policy, reference or AdapterOff(), beta, training_reference, scoring_reference,
+            dtype, gradient_checkpointing, attention, kernels,
+        )  # fmt: skip
         self.base = base
         self._adapted: list[Any] = []
 
@@ -71,7 +89,7 @@ class AdaptedReward(ImplicitReward):
         for reference in self.references():
             if isinstance(reference, AdapterOff):
                 reference.take(adapted, self.base_name)
-        self._adapted = [adapted]  # in a list, or its weights would be this module's twice
+        self._adapted = [adapted]  # in a list: as an attribute, this module would hold the weights twice
         return cast(PreTrainedModel, adapted.get_base_model())
 
     def _load_adapted(self) -> Any:
@@ -79,24 +97,24 @@ class AdaptedReward(ImplicitReward):
 
     @property
     def base_name(self) -> str:
-        """The network with the adapter off."""
+        """Folder or hub name of the model below the adapter."""
         return self.base or base_of(self.policy_name)
 
     @property
     def adapted(self) -> Any:
-        """The ``peft.PeftModel`` around the policy, whose ``save_pretrained`` stores the adapter alone."""
+        """The ``peft.PeftModel`` around the policy. Its ``save_pretrained`` stores the adapter alone."""
         return self._adapted[0]
 
 
 class LoRAReward(AdaptedReward):
-    """r(y) = beta * log(pi(y) / pi_ref(y)): pi_ref is ``policy`` and pi the same weights with a new LoRA adapter on.
+    """r(y) = beta * log(pi(y) / pi_ref(y)): pi_ref is ``policy``, and pi the same weights with a new LoRA adapter.
 
-    The adapter (Hu et al. 2022) is all that is trained and all that a checkpoint holds: weights change by
-    alpha / rank * B A, with B = 0 at the start, in ``targets`` (names of layers; by default all linear ones below the
-    head).
+    Only the adapter (Hu et al. 2022) is trained, and a checkpoint holds nothing else. It changes the weights by
+    alpha / rank * B A, with B = 0 at the start. ``targets`` are names of linear layers, by default all of them except
+    the language-model head.
     """
 
-    OWN = ("rank", "alpha", "dropout", "targets")  # what an adapter's folder says itself
+    _LORA_OPTIONS: ClassVar = ("rank", "alpha", "dropout", "targets")
 
     def __init__(
         self,
@@ -106,12 +124,27 @@ class LoRAReward(AdaptedReward):
         dropout: float = 0.0,
         targets: list[str] | None = None,
         reference: Reference | None = None,
-        **others: Any,
+        beta: float = 0.05,
+        training_reference: Reference | None = None,
+        scoring_reference: Reference | None = None,
+        dtype: Dtype = "float32",
+        gradient_checkpointing: bool = False,
+        attention: Attention = "auto",
+        kernels: Sequence[Kernels] = (),
     ) -> None:
-        super().__init__(policy, policy, reference, **others)
+        super().__init__(
+            policy, policy, reference, beta, training_reference, scoring_reference,
+            dtype, gradient_checkpointing, attention, kernels,
+        )  # fmt: skip
         if rank < 1:
-            raise ValueError(f"rank {rank} is not at least 1; it is the number of columns of B (16 is common)")
+            raise ValueError(f"rank {rank} is not at least 1. It is the number of columns of B; 16 is common.")
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
+
+    @classmethod
+    def as_exported(cls, init_args: Mapping[str, Any]) -> tuple[type[RewardModel], dict[str, Any]]:
+        """An ``AdaptedReward``: the exported adapter's own configuration holds the LoRA options."""
+        kept = {name: value for name, value in init_args.items() if name not in cls._LORA_OPTIONS}
+        return AdaptedReward.as_exported(kept)
 
     def _load_adapted(self) -> Any:
         network = load_model(self.policy_name, self.dtype, self.attention)
@@ -120,7 +153,10 @@ class LoRAReward(AdaptedReward):
 
 
 def with_new_adapter(network: Any, rank: int, alpha: float, dropout: float, targets: list[str] | None) -> Any:
-    """A ``peft.PeftModel`` around the network, which changes nothing yet; its adapter is float32, the rest frozen."""
+    """A ``peft.PeftModel`` around the network whose new adapter is float32 and changes nothing yet; the rest is frozen.
+
+    Raises ValueError, with the names of the linear layers, if PEFT cannot adapt ``targets``.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -133,23 +169,23 @@ def with_new_adapter(network: Any, rank: int, alpha: float, dropout: float, targ
     except ValueError as error:
         linear = {name.rpartition(".")[2] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
         raise ValueError(
-            f"targets {targets} cannot be adapted: {error}; the linear layers of {network.name_or_path} are "
-            f"{', '.join(sorted(linear))}"
+            f"targets {targets} cannot be adapted: {error} The linear layers of {network.name_or_path} are "
+            f"{', '.join(sorted(linear))}."
         ) from error
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a folder, or what is known of a hub model, holds an adapter and not a model."""
+    """True if a folder, or a hub model as far as its files are known, holds an adapter instead of a whole model."""
     return _config_file(name) is not None
 
 
 def base_of(name: str) -> str:
-    """The model that an adapter was trained on, as its configuration names it."""
+    """The model that an adapter was trained on, as the adapter's configuration names it."""
     file = _config_file(name)
     base = json.loads(Path(file).read_text()).get("base_model_name_or_path") if file else None
     if not base:
         where = file or f"{name}, which has no {ADAPTER_FILE}"
-        raise ValueError(f"no base model is named in {where}; give the one that the adapter was trained on")
+        raise ValueError(f"No base model is named in {where}. Give the model that the adapter was trained on.")
     beside = Path(name) / base  # an exported adapter may hold its base
     return str(beside) if beside.is_dir() else str(base)
 
@@ -157,14 +193,18 @@ def base_of(name: str) -> str:
 def load_adapted(
     name: str, dtype: Dtype = "float32", base: str | None = None, attention: Attention | None = None
 ) -> Any:
-    """A ``peft.PeftModel`` in eval mode, its adapter on; adapters that are no change of weights are refused."""
+    """A ``peft.PeftModel`` in eval mode with its adapter enabled.
+
+    Raises ValueError for an adapter that adds prompt tokens, which cannot be disabled to give the reference, and for
+    one that does not fit its base.
+    """
     from peft import PeftConfig, PeftModel
 
     config = PeftConfig.from_pretrained(name)
     if config.is_prompt_learning:
         raise ValueError(
-            f"{name} is a {config.peft_type.value} adapter, which adds tokens to the prompt and changes no "
-            "weights; only LoRA and its kin can be switched off for the reference"
+            f"{name} is a {config.peft_type.value} adapter, which adds tokens to the prompt and changes no weights. "
+            "Give LoRA or a similar adapter, which can be disabled to give the reference."
         )
     network = load_model(base or base_of(name), dtype, attention)
     try:
@@ -172,25 +212,26 @@ def load_adapted(
             adapted = PeftModel.from_pretrained(network, name, is_trainable=False, autocast_adapter_dtype=False)
     except RuntimeError as error:
         raise ValueError(
-            f"the adapter {name} does not fit {base or base_of(name)}: {str(error)[:300]} ...; give the base it was "
-            "trained on, with the same vocabulary"
+            f"The adapter {name} does not fit {base or base_of(name)}: {str(error)[:300]} ... Give the base that it "
+            "was trained on, with the same vocabulary."
         ) from error
     return cast(Any, adapted).eval()
 
 
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
-    """Without the warning of transformers 5.23 that it is about to drop a name which peft 0.21 asks for."""
+    """Hides a warning: peft 0.21 uses a name that transformers 5.23 is about to drop."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         yield
 
 
 def _config_file(name: str) -> str | None:
+    """The local path of an adapter's configuration file, None if the model has none."""
     from transformers.utils.hub import cached_file
 
     if Path(name).is_dir():
         file = Path(name) / ADAPTER_FILE
         return str(file) if file.is_file() else None
-    found: str | None = cached_file(name, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False)
-    return found
+    path: str | None = cached_file(name, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False)
+    return path

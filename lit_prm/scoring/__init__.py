@@ -1,1 +1,1 @@
-"""Token, step and response rewards for any rollouts, from any checkpoint or released model."""
+"""Scores rollouts: token, step and response rewards from any checkpoint, export or released model."""

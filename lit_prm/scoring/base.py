@@ -1,4 +1,4 @@
-"""The one interface of everything that scores responses."""
+"""The interface of everything that scores responses."""
 
 from __future__ import annotations
 
@@ -9,42 +9,46 @@ from typing import Any, Literal
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring.rewards import Rewards
 
+Detail = Literal["tokens", "steps"]
+
 
 class Scorer(ABC):
-    """Gives every response rewards of its tokens, steps and the whole.
+    """Computes rewards of every response: of its tokens, of its steps and of the whole.
 
-    Laws: what a group gets depends neither on the other groups nor on its place among them beyond float32 rounding;
-    the same groups in the same call give the same bytes on CPU; step spans tile the response's text.
+    Laws: the rewards of a group depend neither on the other groups nor on its place among them, beyond float32
+    rounding; equal calls give equal bytes on CPU; step spans tile the response's text.
     """
 
-    detail: Literal["tokens", "steps"] = "steps"  # the finest rewards it gives
+    detail: Detail = "steps"  # the finest rewards that this scorer gives
 
     @property
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
-        """What the scores hang on, as JSON: model, reference, beta, template, step rule, length limit, dtype.
+        """What the scores depend on, as JSON: model, reference, beta, template, step rule, length limit, dtype.
 
-        ``aggregate`` names the primary one of ``aggregates.AGGREGATES`` that makes a response's score.
+        ``aggregate`` names the one of ``aggregates.AGGREGATES`` that turns step rewards into a response's score.
         """
 
     @property
     def rounding(self) -> Sequence[Any]:
-        """What else decides the last digits, as JSON: a job goes on only where these are the same."""
+        """What else decides the last digits, as JSON. An interrupted job continues only if this is unchanged."""
         return ()
 
     @abstractmethod
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
-        """Rewards of every response of every group, in order; labels are never looked at."""
+        """Rewards of every response of every group, in order. Labels are never read."""
 
     def score_texts(self, problem: str, responses: Sequence[str]) -> list[Rewards]:
-        """Rewards of responses to a question, as plain texts."""
+        """Rewards of responses to one question, given as plain texts."""
         if isinstance(responses, str):
-            raise ValueError(f"responses is one text {responses[:40]!r}, not a list of them; write [response]")
+            raise ValueError(
+                f"responses is one text {responses[:40]!r}, not a list of texts. Write [response] to score one."
+            )
         rollouts = tuple(Rollout(response=response) for response in responses)
         return self.score([Group(problem=Problem(prompt=problem, id="0"), rollouts=rollouts)])[0]
 
-    def refuse_too_long(self, groups: Sequence[Group]) -> None:  # noqa: B027  not all have prompts of their own
-        """Refuse problems of which no response could be scored, all at once."""
+    def refuse_too_long(self, groups: Sequence[Group]) -> None:  # noqa: B027  a scorer may truncate instead
+        """Raise ValueError for problems whose prompt leaves no room for a response; the error lists all of them."""
 
-    def check(self, groups: Sequence[Group]) -> None:  # noqa: B027  not all have another way to compare with
-        """Refuse, before much is scored, what would be scored wrongly."""
+    def check(self, groups: Sequence[Group]) -> None:  # noqa: B027  not every scorer can compare
+        """Raise ValueError, before a long job starts, if these groups would be scored wrongly."""

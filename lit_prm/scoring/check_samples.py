@@ -1,4 +1,4 @@
-"""Three short responses with the rewards that training gives them: what a loaded reward model must say again."""
+"""Three short responses with the rewards that training gives them: a loaded reward model must reproduce these."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lit_prm.scoring.base import Scorer
 
 CHECK_FILE = "check.json"  # in an exported folder
 
-# How far log-ratios (and log-odds) of one response may lie apart between ways to compute them, by precision.
+# Largest difference between log-ratios (or log-odds) of one response computed in different ways, by precision.
 _NOISE = {"float32": 2e-3, "float16": 0.1, "bfloat16": 0.5}
-_HERE = {**_NOISE, "float32": 1e-5}  # on the machine and by the kernels of the export itself
+_SAME_MACHINE = {**_NOISE, "float32": 1e-5}  # on the machine and with the kernels of the export itself
 _ROUNDING = 1e-6  # of float32 sums, as a share of them: an implicit reward is the difference of two
 
 _PROBLEM = "What is 2 * (3 + 4)?"
@@ -33,7 +33,7 @@ SAMPLES = Group(problem=Problem(prompt=_PROBLEM, id="check"), rollouts=tuple(Rol
 
 @torch.no_grad()
 def sampled(reward_model: RewardModel, encoder: Encoder) -> list[dict[str, Any]]:
-    """Tokens and rewards of the samples by the training path: one padded batch through the reward model itself."""
+    """Tokens and rewards of the samples, computed as in training: one padded batch through the reward model."""
     rows = encoder.encode([SAMPLES])
     batch = collate(rows)
     training = reward_model.training
@@ -52,67 +52,72 @@ def sampled(reward_model: RewardModel, encoder: Encoder) -> list[dict[str, Any]]
 
 
 def verify_folder(folder: Path, scorer: Scorer, encoder: Encoder, *, exact: bool = False) -> None:
-    """Refuse a scorer of an exported folder that does not say again what training said of its samples.
+    """Raise ValueError unless the scorer of an exported folder reproduces the rewards in its ``check.json``.
 
-    ``exact``: where the export was just made, nothing but the order of sums may differ.
+    ``exact``: the export was just made, so that only the order of sums may differ.
     """
     file = folder / CHECK_FILE
     if not file.is_file():
         raise ValueError(
-            f"{folder} has no {CHECK_FILE} to check by; export the model again with python -m lit_prm export"
+            f"{folder} has no {CHECK_FILE} to compare with. Export the model again with python -m lit_prm export."
         )
-    found = json.loads(file.read_text())
-    precisions = (str(found["dtype"]), str(scorer.identity.get("dtype", "float32")))
-    known = _HERE if exact else _NOISE
+    check = json.loads(file.read_text())
+    precisions = (str(check["dtype"]), str(scorer.identity.get("dtype", "float32")))
+    known = _SAME_MACHINE if exact else _NOISE
     noise = max(known.get(name, min(known.values())) for name in precisions)
     remedy = (
-        "report it"
+        "Report this as a bug."
         if exact
-        else "give the reference that reward.json names, or export again with python -m lit_prm export"
+        else "Give the reference that reward.json names, or export again with python -m lit_prm export."
     )
-    verify(scorer, encoder, found["samples"], noise * (scorer.identity.get("beta") or 1.0), remedy)
+    verify(scorer, encoder, check["samples"], noise * (scorer.identity.get("beta") or 1.0), remedy)
 
 
 def verify(
-    scorer: Scorer, encoder: Encoder, samples: Sequence[Mapping[str, Any]], noise: float, remedy: str = "report it"
+    scorer: Scorer,
+    encoder: Encoder,
+    samples: Sequence[Mapping[str, Any]],
+    noise: float,
+    remedy: str = "Report this as a bug.",
 ) -> None:
-    """Refuse a tokenizer or template that makes other tokens, and rewards further than ``noise``, and than sums are
-    rounded, from those of training.
+    """Raise ValueError if the samples get other tokens than in training, or other rewards.
+
+    Rewards may differ by ``noise`` and by the rounding of the sums that they are differences of.
     """
-    ids = [row.ids.tolist() for row in encoder.encode([SAMPLES])]
-    for i, (found, sample) in enumerate(zip(ids, samples, strict=True)):
-        if found != sample["ids"]:
+    for i, (row, sample) in enumerate(zip(encoder.encode([SAMPLES]), samples, strict=True)):
+        if row.ids.tolist() != sample["ids"]:
             raise ValueError(
-                f"the tokenizer or chat template is not the one this model was trained with: response {i} of its check "
-                f"has {len(found)} tokens instead of {len(sample['ids'])}, or other ones; give the exported tokenizer"
+                "The tokenizer or chat template is not the one that this model was trained with: response "
+                f"{i} of its check has {len(row)} tokens instead of {len(sample['ids'])}, or other tokens. Give the "
+                "exported tokenizer."
             )
-    for i, (made, sample) in enumerate(zip(scorer.score([SAMPLES])[0], samples, strict=True)):
-        ours, theirs = (made.reward, *made.step_rewards), (sample["reward"], *sample["step_rewards"])
-        most = noise + _ROUNDING * subtracted(scorer, made.reference_logps)
-        if not alike(ours, theirs, most):
+    for i, (scored, sample) in enumerate(zip(scorer.score([SAMPLES])[0], samples, strict=True)):
+        ours, trained = (scored.reward, *scored.step_rewards), (sample["reward"], *sample["step_rewards"])
+        most = noise + _ROUNDING * subtracted(scorer, scored.reference_logps)
+        if not close(ours, trained, most):
             raise ValueError(
-                f"response {i} of the model's check and its steps have rewards {told(ours)}, in training they had "
-                f"{told(theirs)}, more than {most:.2g} away: another reference, other weights, another beta or step "
-                f"rule; {remedy}"
+                f"Response {i} of the model's check and its steps have rewards {formatted(ours)}; in training they had "
+                f"{formatted(trained)}, more than {most:.2g} apart. The cause is another reference, other weights, "
+                f"another beta or another step rule. {remedy}"
             )
 
 
 def subtracted(scorer: Scorer, logps: Sequence[float | None] | None) -> float:
-    """The size of the sums whose difference an implicit reward is."""
+    """The size of the two sums whose difference an implicit reward is; its rounding error is a share of this."""
     return (scorer.identity.get("beta") or 1.0) * abs(sum(x for x in logps or () if x is not None))
 
 
-def alike(ours: Sequence[float | None], theirs: Sequence[float | None], most: float) -> bool:
-    """Whether numbers and gaps stand in the same places, at most ``most`` and 1e-4 of the first apart; nan is not.
+def close(ours: Sequence[float | None], trained: Sequence[float | None], most: float) -> bool:
+    """True if numbers and None are in the same places and differ by at most ``most`` plus 1e-4 of the first.
 
-    A batch may have more steps than a response: gaps at its end do not count.
+    nan is close to nothing. A batch may have more steps than a response, so None at the end does not count.
     """
-    size = max(len(ours), len(theirs))
-    pairs = zip(*((*row, *[None] * (size - len(row))) for row in (ours, theirs)), strict=True)
-    far = most + 1e-4 * abs(theirs[0] or 0.0)
+    size = max(len(ours), len(trained))
+    pairs = zip(*((*row, *[None] * (size - len(row))) for row in (ours, trained)), strict=True)
+    far = most + 1e-4 * abs(trained[0] or 0.0)
     return all(a is b is None or (a is not None and b is not None and abs(a - b) <= far) for a, b in pairs)
 
 
-def told(rewards: Sequence[float | None]) -> str:
-    """Rewards in a message."""
+def formatted(rewards: Sequence[float | None]) -> str:
+    """Rewards for an error message."""
     return ", ".join("none" if r is None else f"{r:.6g}" for r in rewards)

@@ -1,4 +1,4 @@
-"""Scored files made chunk by chunk: a killed job goes on where it was and ends with the bytes of an unbroken one."""
+"""Writes scored files chunk by chunk: an interrupted job continues and ends with the bytes of an unbroken one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class ScoringJob:
-    """Groups to score into ``out``.
+    """Groups to score into the file ``out``.
 
-    Without ``labels`` a finished file may have others than the groups: its reader brings the labels.
+    With ``labels`` False, a finished file counts as finished even if its labels differ from the groups': whoever reads
+    the file brings labels of their own.
     """
 
     scorer: Scorer
@@ -35,50 +36,51 @@ class ScoringJob:
     labels: bool = True
 
     def is_finished(self) -> bool:
-        """Whether ``out`` holds these scores; a file with others is refused."""
+        """True if ``out`` holds these scores. Raises ValueError if it holds others."""
         if not self.out.exists():
             return False
-        found = read_scored(str(self.out))
-        ours, theirs = _compared(self.scorer.identity), _compared(found.identity)
-        other = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
-        why = f"by another {', '.join(other)}" if other else ""
-        if not why and self._facts(found.groups) != self._facts(_as_read(group) for group in self.groups):
-            why = f"of other problems, responses or steps{', or with other labels' if self.labels else ''}"
-        if not why and self.scorer.detail == "tokens" and not _has_tokens(found):
-            why = "of steps without their tokens"
-        if why:
-            raise ValueError(f"{self.out} holds scores {why}; give another --out, or move the file away")
-        shutil.rmtree(self.parts, ignore_errors=True)  # of a job that was killed when all was done
+        if difference := self._difference(read_scored(str(self.out))):
+            raise ValueError(f"{self.out} holds scores {difference}. Give another --out, or move the file away.")
+        shutil.rmtree(self.parts, ignore_errors=True)  # left by a job that was killed just after it finished
         return True
 
+    def _difference(self, scored: ScoredGroups) -> str:
+        """How a file's scores differ from those of this job; empty if they do not."""
+        ours, others = _compared(self.scorer.identity), _compared(scored.identity)
+        if keys := sorted(k for k in ours.keys() | others.keys() if ours.get(k) != others.get(k)):
+            return f"by another {', '.join(keys)}"
+        if self._facts(scored.groups) != self._facts(_as_read(group) for group in self.groups):
+            return f"of other problems, responses or steps{', or with other labels' if self.labels else ''}"
+        return "of steps without their tokens" if self.scorer.detail == "tokens" and not _has_tokens(scored) else ""
+
     def _facts(self, groups: Iterable[Group]) -> list[dict[str, Any]]:
-        """What a file says of the groups but their scores."""
+        """The rows of the groups without scores, as far as they are compared."""
         rows = [group_row(group) for group in groups]
         return rows if self.labels else [{name: row[name] for name in _UNLABELLED} for row in rows]
 
     def chunks(self) -> Iterator[tuple[Path, Sequence[Group]]]:
-        """The groups in order, a save at a time, with the file of each part."""
-        made_by = [_compared(self.scorer.identity), self.scorer.detail, list(self.scorer.rounding)]
+        """The groups of each save, in order, with the file of that part."""
+        scored_by = [_compared(self.scorer.identity), self.scorer.detail, list(self.scorer.rounding)]
         for number, (start, end) in enumerate(_cuts([_size(g) for g in self.groups])):
             groups = self.groups[start:end]
-            facts = json.dumps([*made_by, [group_row(group) for group in groups]])
+            facts = json.dumps([*scored_by, [group_row(group) for group in groups]])
             yield self.parts / f"{number:06d}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.jsonl", groups
 
     @property
     def parts(self) -> Path:
-        """The folder of what is done, while the whole is not."""
+        """The folder of the parts that are done, until the file is complete."""
         return self.out.with_name(f"{self.out.name}.parts")
 
     def run(self) -> Iterator[Sequence[Group]]:
-        """Score what is not yet saved and put the file together; yields each chunk when it is there."""
+        """Score the parts that are not saved yet, then join them into the file; yields the groups of each part."""
         with alone(self.parts):
-            made = []
+            parts = []
             for part, groups in self.chunks():
                 if not part.exists():
                     self._save(part, groups)
-                made.append(part)
+                parts.append(part)
                 yield groups
-            _put_together(made, self.out)
+            _join(parts, self.out)
             clear(self.parts)
 
     def _save(self, part: Path, groups: Sequence[Group]) -> None:
@@ -90,36 +92,36 @@ class ScoringJob:
 
 
 def refuse_unfit_name(out: Path) -> None:
-    """A name says which of the three kinds of file it is."""
+    """Raise ValueError unless the name ends in one of the three file types."""
     if not out.name.endswith(SUFFIXES):
-        raise ValueError(f"{out}: scores are written as {', '.join(SUFFIXES)}; change the name")
+        raise ValueError(f"{out}: scores are written as {', '.join(SUFFIXES)}. Change the name.")
 
 
 _UNLABELLED = ("unique_id", "prompt", "completions", "steps")
 
 
 def _as_read(group: Group) -> Group:
-    """The group as a reader of its row finds it."""
+    """The group after it was written and read again."""
     return PaperRollouts().read(json.loads(json.dumps(group_row(group))))
 
 
 def _recorded(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity as every kind of file holds it: plain JSON, and no empty object, which Parquet has none of."""
+    """An identity as every file type can hold it: plain JSON, with None for an empty object, which Parquet lacks."""
 
-    def told(value: Any) -> Any:
+    def recorded(value: Any) -> Any:
         return (_recorded(value) if value else None) if isinstance(value, Mapping) else value
 
-    return json.loads(json.dumps({name: told(value) for name, value in identity.items()}))  # type: ignore[no-any-return]
+    return json.loads(json.dumps({k: recorded(value) for k, value in identity.items()}))  # type: ignore[no-any-return]
 
 
 def _compared(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity without the names of what its hashes know better: a folder may be moved."""
+    """An identity without names of models whose weights are hashed: a folder may have been moved."""
     recorded = _recorded(identity)
     return {k: v for k, v in recorded.items() if not recorded.get(f"{k}_weights")}
 
 
-def _has_tokens(found: ScoredGroups) -> bool:
-    return all(r.token_rewards or not r.tokens for rewards in found.rewards for r in rewards)
+def _has_tokens(scored: ScoredGroups) -> bool:
+    return all(r.token_rewards or not r.tokens for rewards in scored.rewards for r in rewards)
 
 
 def _size(group: Group) -> int:
@@ -127,7 +129,7 @@ def _size(group: Group) -> int:
 
 
 def _cuts(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Consecutive [start, end) whose sizes sum to at most ``CHUNK``, or that are one item."""
+    """Consecutive ranges [start, end) whose sizes sum to at most ``CHUNK``; a larger item is a range of its own."""
     start, total = 0, 0
     for i, size in enumerate(sizes):
         if i > start and total + size > CHUNK:
@@ -137,7 +139,7 @@ def _cuts(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield start, len(sizes)
 
 
-def _put_together(parts: Sequence[Path], out: Path) -> None:
+def _join(parts: Sequence[Path], out: Path) -> None:
     with written_whole(out) as partial, partial.open("wb") as file:
         if out.suffix == ".parquet":
             _write_parquet(parts, file)
@@ -162,5 +164,5 @@ def _write_parquet(parts: Sequence[Path], file: IO[bytes]) -> None:
     try:
         table = pyarrow.Table.from_pylist(rows)
     except pyarrow.ArrowException as error:
-        raise ValueError(f"the rows fit no Parquet table ({error}); give --out a name that ends in .jsonl") from None
+        raise ValueError(f"The rows fit no Parquet table ({error}). Give --out a name that ends in .jsonl.") from None
     pyarrow.parquet.write_table(table, file)

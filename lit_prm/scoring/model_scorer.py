@@ -1,10 +1,10 @@
-"""The scorer of reward models that this project trains: what training calls rewards, for any responses."""
+"""The scorer of the reward models that this project trains: the rewards of training, for any responses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,20 +18,20 @@ from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.shared_prompts import PART
 from lit_prm.models.values import response_rewards, step_rewards, step_values
-from lit_prm.scoring.base import Scorer
+from lit_prm.scoring.base import Detail, Scorer
 from lit_prm.scoring.planning import planned
 from lit_prm.scoring.rewards import Rewards, Span
+from lit_prm.scoring.self_check import refuse_disagreement
 
-Detail = Literal["tokens", "steps"]
 Floats = NDArray[np.float32]
 
 
 class ModelScorer(Scorer):
-    """Rewards by a ``RewardModel``: steps as its ``step_rewards`` says, tokens as if each were a step.
+    """Scores with a ``RewardModel``: steps by its ``step_rewards``, tokens as if each were a step.
 
-    An encoder with ``spans`` says what text each token stands for. Responses of one problem share its prompt
-    unless ``whole_rows`` gives the reason why they cannot; equal ones are scored once. ``budget`` is how many padded
-    tokens a batch has, by default what suits the device.
+    The encoder must have ``spans``: they say which text each token stands for. Responses to one problem share its
+    prompt, unless ``whole_rows`` gives a reason why they cannot. Equal responses are scored once. ``budget`` is the
+    number of padded tokens of a batch, by default one that suits the device.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class ModelScorer(Scorer):
         whole_rows: str | None = None,
     ) -> None:
         self.reward_model = reward_model.eval().to(device)
-        self.reward_model.ask_through(_Remembered)
+        self.reward_model.replace_references(_Remembered)
         self.encoder = encoder
         self.baseline = baseline or _scoring_reference(self.reward_model)
         self.device = torch.device(device)
         self.budget = budget or PART[self.device.type]
-        self.detail = detail if _judges_tokens(self.reward_model) else "steps"
+        self.detail = detail if _rewards_tokens(self.reward_model) else "steps"
         self.whole_rows = whole_rows
         self._identity = dict(identity)
 
@@ -71,44 +71,42 @@ class ModelScorer(Scorer):
         for key, row in zip(keys, rows, strict=True):
             distinct.setdefault(key, row)
         read = dict(zip(distinct, self._read(list(distinct.values())), strict=True))
-        made = iter(
+        rewards = iter(
             _rewards(self._spans(rollout, rows[i]), rows[i], read[keys[i]], self.detail)
             for i, rollout in enumerate(r for g in groups for r in g.rollouts)
         )
-        return [[next(made) for _ in group.rollouts] for group in groups]
+        return [[next(rewards) for _ in group.rollouts] for group in groups]
 
     def check(self, groups: Sequence[Group]) -> None:
-        """Refuse when the training path gives a few of these responses other rewards than ``score`` does."""
-        from lit_prm.scoring.self_check import refuse_disagreement
-
+        """Raise ValueError if training would give a few of these responses other rewards than ``score`` does."""
         self.refuse_too_long(groups)
-        refuse_disagreement(self, groups)
+        refuse_disagreement(self, self.by_training, groups)
 
     def refuse_too_long(self, groups: Sequence[Group]) -> None:
-        """Refuse prompts that leave no room for a response, with the limit that would do."""
-        most, sizes = self.encoder.max_length, self.encoder.prompt_lengths(groups)
-        long = [group.problem.id for group, size in zip(groups, sizes, strict=True) if size >= most]
+        """Raise ValueError if prompts leave no room for a response; the error gives a limit that suffices."""
+        limit, sizes = self.encoder.max_length, self.encoder.prompt_lengths(groups)
+        long = [group.problem.id for group, size in zip(groups, sizes, strict=True) if size >= limit]
         if long:
             raise ValueError(
-                f"{len(long)} of {len(groups)} problems have a prompt that fills the {most} tokens of max_length, the "
-                f"first is {long[0]!r}, the longest has {max(sizes)} tokens; give more, e.g. --max-length "
-                f"{2 * max(sizes)}, or leave these problems out"
+                f"{len(long)} of {len(groups)} problems have a prompt that fills the {limit} tokens of max_length. The "
+                f"first is {long[0]!r}; the longest has {max(sizes)} tokens. Give a larger limit, e.g. --max-length "
+                f"{2 * max(sizes)}, or leave these problems out."
             )
 
     @torch.no_grad()
     def by_training(self, group: Group) -> Rewards:
-        """The first response of a group as training sees it: alone, its prompt before it in one row."""
+        """Rewards of a group's first response as in training: a batch of one row, the prompt and the response."""
         row = self.encoder.encode([group.keep([0])])[0]
         read = next(self._of_batch(_on(collate([row]), self.device)))
         return _rewards(self._spans(group.rollouts[0], row), row, read, self.detail)
 
     @torch.no_grad()
     def _read(self, rows: Sequence[Encoded]) -> list[_Read]:
-        found: dict[int, _Read] = {}
+        by_row: dict[int, _Read] = {}
         for batch, shares in planned(rows, self.budget, may_share=self.whole_rows is None):
-            made = _on(collate([rows[i] for i in batch], share_prompts=shares), self.device)
-            found |= zip(batch, self._of_batch(made), strict=True)
-        return [found[i] for i in range(len(rows))]
+            collated = _on(collate([rows[i] for i in batch], share_prompts=shares), self.device)
+            by_row |= zip(batch, self._of_batch(collated), strict=True)
+        return [by_row[i] for i in range(len(rows))]
 
     def _of_batch(self, batch: Batch) -> Iterator[_Read]:
         values = self.reward_model(batch)
@@ -129,7 +127,7 @@ class ModelScorer(Scorer):
 
 
 class _Read(NamedTuple):
-    """What a batch says of one response; arrays are as long as its longest one needs."""
+    """The outputs for one response. Arrays are as long as the longest response of its batch needs."""
 
     reward: np.float32
     step_rewards: Floats
@@ -140,7 +138,7 @@ class _Read(NamedTuple):
 
 
 class _Remembered(Reference):
-    """What another reference said of the last batch, without asking it twice."""
+    """Keeps the log-probs of the last batch, which two outputs need, so that the source computes them once."""
 
     def __init__(self, source: Reference) -> None:
         self.source = source
@@ -155,20 +153,20 @@ class _Remembered(Reference):
         return self.source.identity()
 
 
-def _judges_tokens(reward_model: RewardModel) -> bool:
-    """Whether each of a response's tokens would have a reward, not its last one alone."""
+def _rewards_tokens(reward_model: RewardModel) -> bool:
+    """True if every token of a response has a reward; False if only the last one has."""
     return bool(reward_model.step_rewards(torch.zeros((1, 2)), torch.tensor([[0, 1]]))[1].all())
 
 
 def _scoring_reference(reward_model: RewardModel) -> Reference | None:
-    """The reference whose log-probs stand beside the rewards; none where rewards are relative to nothing."""
-    asked = reward_model.references()[-1:]
-    return next((r for r in asked if not isinstance(r.source if isinstance(r, _Remembered) else r, Uniform)), None)
+    """The reference whose log-probs are written beside the rewards; None without a reference model."""
+    scoring = reward_model.references()[-1:]
+    return next((r for r in scoring if not isinstance(r.source if isinstance(r, _Remembered) else r, Uniform)), None)
 
 
 def _rewards(spans: Sequence[Span], row: Encoded, read: _Read, detail: Detail) -> Rewards:
     valid, n = read.valid, len(row) - row.prompt_length
-    asked = detail == "tokens"
+    with_tokens = detail == "tokens"
     return Rewards(
         reward=shortest(np.asarray([read.reward]))[0],
         step_spans=tuple(spans),
@@ -177,30 +175,30 @@ def _rewards(spans: Sequence[Span], row: Encoded, read: _Read, detail: Detail) -
         tokens=n,
         truncated=row.truncated,
         reference_logps=None if read.reference_logps is None else _where(valid, read.reference_logps, len(spans)),
-        token_spans=tuple((a, b) for a, b in row.spans.tolist()) if asked else (),
-        token_rewards=tuple(shortest(read.token_rewards[:n])) if asked else (),
+        token_spans=tuple((a, b) for a, b in row.spans.tolist()) if with_tokens else (),
+        token_rewards=tuple(shortest(read.token_rewards[:n])) if with_tokens else (),
     )
 
 
 def _where(valid: NDArray[np.bool_], numbers: Floats, count: int) -> tuple[float | None, ...]:
-    """One number for each of ``count`` steps, None where none is valid; the batch may have more or fewer steps."""
+    """One number for each of ``count`` steps, None for an invalid one. The batch may have more or fewer steps."""
     known = [x if ok else None for x, ok in zip(shortest(numbers), valid.tolist(), strict=True)][:count]
     return (*known, *[None] * (count - len(known)))
 
 
 def shortest(numbers: Floats) -> list[float]:
-    """The float of the shortest decimal that is the same float32: files hold no digits that mean nothing."""
+    """Floats of the shortest decimals that round to the same float32, so that files hold no meaningless digits."""
     return [float(text) for text in numbers.astype(np.float32).astype(str)]
 
 
 def _each_token(step: Tensor) -> Tensor:
-    """Every response token a step of its own; [B, T]."""
+    """Step indices that make every response token a step of its own; [B, T] -> [B, T]."""
     inside = step >= 0
     return (inside.cumsum(1) - 1).where(inside, -1)
 
 
 def _tiles(row: Encoded, length: int) -> list[Span]:
-    """The text cut where tokens begin, with what a cut-off response has left as a piece of its own."""
+    """Spans that cut the text where tokens begin. What truncation left out is the last span."""
     starts = np.maximum.accumulate(row.spans[:, 0]).tolist()
     ends = [*starts[1:], int(row.spans[-1, 1]) if row.truncated else length] if starts else [0]
     edges = [0, *ends, *([length] if row.truncated or not starts else [])]

@@ -1,4 +1,4 @@
-"""The options by which commands pick and load a scorer."""
+"""Command line options that choose and load a scorer."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ _NAMES = ("reference", "beta", "style", "prompt_template", "max_length", "dtype"
 
 
 def add_scorer_options(parser: argparse.ArgumentParser) -> None:
-    """How the scorer of FROM is loaded, otherwise than FROM says."""
+    """Add the options that change how the scorer of FROM is loaded."""
     add = parser.add_argument_group("the scorer").add_argument
-    add("--reference", help="what an implicit reward is relative to: a folder, a hub name, or none")
-    add("--beta", type=float, help="scales log-ratios to rewards; 0.05 for a model that does not say")
-    add("--style", help="input format of a tag-token model, where its name does not tell")
-    add("--prompt-template", "--prompt_template", help='wraps plain prompts, e.g. "Solve: {prompt}"')
-    add("--max-length", "--max_length", type=count, help="tokens of prompt and response; longer ones are cut")
-    add("--dtype", help="float32, bfloat16 or float16; by default what the source was trained in")
+    add("--reference", help="the model that an implicit reward is relative to: a folder, a hub name, or none")
+    add("--beta", type=float, help="factor from log-ratios to rewards; default: what FROM says, else 0.05")
+    add("--style", help="input format of a tag-token model; needed if its name does not tell")
+    add("--prompt-template", "--prompt_template", help='text around each plain prompt, e.g. "Solve: {prompt}"')
+    add("--max-length", "--max_length", type=count, help="tokens of prompt and response; longer ones are truncated")
+    add("--dtype", help="float32, bfloat16 or float16; default: that of training")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:0 (default: auto)")
-    add("--eval-tokens", "--eval_tokens", type=count, help="padded tokens of a batch; by device")
-    add("--threads", type=count, help="of torch; by default all cores")
+    add("--eval-tokens", "--eval_tokens", type=count, help="padded tokens per batch; default: by device")
+    add("--threads", type=count, help="threads of torch; default: all cores")
 
 
-def loaded(asked: argparse.Namespace, **more: Any) -> Scorer:
-    """The scorer of ``asked.source`` by these options and ``more`` of ``loading.Options``."""
+def loaded(arguments: argparse.Namespace, **options: Any) -> Scorer:
+    """The scorer of ``arguments.source``, with the options above and further ones of ``sources.Options``."""
     from lit_prm.scoring.loading import load
 
-    if asked.threads:
+    if arguments.threads:
         import torch
 
-        torch.set_num_threads(asked.threads)
-    return load(asked.source, **{name: getattr(asked, name) for name in _NAMES}, **more)
+        torch.set_num_threads(arguments.threads)
+    return load(arguments.source, **{name: getattr(arguments, name) for name in _NAMES}, **options)
 
 
-def refuse_scorer_options(asked: argparse.Namespace, why: str) -> None:
-    """Raise when one is given where no scorer is loaded."""
-    given = [name for name in _NAMES if getattr(asked, name) not in (None, "auto")]
+def refuse_scorer_options(arguments: argparse.Namespace, reason: str) -> None:
+    """Raise ValueError if an option of the scorer is given although no scorer is loaded; ``reason`` says why not."""
+    given = [name for name in _NAMES if getattr(arguments, name) not in (None, "auto")]
     if given:
-        raise ValueError(f"{', '.join('--' + name.replace('_', '-') for name in given)} would be ignored: {why}")
+        listed = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ValueError(f"{listed} would be ignored: {reason}")
 
 
 def count(text: str) -> int:
-    """A number from 1."""
+    """A whole number of at least 1, as the type of an option."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not at least 1")

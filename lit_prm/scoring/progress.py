@@ -1,4 +1,4 @@
-"""A bar for long jobs: how much is done, how fast, how long the rest takes."""
+"""A progress bar for long jobs: how much is done, how fast, how much time is left."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """A call that says how many of ``total`` are done, and a word on how it goes.
+    """Yields a function that shows how many of ``total`` are done, and a note.
 
-    Speed and time left are those of what is done from here on, not of the ``done``.
+    Speed and time left count only what is done from now on, not the first ``done``.
     """
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -20,10 +20,10 @@ def bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], N
     with Progress(BarColumn(), TaskProgressColumn(), words, TimeRemainingColumn()) as shown:
         task = shown.add_task(what, total=total, completed=done, speed="", note="")
 
-        def told(done: int, note: str = "") -> None:
+        def update(done: int, note: str = "") -> None:
             speed = shown.tasks[0].speed
             shown.update(
                 task, completed=done, speed=f", {speed:.1f}/s" if speed else "", note=f", {note}" if note else ""
             )
 
-        yield told
+        yield update

@@ -1,4 +1,4 @@
-"""What a scorer says of one response: rewards of tokens, steps and the whole, each with the text it stands for."""
+"""The rewards of one response: of its tokens, of its steps and of the whole, each with the text it belongs to."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ Span = tuple[int, int]  # characters [start, end) of the response
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewards:
-    """Rewards of one response. Step spans tile its text; of T scored tokens the last may be the end of turn.
+    """Rewards of one response. Step spans tile its text; the last of the scored tokens may be the end of turn.
 
-    ``step_rewards`` are what selection aggregates, None where the scorer has none for a step (no token begins in
-    it, it was cut off, or only the last one is judged); ``step_values`` are the values q at the steps' ends, None in
-    the same places or where a scorer has none. For an implicit reward the former telescope: they sum to ``reward``.
-    ``reference_logps`` are the reference's own log-probs summed over each step, for the baselines without training.
-    ``token_rewards`` are empty when only steps were asked for. ``truncated``: the response did not fit and was
-    scored up to the cut.
+    ``step_rewards`` are what selection aggregates, None for a step without one: no token begins in it, it was cut
+    off, or only the last step is judged. ``step_values`` are the values q at the ends of steps, None for the same
+    steps. Step rewards of an implicit reward telescope: they sum to ``reward``. ``reference_logps`` are the
+    reference's own log-probs summed over each step, for the baselines without training. ``token_rewards`` are empty
+    if only steps are scored. ``truncated``: the response was too long and is scored up to the cut.
     """
 
     reward: float
@@ -34,7 +33,7 @@ class Rewards:
         sizes |= {len(self.reference_logps)} if self.reference_logps is not None else set()
         if len(sizes) != 1 or len(self.token_spans) != len(self.token_rewards):
             raise ValueError(
-                f"rewards do not belong together: {len(self.step_spans)} step spans, {len(self.step_rewards)} step "
+                f"Rewards do not belong together: {len(self.step_spans)} step spans, {len(self.step_rewards)} step "
                 f"rewards, {len(self.step_values)} step values, {len(self.token_spans)} token spans, "
-                f"{len(self.token_rewards)} token rewards; give one of each"
+                f"{len(self.token_rewards)} token rewards. Give one of each per step and per token."
             )

@@ -1,4 +1,4 @@
-"""Scored rollouts as rows and files: the paper's columns, and beside each response what a scorer says of it."""
+"""Scored rollouts as rows and files: the columns of the paper's data set, and the rewards of each response."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Identity = Mapping[str, Any]  # what made the scores: policy, reference, beta, t
 
 @dataclass(frozen=True, slots=True)
 class ScoredGroups:
-    """What a scored file holds: ``rewards[g][k]`` are those of the k-th response of the g-th group.
+    """The content of a scored file: ``rewards[g][k]`` belong to the k-th response of the g-th group.
 
-    ``identity`` is that of the scorer; a file holds the scores of one scorer.
+    ``identity`` is that of the scorer. A file holds the scores of one scorer.
     """
 
     source: str
@@ -35,12 +35,15 @@ class ScoredGroups:
 
 
 def scored_row(group: Group, rewards: Sequence[Rewards], identity: Identity) -> dict[str, Any]:
-    """One problem with its K responses and their rewards; every added column but ``scorer`` has K entries.
+    """The row of one problem with its K responses and their rewards.
 
-    A reader of rollouts reads it too, and finds the responses.
+    Every added column except ``scorer`` has K entries. Readers of plain rollouts ignore the added columns.
     """
     if len(rewards) != len(group.rollouts):
-        raise ValueError(f"problem {group.problem.id}: {len(rewards)} rewards for {len(group.rollouts)} responses")
+        raise ValueError(
+            f"Problem {group.problem.id} has {len(rewards)} rewards for {len(group.rollouts)} responses. Give one of "
+            "each per response."
+        )
     return {
         **group_row(group),
         "scorer": dict(identity),
@@ -58,26 +61,26 @@ def scored_row(group: Group, rewards: Sequence[Rewards], identity: Identity) -> 
 
 
 def read_scored(source: str) -> ScoredGroups:
-    """The groups and rewards of a scored file; rows of two scorers and rows without scores are refused."""
+    """The groups and rewards of a scored file. Raises ValueError for rows of two scorers or without scores."""
     table = open_source(source)
     groups, rewards, identity = list[Group](), list[tuple[Rewards, ...]](), None
     for place, row in table.rows:
         try:
-            group, of_group, made_by = _read_row(row, len(groups))
-            if identity is not None and made_by != identity:
-                raise BadRow(f"the row's scorer {made_by} is not that of the rows before it; keep one file per scorer")
+            group, of_group, scorer = _read_row(row, len(groups))
+            if identity is not None and scorer != identity:
+                raise BadRow(f"the row's scorer {scorer} is not that of the rows before. Keep one file per scorer.")
         except BadRow as error:
             raise ValueError(f"{place}: {error}") from None
-        identity = made_by
+        identity = scorer
         groups.append(group)
         rewards.append(of_group)
     if identity is None:
-        raise ValueError(f"{source}: holds no row; score some rollouts first: python -m lit_prm score")
+        raise ValueError(f"{source} holds no row. Score some rollouts first: python -m lit_prm score.")
     return ScoredGroups(source, tuple(groups), tuple(rewards), identity)
 
 
 def is_scored(source: str) -> bool:
-    """Whether the first row of a source has rewards beside its responses."""
+    """True if the first row of a source has rewards beside its responses."""
     _, row = next(open_source(source).rows, ("", BadRow("empty")))
     return not isinstance(row, BadRow) and row.keys() >= _NEEDED
 
@@ -86,33 +89,33 @@ _NEEDED = {"scorer", "rewards", "step_rewards", "step_spans"}
 
 
 def aligned(first: ScoredGroups, other: ScoredGroups) -> ScoredGroups:
-    """What the scorer of ``other`` says of the groups of ``first``, matched by problem id and response text.
+    """The rewards of ``other`` for the groups of ``first``, matched by problem id and response text.
 
-    Files of other problems or responses are refused.
+    Raises ValueError if the two files have different problems or responses.
     """
     for one in (first, other):
         if len({g.problem.id for g in one.groups}) != len(one.groups):
-            raise ValueError(f"{one.source}: two rows have the same unique_id; give each problem one row")
-    theirs = {g.problem.id: (g, r) for g, r in zip(other.groups, other.rewards, strict=True)}
-    if odd := sorted({g.problem.id for g in first.groups} ^ theirs.keys()):
+            raise ValueError(f"{one.source}: two rows have the same unique_id. Give each problem one row.")
+    others = {g.problem.id: (g, r) for g, r in zip(other.groups, other.rewards, strict=True)}
+    if unpaired := sorted({g.problem.id for g in first.groups} ^ others.keys()):
         raise ValueError(
-            f"{first.source} and {other.source} have different problems: {len(odd)} stand in one of them only, as "
-            f"{odd[0]!r}; score the same candidate file with both scorers"
+            f"{first.source} and {other.source} have different problems: {len(unpaired)} are in one of them only, e.g. "
+            f"{unpaired[0]!r}. Score the same candidate file with both scorers."
         )
-    rewards = (_matched(group, *theirs[group.problem.id], first.source, other.source) for group in first.groups)
+    rewards = (_matched(group, *others[group.problem.id], first.source, other.source) for group in first.groups)
     return replace(other, groups=first.groups, rewards=tuple(rewards))
 
 
-def _matched(group: Group, other: Group, rewards: Sequence[Rewards], ours: str, theirs: str) -> tuple[Rewards, ...]:
-    """Rewards of the responses of ``other``, one for each equal response (text and label) of ``group``."""
+def _matched(group: Group, other: Group, rewards: Sequence[Rewards], first: str, second: str) -> tuple[Rewards, ...]:
+    """Rewards of the responses of ``other``, in the order of the equal responses (text and label) of ``group``."""
     waiting: dict[tuple[str, bool | None], list[Rewards]] = defaultdict(list)
     for rollout, reward in zip(other.rollouts, rewards, strict=True):
         waiting[rollout.response, rollout.correct].append(reward)
     keys = [(r.response, r.correct) for r in group.rollouts]
     if sorted(keys, key=repr) != sorted(((r.response, r.correct) for r in other.rollouts), key=repr):
         raise ValueError(
-            f"problem {group.problem.id}: its responses or their labels in {theirs} are not those in {ours}; score the "
-            "same candidate file with both scorers"
+            f"Problem {group.problem.id} has other responses or labels in {second} than in {first}. Score the same "
+            "candidate file with both scorers."
         )
     return tuple(waiting[key].pop(0) for key in keys)
 
@@ -122,15 +125,15 @@ def _read_row(row: Row | BadRow, number: int) -> tuple[Group, tuple[Rewards, ...
         raise row
     for column in sorted(_NEEDED):
         if row.get(column) is None:
-            raise BadRow(f"column {column!r} is missing, so the file is not scored; run python -m lit_prm score on it")
+            raise BadRow(f"column {column!r} is missing, so the file is not scored. Run python -m lit_prm score on it.")
     group = PaperRollouts().read(row)
     if not group.problem.id:
-        raise BadRow(f"row {number} has no unique_id; write the file with python -m lit_prm score")
+        raise BadRow(f"row {number} has no unique_id. Write the file with python -m lit_prm score.")
     names = ("rewards", "step_spans", "step_rewards", "step_values", "response_tokens", "truncated",
              "reference_logps", "token_spans", "token_rewards")  # fmt: skip
     columns = [parallel(row, name, group.rollouts) for name in names]
-    made = tuple(_rewards(i, *values) for i, values in enumerate(zip(*columns, strict=True)))
-    return group, made, needed(row, "scorer")
+    rewards = tuple(_rewards(i, *values) for i, values in enumerate(zip(*columns, strict=True)))
+    return group, rewards, needed(row, "scorer")
 
 
 def _rewards(
@@ -150,7 +153,7 @@ def _rewards(
             token_rewards=tuple(_number(x) for x in items(token_rewards or (), f"token_rewards[{i}]")),
         )
     except (TypeError, ValueError) as error:
-        raise BadRow(f"rewards of response {i} cannot be read ({error}); score the file again") from None
+        raise BadRow(f"rewards of response {i} cannot be read ({error}). Score the file again.") from None
 
 
 def _spans(value: Any) -> tuple[Span, ...]:
@@ -162,8 +165,8 @@ def _numbers(value: Any) -> tuple[float | None, ...]:
 
 
 def _number(value: Any) -> float:
-    """Finite: nan and infinity have no place in an order of responses."""
+    """A finite number: responses cannot be ordered by nan or infinity."""
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{number} is no finite number")
+        raise ValueError(f"{number} is not finite")
     return number

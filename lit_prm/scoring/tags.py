@@ -20,15 +20,16 @@ from lit_prm.models.language_model import Dtype, load_tokenizer
 from lit_prm.models.weights import weights_hash
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
-from lit_prm.scoring.tag_styles import STYLES, StepClassifier, TagStyle
+from lit_prm.scoring.tag_models import StepClassifier
+from lit_prm.scoring.tag_styles import STYLES, TagStyle
 
 
 class TagScorer(Scorer):
-    """Step rewards are log-odds of P(step right), read at each step's own tag; the reward is that of the last step.
+    """A step's reward is the log-odds of P(step right), read at the step's own tag; a response's is its last step's.
 
-    So ``product``, which reads step rewards as log-odds, is the product of the authors' probabilities, and their
-    sigmoids are what the authors print. A step whose tag lies behind ``max_length`` tokens has no reward. Where not
-    even the first one fits, or there is no step, the reward is 0: even odds.
+    The aggregate ``product`` takes step rewards as log-odds, so it is the product of the authors' probabilities. A
+    step whose tag lies beyond ``max_length`` tokens has no reward. If not even the first tag fits, or there is no
+    step, the response's reward is 0: even odds.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class TagScorer(Scorer):
         device: str = "cpu",
     ) -> None:
         if "{prompt}" not in prompt_template:
-            raise ValueError(f"prompt_template {prompt_template!r} has no {{prompt}} to fill in; add it")
+            raise ValueError(f"prompt_template {prompt_template!r} has no {{prompt}} to fill in. Add it.")
         self.judge = judge.to(device)
         self.style = style
         self.steps = steps
@@ -73,7 +74,7 @@ class TagScorer(Scorer):
         return [[_rewards(cut, next(odds), next(sizes), next(truncated)) for cut in cuts] for cuts in steps]
 
     def _row(self, problem: Problem, steps: Sequence[str]) -> Encoded:
-        """A response as the judge's input; ``step`` is k where it answers for step k and -1 elsewhere."""
+        """A response as the model's input; ``step`` is k at the position that judges step k and -1 elsewhere."""
         ids, at = self.style.lay_out(self._question(problem), steps)
         step = np.full(len(ids), -1, dtype=np.int32)
         step[at] = np.arange(len(at))
@@ -87,19 +88,19 @@ class TagScorer(Scorer):
         return problem.text
 
     def _log_odds(self, rows: Sequence[Encoded]) -> list[list[float]]:
-        """Of P(right) of the steps that fit, for every row; longest rows first, a budget of tokens at a time."""
-        found: list[list[float]] = [[] for _ in rows]
+        """Log-odds of the steps that fit, for every row. Longest rows go first, ``budget`` tokens at a time."""
+        by_row: list[list[float]] = [[] for _ in rows]
         for cut in TokenBudget(rows, self.budget):
             batch = collate([rows[i] for i in cut.rows])
             read = batch.in_response
             odds = self.judge(batch.ids.to(self.device), read.to(self.device)).float().tolist()
             ends = accumulate(read.sum(1).tolist(), initial=0)
             for i, (a, b) in zip(cut.rows, pairwise(ends), strict=True):
-                found[i] = odds[a:b]
-        return found
+                by_row[i] = odds[a:b]
+        return by_row
 
     def _tokens(self, responses: list[str]) -> list[int]:
-        """Tokens of the responses' own text, tags and numbering left out."""
+        """Numbers of tokens of the responses' own text, without tags and step numbers."""
         if not responses:
             return []
         encoded = self.style.tokenizer(responses, add_special_tokens=False, verbose=False)["input_ids"]
@@ -117,43 +118,44 @@ def tag_scorer(
     prompt_template: str = "{prompt}",
     budget: int = 8192,
 ) -> TagScorer:
-    """The scorer of a released tag-token PRM; the style is found by ``style_of`` where it is not given."""
-    made = _style(source, style)(load_tokenizer(source))
+    """The scorer of a released tag-token PRM. Without ``style``, ``style_of`` infers it."""
+    tag_style = _style(source, style)(load_tokenizer(source))
     facts = {
         "policy": source,
         "policy_weights": weights_hash(source),
-        "template": tokenizer_identity(made.tokenizer),
-        "style": made.name,
+        "template": tokenizer_identity(tag_style.tokenizer),
+        "style": tag_style.name,
         "step_rewards": "log-odds of P(step right)",
         "steps": {"class_path": type(steps).__name__, "init_args": _options(steps)},
         "max_length": max_length,
         "prompt_template": prompt_template,
         "dtype": dtype,
-        "aggregate": made.aggregate,
+        "aggregate": tag_style.aggregate,
     }
     options = {"max_length": max_length, "prompt_template": prompt_template, "budget": budget, "device": device}
-    return TagScorer(made.load(source, dtype), made, steps, identity=facts, **options)  # type: ignore[arg-type]
+    return TagScorer(tag_style.load(source, dtype), tag_style, steps, identity=facts, **options)  # type: ignore[arg-type]
 
 
 def style_of(source: str) -> str | None:
-    """The style that a model's architecture or released name tells; None where neither does."""
+    """The style of a model by its architecture or released name; None if both are unknown."""
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    named, called = set(getattr(config, "architectures", None) or ()), Path(source).name.lower()
+    architectures, model_name = set(getattr(config, "architectures", None) or ()), Path(source).name.lower()
     for name, style in STYLES.items():
-        if named & set(style.architectures) or any(part in called for part in style.released_as):
+        if architectures & set(style.architectures) or any(part in model_name for part in style.released_as):
             return name
     return None
 
 
-def _style(source: str, asked: str | None) -> type[TagStyle]:
-    found = asked or style_of(source)
-    if found not in STYLES:
-        what = f"style {asked!r} is unknown" if asked else f"nothing in {source} tells which tags it was trained with"
-        raise ValueError(f"{what}; give one of --style {', '.join(STYLES)}")
-    return STYLES[found]
+def _style(source: str, given: str | None) -> type[TagStyle]:
+    name = given or style_of(source)
+    if name not in STYLES:
+        problem = f"style {given!r} is unknown" if given else f"Neither name nor config of {source} tells its style"
+        raise ValueError(f"{problem}. Give one of --style {', '.join(STYLES)}.")
+    return STYLES[name]
 
 
 def _options(steps: StepRule) -> dict[str, str]:
+    """The step rule's attributes as JSON."""
     return {name: value.pattern if isinstance(value, re.Pattern) else str(value) for name, value in vars(steps).items()}
 
 

@@ -1,10 +1,10 @@
-"""What a source of reference log-probs is; two of them: a frozen model, and none."""
+"""The interface of a reference (source of per-token log-probs), a frozen model, and the absence of a reference."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,23 +17,34 @@ from lit_prm.models.weights import weights_hash
 
 
 class Reference(ABC):
-    """A source of per-token reference log-probs. Never trained, never part of the training engine."""
+    """A source of per-token reference log-probs. It is never trained and never part of the training strategy.
+
+    ``keeps_copies`` is True for a class that computes log-probs once and keeps them in a file. Commands ask the class,
+    without an object of it.
+    """
+
+    keeps_copies: ClassVar[bool] = False
+
+    @classmethod
+    def as_exported(cls, init_args: Mapping[str, Any]) -> tuple[type[Reference], dict[str, Any]]:
+        """The class and arguments of a source of the same log-probs that works without the run's own files."""
+        return cls, dict(init_args)
 
     def prepare(
         self, batches: Iterable[Batch], device: torch.device, untrained: PreTrainedModel | None = None
     ) -> str | None:
-        """See every batch once before training starts; a line on what was done, None from sources that keep nothing.
+        """Process every batch once before training starts. Returns a line to print, None if nothing is kept.
 
-        ``untrained`` is the policy while its weights are its base model's, None from the first update on.
+        ``untrained`` is the policy while it still has the weights of its base model; None after the first update.
         """
         return None
 
-    def over_hosts(self) -> None:  # noqa: B027  most keep nothing
-        """Before anything else: processes of several hosts share what this source keeps."""
+    def over_hosts(self) -> None:  # noqa: B027  most references keep nothing
+        """Prepare for processes of several hosts that share what this reference keeps. Call before anything else."""
 
     @property
     def only_at_start(self) -> bool:
-        """Whether nobody can compute what it lacks once training has begun."""
+        """True if missing entries cannot be computed after training has started."""
         return False
 
     @abstractmethod
@@ -41,30 +52,30 @@ class Reference(ABC):
         """Log pi_ref(y_t | x, y_<t); [B, T] float32, 0 outside responses, on the batch's device."""
 
     def identity(self) -> dict[str, Any]:
-        """What its log-probs hang on, as JSON."""
+        """What the log-probs depend on, as JSON."""
         return {"reference": type(self).__name__}
 
-    def compute_in(self, dtype: Dtype) -> None:  # noqa: B027  not all compute
-        """Use weights of this type, if there are any; before they are loaded."""
+    def compute_in(self, dtype: Dtype) -> None:  # noqa: B027  not every reference computes
+        """Use weights of this type. Call before they are loaded."""
 
     def network(self, device: torch.device) -> PreTrainedModel | None:
-        """The language model it asks, on ``device``; None where it has none of its own."""
+        """The language model behind this reference, on ``device``; None if there is none."""
         return None
 
     def read_only(self) -> Reference:
-        """A source of the same log-probs that writes nothing."""
+        """A reference with the same log-probs that writes no file."""
         return self
 
 
 class Uniform(Reference):
-    """No reference: log pi_ref is constant, so the reward is the policy's own log-prob (section 5.5.2)."""
+    """No reference model: log pi_ref is constant, so the reward is the policy's own log-prob (section 5.5.2)."""
 
     def logps(self, batch: Batch) -> Tensor:
         return torch.zeros(batch.ids.shape, dtype=torch.float32, device=batch.ids.device)
 
 
 class Frozen(Reference):
-    """A frozen causal language model, loaded at first use and run without gradients at every call."""
+    """A frozen causal language model. It is loaded at first use and runs without gradients in every call."""
 
     def __init__(self, model: str, dtype: Dtype = "float32", attention: Attention | None = "auto") -> None:
         self.name = model
@@ -86,11 +97,11 @@ class Frozen(Reference):
 
     @property
     def loaded(self) -> bool:
-        """Whether its weights are in memory."""
+        """True while the weights are in memory."""
         return self._model is not None
 
     def release(self) -> None:
-        """Give the weights' memory back; the next call loads them again."""
+        """Free the memory of the weights. The next call loads them again."""
         self._model = None
 
     def network(self, device: torch.device) -> PreTrainedModel:

@@ -1,1 +1,1 @@
-"""A run's reward model as a Hugging Face folder that plain transformers load and `lit_prm.load` scores with."""
+"""Exports a run's reward model as a Hugging Face folder, for plain transformers and for `lit_prm.load`."""

@@ -1,4 +1,4 @@
-"""The model card of an exported reward model: what it is, what it was trained on, what it found, how to use it."""
+"""The model card of an exported reward model: what it is, its training data, its results, how to use it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAGS = ["reward-model", "process-reward-model", "implicit-prm"]
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a run's folder tells beside its weights; all empty for a run that left no record."""
+    """Facts about a run for its model card, without weights; empty for a run that left no record."""
 
     name: str
     base_model: str
@@ -29,7 +29,7 @@ class Facts:
 
 
 def facts_of(run: Path, name: str, base_model: str) -> Facts:
-    """From ``summary.json`` and ``data.json`` of a run's folder."""
+    """Reads the facts from ``summary.json`` and ``data.json`` in a run's folder."""
     summary, data = read_record(run / "summary.json"), read_record(run / "data.json")
     commit = summary.get("commit")
     return Facts(
@@ -42,8 +42,8 @@ def facts_of(run: Path, name: str, base_model: str) -> Facts:
 
 
 def card(facts: Facts, spec: RewardSpec) -> str:
-    """The README.md of the folder: YAML for the hub, then Markdown for people."""
-    implicit = spec.beta is not None
+    """The text of the folder's README.md: YAML for the hub, then Markdown for people."""
+    implicit = spec.reward_class.relative_to_reference
     parts = (
         f"---\n{yaml.safe_dump(_for_hub(facts, implicit), sort_keys=False, allow_unicode=True)}---\n",
         f"# {facts.name}\n\n{_what(facts, spec, implicit)}\n",
@@ -60,16 +60,16 @@ def card(facts: Facts, spec: RewardSpec) -> str:
 
 
 def _for_hub(facts: Facts, implicit: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    header: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": TAGS if implicit else TAGS[:2],
     }
     if _is_of_hub(facts.base_model):
-        found["base_model"] = facts.base_model
+        header["base_model"] = facts.base_model
     if results := [_indexed(test, n, value) for test, n, value in _best(facts.metrics)]:
-        found["model-index"] = [{"name": facts.name, "results": results}]
-    return found
+        header["model-index"] = [{"name": facts.name, "results": results}]
+    return header
 
 
 def _indexed(test: str, n: int, value: float) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _what(facts: Facts, spec: RewardSpec, implicit: bool) -> str:
         return (
             f"An implicit process reward model, {trained}: the reward of a step is beta times the log-ratio of this "
             "model and its reference, summed over the step's tokens ([Yuan et al. 2025](https://arxiv.org/abs/2412.01981)).\n"
-            "Without the reference below its log-probs are no rewards."
+            "Its log-probs alone are not rewards: the reference named below is needed."
         )
     return (
         f"A reward model with a head (`head.safetensors`), {trained}: the value of a prefix, in log-odds of being "
@@ -113,8 +113,8 @@ def _facts_table(facts: Facts, spec: RewardSpec) -> str:
         "prompt": f"`{spec.prompt_template!r}` in the chat template of the tokenizer",
         "trained by commit": facts.commit,
     }
-    told = [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
-    return "\n".join(["| | |", "|---|---|", *told])
+    lines = [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
+    return "\n".join(["| | |", "|---|---|", *lines])
 
 
 def _shown(part: Named | None) -> str | None:
@@ -132,20 +132,20 @@ def _results(facts: Facts) -> str:
         for test, n, _ in _best(metrics)
     ]
     if not rows:
-        return "This run was not judged on candidates."
+        return "This run was not evaluated on candidates."
     head = ["| candidates | N | best of N, % | majority vote, % | any right, % |", "|---|---|---|---|---|"]
-    told = "\nAccuracy of the chosen answer, the exact mean over all subsets of N, with 95 % intervals over problems."
-    return "\n".join([*head, *rows, told])
+    note = "\nAccuracy of the chosen answer, the exact mean over all subsets of N, with 95 % intervals over problems."
+    return "\n".join([*head, *rows, note])
 
 
 def _best(metrics: Mapping[str, float]) -> Sequence[tuple[str, int, float]]:
     """Set, N and best-of-N accuracy by the primary aggregate, at the largest N of every candidate set."""
-    found: dict[str, tuple[int, float]] = {}
+    best: dict[str, tuple[int, float]] = {}
     for key, value in metrics.items():
         match = re.fullmatch(r"bon/([^/]+)/acc@(\d+)", key)
-        if match and int(match[2]) > found.get(match[1], (0, 0.0))[0]:
-            found[match[1]] = (int(match[2]), value)
-    return [(test, n, value) for test, (n, value) in found.items()]
+        if match and int(match[2]) > best.get(match[1], (0, 0.0))[0]:
+            best[match[1]] = (int(match[2]), value)
+    return [(test, n, value) for test, (n, value) in best.items()]
 
 
 def _of(metrics: Mapping[str, float], key: str) -> str:
@@ -174,13 +174,13 @@ On the command line: `python -m lit_prm score FOLDER rollouts.jsonl`. The weight
 `transformers.AutoModelForCausalLM.from_pretrained` loads them."""
 
 _LIMITS = """\
-- A reward is relative to the reference named above; with another one it means nothing.
-- It was trained on whether final answers were right: a step's reward is credit for the outcome, not a proof check.
+- A reward is relative to the reference named above; with another reference it means nothing.
+- It was trained on the correctness of final answers: a step's reward is credit for the outcome, not a proof check.
 - Step rewards are sums over tokens, so long steps and responses reach lower minima.
 - Rewards order responses of one problem; they are not calibrated between problems, nor outside the training data.
-- Best-of-N gains may turn to losses at N far above those measured."""
+- Best-of-N gains may turn into losses at N far above those measured."""
 
 _LIMITS_OF_HEADS = """\
-- It was trained on whether final answers were right, or on step labels made from that: no proof check.
+- It was trained on the correctness of final answers, or on step labels made from it: it is no proof check.
 - Rewards order responses of one problem; they are not calibrated outside the training data.
-- Best-of-N gains may turn to losses at N far above those measured."""
+- Best-of-N gains may turn into losses at N far above those measured."""

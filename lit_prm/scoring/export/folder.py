@@ -1,4 +1,4 @@
-"""Writes an exported reward model: policy, head, tokenizer, reward.json, check and card, whole or not at all."""
+"""Writes an exported reward model: policy, head, tokenizer, reward.json, check and card, completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,90 +14,87 @@ from typing import Any, cast
 from safetensors.torch import save_file
 
 from lit_prm.data.encoding import Encoder
-from lit_prm.models.adapters import AdaptedReward, LoRAReward
-from lit_prm.models.reward_model import RewardModel, ValueHead
+from lit_prm.models.adapters import AdaptedReward
+from lit_prm.models.reference import Reference
+from lit_prm.models.reward_model import MODULE_PREFIX, REFERENCE_ARGUMENTS, RewardModel, ValueHead
 from lit_prm.models.weights import weights_hash
 from lit_prm.scoring.check_samples import CHECK_FILE, sampled
 from lit_prm.scoring.export.card import Facts, card
-from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, named
+from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, arguments_of, named
+from lit_prm.storage.class_paths import class_of, class_path_of
 
 HEAD_FILE = "head.safetensors"
 _PARTIAL = ".partial"
 
 
 def write_folder(folder: Path, reward_model: RewardModel, encoder: Encoder, spec: RewardSpec, facts: Facts) -> None:
-    """All files of an export of a configured reward model; ``spec`` is the run's.
+    """Write all files of an export of a configured reward model; ``spec`` is that of the run.
 
-    The policy has the precision it is given in; the check is of that precision too.
+    The policy is saved in the precision that it has, and the rewards for the check are computed in it.
     """
     dtype = str(cast(Any, reward_model.policy).dtype).rpartition(".")[2]
-    told = exported(spec, dtype, has_head=isinstance(reward_model, ValueHead))
+    has_head = isinstance(reward_model, ValueHead)
+    own_spec = exported(spec, dtype, has_head=has_head)
     samples = sampled(reward_model, encoder)
     _save_policy(reward_model, folder)
     encoder.tokenizer.save_pretrained(folder)
-    if isinstance(reward_model, ValueHead):
-        head = {
-            f"reward_model.head.{name}": w.detach().contiguous() for name, w in reward_model.head.state_dict().items()
-        }
+    if has_head:
+        weights = cast(ValueHead, reward_model).head.state_dict()
+        head = {f"{MODULE_PREFIX}head.{name}": w.detach().contiguous() for name, w in weights.items()}
         save_file(head, folder / HEAD_FILE, metadata={"format": "pt"})
-    _write(folder / SPEC_FILE, told.to_json())
+    _write(folder / SPEC_FILE, own_spec.to_json())
     _write(folder / CHECK_FILE, {"dtype": dtype, "samples": samples})
-    (folder / "README.md").write_text(card(facts, told))
+    (folder / "README.md").write_text(card(facts, own_spec))
 
 
 def exported(spec: RewardSpec, dtype: str, *, has_head: bool) -> RewardSpec:
-    """The spec as it stands in the exported folder: the policy lies beside it, the reference needs no store.
+    """The spec of the exported folder: the policy lies in the folder, and the reference needs none of the run's files.
 
-    The reference is the one that scoring asks; what training alone asked is left out. Local names are made absolute.
+    Only the reference for scoring is kept, not one that is for training alone. Local paths become absolute.
     """
-    arguments = dict(spec.reward_model.get("init_args") or {}) | {"policy": ".", "dtype": dtype}
-    own = [arguments.pop(name, None) for name in ("scoring_reference", "reference", "training_reference")]
-    kind = spec.reward_model["class_path"]
-    if kind == _path_of(LoRAReward):  # an adapter's folder tells the rest
-        kind = _path_of(AdaptedReward)
-        for name in LoRAReward.OWN:
-            arguments.pop(name, None)
-    switched = kind == _path_of(AdaptedReward)
-    reference = own[0] or own[1] or (None if switched else spec.reference)
-    arguments.pop("gradient_checkpointing", None)
-    live = None if reference is None else _live(reference)
-    model = (live or {}).get("init_args", {}).get("model")
+    reward_class = spec.reward_class
+    arguments = arguments_of(spec.reward_model) | {"policy": ".", "dtype": dtype}
+    own = [arguments.pop(name, None) for name in REFERENCE_ARGUMENTS]
+    given = own[0] or own[1] or (None if reward_class.has_own_reference else spec.reference)
+    exported_class, arguments = reward_class.as_exported(arguments)
+    reference = None if given is None else _without_run(given)
+    model = None if reference is None else reference["init_args"].get("model")
     return replace(
         spec,
-        reward_model=named(kind, arguments),
-        reference=live,
+        reward_model=named(_path(spec.reward_model, reward_class, exported_class), arguments),
+        reference=reference,
         reference_hash=weights_hash(model) if model else None,
         tokenizer=".",
         weights=HEAD_FILE if has_head else None,
     )
 
 
-def _path_of(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__name__}"
+def _without_run(reference: Named) -> dict[str, Any]:
+    """A reference with the same log-probs that whoever has the exported folder can build."""
+    given_class = class_of(str(reference["class_path"]), Reference)
+    exported_class, arguments = given_class.as_exported(arguments_of(reference))
+    if "model" in arguments:
+        arguments["model"] = _absolute(arguments["model"])
+    return named(_path(reference, given_class, exported_class), arguments)
 
 
-def _live(reference: Named) -> Named:
-    """A store's log-probs are those of a frozen model, which the folder's reader has and the store not."""
-    stored = reference["class_path"] == "lit_prm.models.reference.Stored"
-    options = reference.get("init_args") or {}
-    kept = {k: v for k, v in options.items() if not stored or k in ("model", "dtype")}
-    if "model" in kept:
-        kept["model"] = _found_anywhere(kept["model"])
-    return named("lit_prm.models.reference.Frozen" if stored else reference["class_path"], kept)
+def _path(part: Named, given: type, exported_class: type) -> str:
+    """The class path of ``exported_class``: as the part spells it, if it is the part's own class."""
+    return str(part["class_path"]) if exported_class is given else class_path_of(exported_class)
 
 
 def _save_policy(reward_model: RewardModel, folder: Path) -> None:
-    """The model, or an adapter alone that names its base by what is found from anywhere."""
+    """Save the model; of an adapted one only the adapter, which names its base by an absolute path or hub name."""
     if not isinstance(reward_model, AdaptedReward):
         cast(Any, reward_model.policy).save_pretrained(folder)
         return
     for config in reward_model.adapted.peft_config.values():
-        config.base_model_name_or_path = _found_anywhere(reward_model.base_name)
+        config.base_model_name_or_path = _absolute(reward_model.base_name)
     reward_model.adapted.save_pretrained(folder)
 
 
-def _found_anywhere(name: str) -> str:
-    """The absolute path of what is a local folder; a name of the hub stays."""
+def _absolute(name: str) -> str:
+    """The absolute path of a local folder; a hub name is unchanged."""
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
@@ -105,14 +102,14 @@ def _write(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=1) + "\n")
 
 
-# ---- whole or not at all ------------------------------------------------------------------------
+# ---- completely or not at all -------------------------------------------------------------------
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A folder to write in, renamed to ``target`` when the block ends well; an earlier export there is replaced.
+    """Yields a folder to write to, which is renamed to ``target`` if the block succeeds and removed if it fails.
 
-    Anything else at ``target`` is refused before anything is written.
+    An earlier export at ``target`` is replaced. Anything else there raises ValueError before anything is written.
     """
     refuse_foreign(target)
     partial = target.with_name(f".{target.name}.{os.getpid()}{_PARTIAL}")
@@ -129,10 +126,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def refuse_foreign(target: Path) -> None:
-    """Raise when there is something at ``target`` that export did not make."""
-    ours = target.is_dir() and ((target / SPEC_FILE).is_file() or not any(target.iterdir()))
-    if target.exists() and not ours:
+    """Raise ValueError if ``target`` exists and is not an export."""
+    is_export = target.is_dir() and ((target / SPEC_FILE).is_file() or not any(target.iterdir()))
+    if target.exists() and not is_export:
         raise ValueError(
-            f"{target} exists and is no export (it has no {SPEC_FILE}), so it is left alone; give a new folder, or "
-            "remove that one"
+            f"{target} exists and is not an export (it has no {SPEC_FILE}), so it is not replaced. Give a new folder, "
+            "or remove that one."
         )

@@ -1,0 +1,151 @@
+"""Picks the spec of a source: a run, a checkpoint, an exported folder, an adapter, a released or any other model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from lit_prm.evaluation.aggregates import refuse_unknown_aggregates
+from lit_prm.models import adapters
+from lit_prm.models.language_model import may_be_on_hub
+from lit_prm.models.reward_model import REFERENCE_ARGUMENTS
+from lit_prm.scoring.base import Detail
+from lit_prm.scoring.released import release_of
+from lit_prm.scoring.run_spec import is_run, spec_of_run
+from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, arguments_of, named, read_spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a caller of ``load`` may change; None keeps what the source says."""
+
+    reference: str | None = None  # a folder or hub name; "none" for no reference
+    beta: float | None = None
+    steps: str | None = None  # a class name, or {"class_path": ..., "init_args": ...} as JSON
+    aggregate: str | None = None
+    max_length: int | None = None
+    prompt_template: str | None = None
+    dtype: str | None = None
+    style: str | None = None  # of a tag-token model
+    device: str = "auto"
+    eval_tokens: int | None = None  # padded tokens of a batch
+    detail: Detail = "tokens"
+
+    def __post_init__(self) -> None:
+        if self.detail not in get_args(Detail):
+            raise ValueError(f"detail {self.detail!r} is unknown. Give one of {', '.join(get_args(Detail))}.")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Options:
+        """Options by name. Raises ValueError, with the nearest right name, for a name that is no option."""
+        known = [field.name for field in fields(cls)]
+        for name in values.keys() - set(known):
+            near = get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"load has no option {name!r}.{hint} The options are {', '.join(known)}.")
+        return cls(**values)
+
+    @property
+    def keep_rewards(self) -> bool:
+        """True if no option changes the tokens or rewards of a response."""
+        return not any((self.beta, self.reference, self.max_length, self.prompt_template, self.steps))
+
+
+def spec_of(source: str, options: Options = Options()) -> RewardSpec:
+    """The spec that the source has by itself, changed by the options."""
+    spec = _own_spec(source, options)
+    values: dict[str, Any] = {
+        "aggregate": options.aggregate,
+        "max_length": options.max_length,
+        "prompt_template": options.prompt_template,
+    }
+    spec = replace(spec, **{name: value for name, value in values.items() if value is not None})
+    if options.aggregate:
+        refuse_unknown_aggregates([options.aggregate])
+    if options.steps:
+        spec = replace(spec, steps=step_rule(options.steps))
+    if options.beta is not None:
+        spec = _with_beta(spec, options.beta)
+    return spec if options.reference is None else _with_reference(spec, _reference(options.reference))
+
+
+def describes_itself(source: str) -> bool:
+    """True for a run, a checkpoint or an export, whose own files say how it scores."""
+    return is_run(source) or (Path(source) / SPEC_FILE).is_file()
+
+
+def is_known_policy(source: str) -> bool:
+    """True for an adapter and for a known release: policies whose reference is known."""
+    return adapters.is_adapter(source) or release_of(source) is not None
+
+
+def refuse_unknown_source(source: str) -> None:
+    """Raise ValueError for a folder that holds nothing to score with, and for a name that cannot be on the hub."""
+    path = Path(source).expanduser()
+    if path.is_dir() and not any((path / name).is_file() for name in _DESCRIBED):
+        inside = sorted(str(file.parent) for file in path.glob("*/config.yaml"))
+        hint = f"It holds runs; give one of them, e.g. {inside[0]}" if inside else f"It has no {', '.join(_DESCRIBED)}"
+        raise ValueError(f"{source} is not a run, an export or a model. {hint}.")
+    if not path.exists() and (source.startswith("runs/") or not may_be_on_hub(source)):
+        raise ValueError(f"{source} is neither a folder nor a hub name owner/model. Correct the path.")
+
+
+_DESCRIBED = ("config.yaml", SPEC_FILE, "config.json", adapters.ADAPTER_FILE)
+
+
+def step_rule(text: str) -> Named:
+    """A step rule given by its class name or as JSON."""
+    if not text.startswith("{"):
+        return named(text)
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise ValueError(
+            f'--steps {text} is not valid JSON ({error}). Give a class name or {{"class_path": ...}}.'
+        ) from None
+
+
+def _own_spec(source: str, options: Options) -> RewardSpec:
+    if is_run(source):
+        return spec_of_run(source)
+    if (Path(source) / SPEC_FILE).is_file():
+        return read_spec(Path(source) / SPEC_FILE)
+    if adapters.is_adapter(source):
+        return _of_policy("lit_prm.models.adapters.AdaptedReward", source)
+    if release := release_of(source):
+        return release.spec(source, reference=options.reference)
+    if options.reference is None:
+        raise ValueError(
+            f"{source} is a language model, and its implicit reward is relative to another one. Give the model that it "
+            "was trained from by --reference FOLDER or hub name; none makes the log-prob itself the reward."
+        )
+    return _of_policy("lit_prm.models.reward_model.ImplicitReward", source)
+
+
+def _of_policy(class_path: str, policy: str) -> RewardSpec:
+    reward_model = named(class_path, {"policy": policy})
+    return RewardSpec(reward_model=reward_model, tokenizer=policy, steps=named("lit_prm.data.steps.BlankLine"))
+
+
+def _with_beta(spec: RewardSpec, beta: float) -> RewardSpec:
+    if not spec.reward_class.relative_to_reference:
+        raise ValueError(f"beta {beta} was given, but {spec.reward_model['class_path']} has no beta. Leave it out.")
+    return spec.with_arguments(beta=beta)
+
+
+def _reference(name: str) -> Named:
+    if name == "none":
+        return named("lit_prm.models.reference.Uniform")
+    return named("lit_prm.models.reference.Frozen", {"model": name})
+
+
+def _with_reference(spec: RewardSpec, reference: Named) -> RewardSpec:
+    """The spec with another reference, in place of every one that the reward model's own arguments name."""
+    own = {k: v for k, v in arguments_of(spec.reward_model).items() if k not in REFERENCE_ARGUMENTS}
+    own |= {"reference": reference} if spec.reward_class.relative_to_reference else {}
+    reward_model = named(spec.reward_model["class_path"], own)
+    return replace(spec, reward_model=reward_model, reference=reference, reference_hash=None)

@@ -1,0 +1,85 @@
+"""The networks of tag-token PRMs: a backbone, and the log-odds of a step read from one hidden state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel
+from transformers.utils import logging
+
+from lit_prm.models.language_model import Dtype, load_model
+
+
+class StepClassifier(nn.Module):
+    """A backbone, and a head from one hidden state to the log-odds that a step is right."""
+
+    def __init__(self, backbone: nn.Module, log_odds: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.log_odds = log_odds
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor, read: Tensor) -> Tensor:
+        """Log-odds at the positions ``read``; [B, T], [B, T] bool -> [R], row by row.
+
+        Rows are padded on the right, without an attention mask: attention is causal, and only padding follows the
+        positions that are read.
+        """
+        hidden = self.backbone(input_ids=ids, use_cache=False).last_hidden_state  # [B, T, H]
+        return self.log_odds(hidden[read])
+
+
+class LogitDifference(nn.Module):
+    """One output of a head minus another: the log-odds whose sigmoid is the softmax over these two."""
+
+    def __init__(self, head: nn.Module, right: int, wrong: int) -> None:
+        super().__init__()
+        self.head, self.right, self.wrong = head, right, wrong
+
+    def forward(self, states: Tensor) -> Tensor:
+        logits = self.head(states).float()  # [R, outputs]
+        return cast(Tensor, logits[:, self.right] - logits[:, self.wrong])
+
+
+def language_model_classifier(source: str, dtype: Dtype, plus: int, minus: int) -> StepClassifier:
+    """A language model that answers with one of two tokens."""
+    model = cast(Any, load_model(source, dtype))
+    head = LogitDifference(model.get_output_embeddings(), right=plus, wrong=minus)
+    return StepClassifier(model.base_model, head)
+
+
+def load_backbone(source: str, dtype: Dtype) -> nn.Module:
+    """The network below the heads, loaded by transformers' own class. Raises ValueError for missing weights."""
+    with _without_report():
+        model, report = cast(Any, AutoModel).from_pretrained(
+            source, dtype=dtype, trust_remote_code=False, output_loading_info=True
+        )
+    if report["missing_keys"]:
+        raise ValueError(
+            f"{source} lacks {len(report['missing_keys'])} weights of a {type(model).__name__}, e.g. "
+            f"{sorted(report['missing_keys'])[0]}. Give the folder as it was released."
+        )
+    return cast(nn.Module, model.eval())
+
+
+def linear(weight: Tensor, bias: Tensor, backbone: nn.Module) -> nn.Linear:
+    """A frozen linear layer with these weights, in the precision of the backbone."""
+    dtype = next(backbone.parameters()).dtype
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
+    layer.load_state_dict({"weight": weight.to(dtype), "bias": bias.to(dtype)})
+    return layer.requires_grad_(False)
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Hides transformers' list of weights that it did not load: here those of the heads."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
