@@ -12,10 +12,15 @@ import torch
 
 from lit_prm.commands.plan.network import Adapter
 from lit_prm.commands.plan.sharding import Sharding, Whole, Zero
+from lit_prm.models.adapters import AdaptedReward, AdapterOff, LoRAReward
 from lit_prm.models.packed_attention import FLASH, PACKED
+from lit_prm.models.reference import Frozen, Reference, Stored, Uniform
+from lit_prm.models.reward_model import ImplicitReward, RewardModel, ValueHead
+from lit_prm.storage.class_paths import class_of
 
 ZERO = "lit_prm.training.zero.ZeRO"
 _ADAMW: dict[str, Any] = {"class_path": "torch.optim.AdamW", "init_args": {}}
+_REFERENCES = {Stored: "stored", Frozen: "live", AdapterOff: "adapter off", Uniform: "none"}  # and their subclasses
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +126,9 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
     most_updates = updates if updates and updates > 0 else None
     nodes = _number("trainer.num_nodes", trainer.get("num_nodes") or 1)
     ranks = nodes * _number("trainer.devices", trainer["devices"])
+    reward_class = _reward_class(reward["class_path"])
     stored = _stored(model, options)
-    reference, of_reference = _reference(model, options)
+    reference, of_reference = _reference(model, reward_class, options)
     of_reference = stored or of_reference
     optimizer = model.get("optimizer") or _ADAMW
     optimizer_class = _optimizer(str(optimizer["class_path"]))
@@ -133,7 +139,7 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
         nodes=nodes,
         precision=str(trainer.get("precision") or "32-true"),
         dtype=_dtype(options.get("dtype", "float32")),
-        lora=_lora(reward["class_path"], options),
+        lora=_lora(reward_class, options),
         attention=str(options.get("attention") or "sdpa"),
         checkpointing=bool(options.get("gradient_checkpointing")),
         accumulate=_number("trainer.accumulate_grad_batches", trainer["accumulate_grad_batches"]),
@@ -143,7 +149,7 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
         max_length=_number("data.max_length", data["max_length"]),
         epochs=math.inf if most_updates and epochs in (None, -1) else _number("trainer.max_epochs", epochs),
         most_updates=most_updates,
-        word_head=not _class(reward["class_path"]).__name__.endswith("Head"),
+        word_head=reward_class.relative_to_reference,
         mismatched=bool(_class(model["loss"]["class_path"]).mismatched),
         reference=reference,
         filled_by="nobody" if stored is None else "policy" if stored.get("from_policy") else "reference",
@@ -174,39 +180,49 @@ def _sharding(strategy: Any, ranks: int) -> Sharding:
     )
 
 
-def _lora(reward: str, options: dict[str, Any]) -> tuple[int, tuple[str, ...], float] | None:
-    name = reward.rpartition(".")[2]
-    if name == "AdaptedReward":
+def _reward_class(path: str) -> type[RewardModel]:
+    """The class of the reward model, which must be one of those whose memory is known."""
+    found: type[RewardModel] = class_of(path, RewardModel)
+    if not issubclass(found, (ImplicitReward, ValueHead)):
+        raise ValueError(f"model.reward_model {path} is none of lit_prm's; plan with ImplicitReward")
+    return found
+
+
+def _lora(reward: type[RewardModel], options: dict[str, Any]) -> tuple[int, tuple[str, ...], float] | None:
+    if issubclass(reward, LoRAReward):
+        return int(options.get("rank", 16)), tuple(options.get("targets") or ()), float(options.get("dropout", 0.0))
+    if issubclass(reward, AdaptedReward):
         raise ValueError(
             "lit_prm.models.adapters.AdaptedReward reads an adapter that is there and trains nothing; plan what "
             "trains a new one: --model.reward_model lit_prm.models.adapters.LoRAReward"
         )
-    if name != "LoRAReward":
-        return None
-    return int(options.get("rank", 16)), tuple(options.get("targets") or ()), float(options.get("dropout", 0.0))
+    return None
 
 
 def _stored(model: dict[str, Any], reward: dict[str, Any]) -> dict[str, Any] | None:
     """Options of the store that a run fills before training, though it be for the baselines' sake alone."""
     given = [model.get("reference"), *(reward.get(f"{kind}reference") for kind in ("", "training_", "scoring_"))]
-    return next((r["init_args"] for r in given if r and r["class_path"].rpartition(".")[2] == "Stored"), None)
+    return next((r["init_args"] for r in given if r and _reference_class(r).keeps_copies), None)
 
 
-def _reference(model: dict[str, Any], reward: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _reference(model: dict[str, Any], reward: type[RewardModel], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Kind and options of what training's rewards are relative to."""
-    path = model["reward_model"]["class_path"]
-    name = _class(path).__name__
-    if not name.endswith(("Reward", "Head")):
-        raise ValueError(f"model.reward_model {path} is none of lit_prm's; plan with ImplicitReward")
-    own = reward.get("training_reference") or reward.get("reference")
-    given = own or ({"class_path": "AdapterOff"} if name == "LoRAReward" else model.get("reference"))
-    if name.endswith("Head") or not given:
+    own = options.get("training_reference") or options.get("reference")
+    if not own and reward.has_own_reference:
+        return _REFERENCES[AdapterOff], {}
+    given = own or model.get("reference")
+    if not reward.relative_to_reference or not given:
         return "none", {}
-    kind = given["class_path"].rpartition(".")[2]
-    known = {"Stored": "stored", "Frozen": "live", "AdapterOff": "adapter off", "Uniform": "none"}
-    if kind not in known:
-        raise ValueError(f"the memory of reference {kind} is not known; plan with one of {', '.join(known)}")
-    return known[kind], given.get("init_args") or {}
+    used = _reference_class(given)
+    kind = next((kind for known, kind in _REFERENCES.items() if issubclass(used, known)), None)
+    if kind is None:
+        known = ", ".join(known.__name__ for known in _REFERENCES)
+        raise ValueError(f"the memory of reference {used.__name__} is not known; plan with one of {known}")
+    return kind, given.get("init_args") or {}
+
+
+def _reference_class(part: dict[str, Any]) -> type[Reference]:
+    return class_of(str(part["class_path"]), Reference)
 
 
 def _optimizer(path: str) -> type[torch.optim.Optimizer]:
