@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, Qwen3Config
+from transformers import CONFIG_MAPPING, GPT2Config, GPT2LMHeadModel, LlamaConfig, Qwen3Config, T5Config
 
 from callbacks import Costs
 from callbacks.costs import _first_stage
@@ -24,6 +24,7 @@ from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.losses.ce import CE
 from lit_prm.models.flops import (
     Cost,
+    FlopsUnknown,
     Shape,
     Spent,
     Work,
@@ -105,18 +106,52 @@ def test_weights_by_hand() -> None:
     assert llama.body + 2 * llama.head + 65 * 4096 == 8_030_261_248  # with embedding and norms
 
 
-def test_a_head_dim_of_its_own_and_missing_kv_heads() -> None:
-    own = shape_of(Qwen3Config(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32))
-    assert (own.head_dim, own.kv_heads) == (32, 2)
-    assert shape_of(GPT2Config(n_embd=32, n_head=4)) == Shape(12, 32, 128, 4, 4, 8, 50257, gated=False)
-    assert shape_of(GPT2Config(n_embd=32, n_head=4, n_inner=100)).intermediate == 100
+def test_heads_of_their_own_size_and_an_mlp_of_its_own_width_are_counted() -> None:
+    own = shape_of(Qwen3Config(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
+                               intermediate_size=96, num_hidden_layers=1, vocab_size=90))  # fmt: skip
+    assert own == Shape(body=2 * 64 * (4 + 2) * 32 + 3 * 64 * 96, head=64 * 90, attention=4 * 4 * 32)
+    wide = shape_of(GPT2Config(vocab_size=90, n_embd=32, n_layer=2, n_head=4, n_inner=100))
+    assert wide == Shape(body=2 * (4 * 32 * 32 + 2 * 32 * 100), head=32 * 90, attention=2 * 4 * 4 * 8)
 
 
-def test_a_shape_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"type 'mixtral' .* known types: llama.*take Costs out of trainer.callbacks"):
-        shape_of(SimpleNamespace(model_type="mixtral"))
-    with pytest.raises(ValueError, match="type 'llama' has no num_hidden_layers"):
-        shape_of(SimpleNamespace(model_type="llama", hidden_size=8, num_attention_heads=2))
+def sized(family: str, **own: int) -> Any:
+    """A configuration of two layers: 4 heads of 16 and 2 of keys and values, 64 wide, an MLP of 96."""
+    return cast(Any, CONFIG_MAPPING)[family](
+        vocab_size=90, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, bos_token_id=1, eos_token_id=2, pad_token_id=0, **own,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "phi3", "qwen2", "gemma3_text", "smollm3"])
+def test_dense_families_of_one_size_take_the_same_flops(family: str) -> None:
+    attention, mlp = 2 * 64 * (4 + 2) * 16, 3 * 64 * 96
+    assert shape_of(sized(family)) == Shape(2 * (attention + mlp), 64 * 90, 4 * 2 * 64)
+
+
+@pytest.mark.parametrize(
+    ("family", "own", "width"),
+    [
+        ("mixtral", {"num_local_experts": 4}, 96),
+        ("qwen3_moe", {"num_experts": 4, "moe_intermediate_size": 48}, 48),
+    ],
+)
+def test_of_experts_those_are_counted_that_a_token_passes(family: str, own: dict[str, int], width: int) -> None:
+    """And the router, which scores all of them."""
+    attention, experts, router = 2 * 64 * (4 + 2) * 16, 2 * 3 * 64 * width, 4 * 64
+    assert shape_of(sized(family, num_experts_per_tok=2, **own)).body == 2 * (attention + experts + router)
+
+
+def test_counting_leaves_the_config_and_the_random_numbers_as_they_are() -> None:
+    config = sized("qwen2", rope_theta=3)
+    before, state = config.to_dict(), torch.get_rng_state()
+    shape_of(config)
+    assert config.to_dict() == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_model_that_cannot_be_counted_is_refused_with_its_type_and_the_remedy() -> None:
+    with pytest.raises(FlopsUnknown, match=r"type 't5' .*causal language model.*without the callback Costs"):
+        shape_of(T5Config())
 
 
 # --- work -------------------------------------------------------------------------------------------

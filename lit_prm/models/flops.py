@@ -3,80 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import astuple, dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-# whether a family's MLP has a gate: three matrices instead of two
-_GATED = {
-    "llama": True, "mistral": True, "qwen2": True, "qwen3": True, "smollm3": True, "gemma": True, "olmo": True,
-    "olmo2": True, "gpt2": False, "gpt_neox": False, "phi": False,
-}  # fmt: skip
-
 
 class Shape(NamedTuple):
-    """The sizes of a decoder on which its matrix products depend."""
+    """Sizes of a decoder's matrix products; of a mixture of experts, those that one token passes through."""
 
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
-    gated: bool
+    body: int  # multiply-adds of one token in the matrices of all layers
+    head: int  # multiply-adds of one position in the output head
+    attention: int  # FLOPs of one token for each position it attends to: its score, and its share of the mixed value
 
-    @property
-    def body(self) -> int:
-        """Multiply-adds of one token in the matrices of all layers: their number of weights."""
-        attention = 2 * self.hidden * (self.heads + self.kv_heads) * self.head_dim
-        mlp = (3 if self.gated else 2) * self.hidden * self.intermediate
-        return self.layers * (attention + mlp)
 
-    @property
-    def head(self) -> int:
-        """Multiply-adds of one position in the output head, whether or not its matrix is also the embedding."""
-        return self.hidden * self.vocab
+class FlopsUnknown(ValueError):
+    """PyTorch's FLOP counter cannot count a forward pass of this architecture."""
 
-    @property
-    def attention(self) -> int:
-        """FLOPs of one token for each position it attends to: its score, and its share of the mixed value."""
-        return 4 * self.layers * self.heads * self.head_dim
+
+_SHAPES: dict[str, Shape] = {}  # by configuration; a large model takes seconds
 
 
 def shape_of(config: Any) -> Shape:
-    """The shape a transformers config describes; a family whose products are not known is refused."""
-    family = getattr(config, "model_type", None)
-    if family not in _GATED:
-        raise ValueError(
-            f"a model of type {family!r} has matrix products we cannot count; known types: {', '.join(_GATED)}; add it "
-            "to _GATED in lit_prm/models/flops.py, or take Costs out of trainer.callbacks"
-        )
-    hidden, heads = _size(config, "hidden_size"), _size(config, "num_attention_heads")
-    inner = ("n_inner", 4 * hidden) if family == "gpt2" else ("intermediate_size",)
-    return Shape(
-        layers=_size(config, "num_hidden_layers"),
-        hidden=hidden,
-        intermediate=_size(config, *inner),
-        heads=heads,
-        kv_heads=_size(config, "num_key_value_heads", heads),
-        head_dim=_size(config, "head_dim", hidden // heads),
-        vocab=_size(config, "vocab_size"),
-        gated=_GATED[family],
-    )
+    """Shape of the causal language model that a transformers ``config`` describes, by PyTorch's FLOP counter.
+
+    The model is built on the meta device, without weights. Law: a forward pass of n tokens with logits at k positions
+    takes 2 n ``body`` + n^2 ``attention`` + 2 k ``head`` FLOPs, so three short passes give the three sizes.
+    Raises ``FlopsUnknown`` where transformers cannot build or run the model on the meta device.
+    """
+    key = config.to_json_string()
+    if key not in _SHAPES:
+        try:
+            _SHAPES[key] = _counted_shape(config)
+        except Exception as error:  # each architecture fails in its own way
+            reason = str(error).partition("\n")[0][:200]
+            raise FlopsUnknown(
+                f"PyTorch cannot count the FLOPs of a model of type {config.model_type!r} ({reason}). It counts causal "
+                "language models of transformers that run on the meta device. Train without the callback Costs."
+            ) from error
+    return _SHAPES[key]
 
 
-def _size(config: Any, name: str, default: int | None = None) -> int:
-    value = getattr(config, name, None)
-    value = default if value is None else value
-    if value is None:
-        raise ValueError(
-            f"the config of type {config.model_type!r} has no {name}, on which FLOPs depend; complete its config.json, "
-            "or take Costs out of trainer.callbacks"
+def _counted_shape(config: Any) -> Shape:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(
+            deepcopy(config),
+            dtype=torch.bfloat16,
+            attn_implementation="eager",  # the counter knows its products on every device
+            experts_implementation="batched_mm",  # the counter does not know the default, a grouped product
         )
-    return int(value)
+    one, two, two_with_logits = (_count(model, *sizes) for sizes in ((1, 1), (2, 1), (2, 2)))
+    head = two_with_logits - two
+    attention = (two - 2 * one + head) // 2
+    return Shape((one - head - attention) // 2, head // 2, attention)
+
+
+def _count(model: Any, tokens: int, outputs: int) -> int:
+    """FLOPs of one forward pass with logits at the last ``outputs`` positions; each token attends to all of them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
+    mask = torch.zeros(1, 1, tokens, tokens, dtype=torch.bfloat16, device="meta")  # ready-made: transformers reads ids
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, attention_mask=mask, logits_to_keep=outputs, use_cache=False)
+    return int(counter.get_total_flops())
 
 
 @dataclass(frozen=True, slots=True)
