@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from lit_prm.data.records import Group
@@ -13,6 +14,7 @@ from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored, auc, located
 from lit_prm.evaluation.evaluate import Judgement, judge
 from lit_prm.evaluation.vote_weights import Sigmoid
+from lit_prm.training.reward_metrics import reward_metrics
 from tests.candidate_sets import candidate_set, groups, rollout, scored
 from tests.reference import sigmoid
 
@@ -170,6 +172,16 @@ def test_auc_is_the_share_of_ordered_pairs_with_ties_half() -> None:
     assert auc(right, wrong) == pytest.approx(sum(pairs) / len(pairs))
     assert math.isnan(auc(right, wrong[:0]))
     assert math.isnan(auc(right[:0], wrong))
+
+
+def test_the_auc_of_a_report_is_the_one_that_training_logs() -> None:
+    """torchmetrics counts in float32; rewards above 17 would be ties behind the sigmoid it takes of them."""
+    rng = np.random.default_rng(0)
+    labels, rewards = np.arange(200) % 2, np.round(20 + rng.normal(size=200), 1)
+    logged = reward_metrics(
+        torch.tensor(rewards), torch.tensor(labels, dtype=torch.double), torch.zeros(200).long(), torch.ones(200).long()
+    )
+    assert float(logged["train/auc"]) == pytest.approx(auc(rewards[labels == 1], rewards[labels == 0]), abs=1e-6)
 
 
 # --- metrics --------------------------------------------------------------------------------------

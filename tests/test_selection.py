@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from lit_prm.evaluation import votes
 from lit_prm.evaluation.aggregates import AGGREGATES
-from lit_prm.evaluation.intervals import bootstrap_interval
+from lit_prm.evaluation.intervals import bootstrap_interval, bootstrap_ratio
 from lit_prm.evaluation.selection import any_of_n, best_of_n, candidate_counts
 from lit_prm.evaluation.vote_weights import EqualWeight, Rank, Sigmoid, Softmax, VoteWeight
 from lit_prm.evaluation.votes import majority, weighted_vote
@@ -271,6 +272,20 @@ def test_the_interval_holds_the_mean_narrows_with_problems_and_repeats() -> None
 def test_intervals_of_shifted_values_shift_because_they_share_resamples() -> None:
     values = np.random.default_rng(0).random(30)
     assert_allclose(np.subtract(bootstrap_interval(values + 2), bootstrap_interval(values)), 2)
+
+
+def test_the_intervals_are_those_of_scipy_for_the_same_draws() -> None:
+    values, weights = np.random.default_rng(0).random((2, 50))
+
+    def of_scipy(data: tuple[Any, ...], statistic: Any) -> tuple[float, float]:
+        drawn = scipy.stats.bootstrap(
+            data, statistic, paired=True, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+        )
+        return drawn.confidence_interval.low, drawn.confidence_interval.high
+
+    assert bootstrap_interval(values) == pytest.approx(of_scipy((values,), np.mean), rel=1e-13)
+    ratio = of_scipy((values, weights), lambda over, under, axis: over.sum(axis) / under.sum(axis))
+    assert bootstrap_ratio(values, weights) == pytest.approx(ratio, rel=1e-13)
 
 
 def test_many_problems_are_resampled_in_blocks() -> None:
