@@ -290,7 +290,7 @@ def test_a_job_that_failed_before_anything_arrived_can_be_corrected(
         (["--extra", "20"], "is no JSON object"),
         (["--extra", '{"n": 4, "temperature": 0}'], "--extra holds n, temperature, which `sample` sets itself"),
         (["--plain", "--system", "Be brief."], "put it into --prompt-template"),
-        (["--server", "here"], "--server 'here' is not like http://localhost:8000"),
+        (["--server", "here"], "--server 'here' is not a URL such as http://localhost:8000"),
     ],
 )
 def test_wrong_options_are_told_in_a_line(

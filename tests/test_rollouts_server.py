@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lit_prm.generation.http import Endpoint, Passing, _after
+from lit_prm.generation.http import Endpoint, Passing, _seconds
 from lit_prm.generation.samples import Arrival, address, seed_of
 from lit_prm.generation.server_source import ServerSampler
 from tests.fake_server import TROUBLES, FakeServer, answer
@@ -99,7 +99,7 @@ def test_samples_of_a_request_are_in_the_order_of_their_index() -> None:
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [
-        (400, "no repetition would help"),
+        (400, "repeating it would not help"),
         (401, "LIT_PRM_API_KEY"),
         (404, "the model's name"),
         (307, "moved to http://else"),
@@ -117,7 +117,8 @@ def test_patience_ends_and_says_how_to_go_on() -> None:
     with FakeServer(refusal=503, words="loading") as server:
         asked = ServerSampler(Endpoint(server.url, tries=3, pause=0.001), "fake", concurrency=2)
         with pytest.raises(
-            ValueError, match=r"failed 3 times in a row, at last: status 503: loading.*goes on where it was"
+            ValueError,
+            match=r"failed 3 times in a row. The last failure: status 503: loading.*keeps the samples that it has",
         ):
             asked.sample(PROMPTS, 1)
 
@@ -159,16 +160,24 @@ def test_the_pause_is_the_one_the_server_asks_for() -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [(None, 0), ("7", 7), ("-1", 0), ("soon", 0), ("nan", 0), ("1e9", 600), ("Mon, 01 Jan 2001 00:00:00 GMT", 0)],
+    [
+        (None, 0),
+        ("7", 7),
+        ("-1", 0),
+        ("soon", 0),
+        ("nan", 0),
+        ("1000000000", 600),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 0),
+    ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float) -> None:
-    assert _after(header) == seconds
+    assert _seconds(header) == seconds
 
 
 def test_a_server_that_is_not_there_is_said_at_once() -> None:
     with FakeServer() as server:
         url = server.url
-    with pytest.raises(ValueError, match=r"no server at .* start it, or correct --server"):
+    with pytest.raises(ValueError, match=r"no server at .* Start it, or correct --server"):
         ServerSampler(Endpoint(url), "fake").sample(PROMPTS, 1)
 
 
@@ -296,3 +305,23 @@ def test_seeds_are_those_they_were() -> None:
     """Files of samples name them: a change would draw everything again."""
     name = address({"model": "m", "seed": 0}, ({"role": "user", "content": "ü"},), 3)
     assert (name[:16], seed_of(name)) == ("ae6dc9202903e91e", 1148457541)
+
+
+def test_a_proxy_of_the_environment_is_used_except_for_the_hosts_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeServer(refusal=404, words="I am the proxy") as proxy, FakeServer() as server:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        with pytest.raises(ValueError, match="I am the proxy"):
+            sampler(server).sample(PROMPTS, 1)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert len(sampler(server).sample(PROMPTS, 1)) == len(PROMPTS)
+
+
+def test_a_connection_serves_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.fake_server.Handler.protocol_version", "HTTP/1.1")
+    opened = list[Any]()
+    with FakeServer() as server:
+        monkeypatch.setattr(server, "verify_request", lambda request, address: opened.append(address) or True)
+        sampler(server, concurrency=1).sample(PROMPTS, 1)
+        assert len(server.answered) == len(PROMPTS)
+        assert len(opened) == 1

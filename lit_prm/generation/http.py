@@ -1,35 +1,35 @@
-"""An OpenAI-compatible server: a question posted until its answer is there, or cannot come."""
+"""Client of an OpenAI-compatible server: posts a request until the answer arrives or cannot arrive."""
 
 from __future__ import annotations
 
-import email.utils
-import http.client
 import json
 import os
 import random
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-KEY = "LIT_PRM_API_KEY"  # the environment variable; a key of its own, so that nobody else's goes to a server of ours
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+KEY = "LIT_PRM_API_KEY"  # an own environment variable, so that no other service's key goes to this server
 KEYS = {
     401: f"put the server's key into the environment variable {KEY}",
     403: f"put a key that may use this model into the environment variable {KEY}",
 }
-PASSING = frozenset({408, 425, 429, *range(500, 600)})  # statuses that may be others next time
+PASSING = frozenset({408, 425, 429, *range(500, 600)})  # statuses that may differ in the next try
 LONGEST = 60.0  # seconds between two tries, unless the server asks for more
-PATIENCE = 600.0  # seconds a server may ask for
+PATIENCE = 600.0  # seconds that a server may ask for
+CONNECTIONS = 256  # kept open for the next request
 
 Answer = dict[str, Any]
 T = TypeVar("T")
 
 
 class Passing(ValueError):
-    """What may go well next time, after this many seconds at least."""
+    """A failure that the next try may not meet; ``after`` is how many seconds to wait at least."""
 
     def __init__(self, why: str, after: float = 0.0) -> None:
         super().__init__(why)
@@ -37,25 +37,26 @@ class Passing(ValueError):
 
 
 class RequestRefused(ValueError):
-    """What the server will not answer, now or later; ``status`` is its own."""
+    """A request that the server refuses for good, with the HTTP ``status`` of the refusal."""
 
     def __init__(self, why: str, status: int) -> None:
         super().__init__(why)
         self.status = status
 
 
-class _Absent(Passing):
-    """Nothing was reached."""
+class _Unreachable(Passing):
+    """No connection to the server could be made."""
 
 
 class Endpoint:
-    """Where an OpenAI-compatible server answers; any thread may ask.
+    """Address of an OpenAI-compatible server. Threads may share it.
 
-    ``url`` without a path means the usual ``/v1``. A try that can get better (nothing listens, a connection breaks, no
-    answer within ``timeout`` seconds, status 408, 425, 429 or 5xx, an answer cut short) is repeated up to ``tries``
-    times after a growing, randomised pause, or the one the server asks for: ten to twenty minutes in all, in which a
-    large model is loaded again. Anything else is an error at once. The key of the environment variable
-    ``LIT_PRM_API_KEY`` goes to this server alone and into no message.
+    A ``url`` without a path gets the usual ``/v1``. A try fails for now if there is no connection, the connection
+    breaks, no answer comes within ``timeout`` seconds, the status is 408, 425, 429 or 5xx, or the answer is incomplete.
+    It is repeated up to ``tries`` times after a growing, random pause, or the pause that the server asks for. Together
+    the pauses last ten to twenty minutes, in which a server can load a large model again. Every other failure is an
+    error at once. The key in the environment variable ``LIT_PRM_API_KEY`` goes to this server only: redirections are
+    not followed, and no error message holds the key.
     """
 
     def __init__(self, url: str, *, timeout: float = 600.0, tries: int = 27, pause: float = 0.5) -> None:
@@ -63,118 +64,120 @@ class Endpoint:
         self.timeout = timeout
         self.tries = tries
         self.pause = pause
-        self.trouble = ""  # what went wrong last, for who watches
+        self.trouble = ""  # the last failure, for a progress bar
         self._key = _key()
-        self._open = urllib.request.build_opener(_NoRedirects).open
+        self._connections = _connections(self.url)
 
     def models(self) -> list[str] | None:
-        """What the server serves; None when it does not say. One that is not there, or wants a key, is an error."""
+        """Names of the models that the server offers; None if it does not list them.
+
+        Raises ValueError if no server is reachable, and RequestRefused if it wants a key.
+        """
         try:
-            found = self._once("/models", None)
-        except _Absent as error:
-            raise ValueError(f"no server at {self.url} ({error}); start it, or correct --server") from None
+            answer = self._send("GET", "/models")
+        except _Unreachable as error:
+            raise ValueError(f"There is no server at {self.url} ({error}). Start it, or correct --server.") from None
         except Passing:
-            return None  # the first question meets it again, and waits
+            return None  # the first request meets the failure again, and is repeated
         except RequestRefused as error:
             if error.status in KEYS:
                 raise
             return None  # not every server lists its models
-        listed = found.get("data")
-        return [str(m.get("id")) for m in listed if isinstance(m, dict)] if isinstance(listed, list) else None
+        models = answer.get("data")
+        return [str(m.get("id")) for m in models if isinstance(m, dict)] if isinstance(models, list) else None
 
     def post(self, path: str, body: Mapping[str, Any], read: Callable[[Answer], T], stop: threading.Event) -> T:
-        """What ``read`` finds in the answer to ``body``, where it does not raise ``Passing``; ``stop`` ends pauses."""
+        """``read`` of the answer to ``body``; a ``Passing`` that ``read`` raises repeats the request.
+
+        Setting ``stop`` ends the pauses. Raises ValueError after the last try.
+        """
         for number in range(1, self.tries + 1):
             try:
-                return read(self._once(path, body))
+                return read(self._send("POST", path, body))
             except Passing as error:
                 self.trouble = str(error)
                 if number < self.tries and stop.wait(max(self._backoff(number), error.after)):
                     break
         raise ValueError(
-            f"{self.url}{path} failed {number} times in a row, at last: {self.trouble}; see what the server's log says "
-            "and start the command again: it goes on where it was"
+            f"{self.url}{path} failed {number} times in a row. The last failure: {self.trouble}. Read the server's log "
+            "and start the command again: it keeps the samples that it has."
         )
 
     def _backoff(self, number: int) -> float:
-        """Seconds; random, so that many who failed together do not come back together."""
+        """Seconds before the next try; random, so that requests that failed together do not return together."""
         return min(self.pause * 2.0 ** (number - 1), LONGEST) * random.uniform(0.5, 1.0)
 
-    def _once(self, path: str, body: Mapping[str, Any] | None) -> Answer:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(self.url + path, data, headers)
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+        """The answer to one try."""
+        from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
+
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         try:
-            with self._open(request, timeout=self.timeout) as reply:
-                return _answer(reply.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._failure(error) from None
-        except urllib.error.URLError as error:
-            raise _Absent(f"{error.reason}") from None
-        except (http.client.HTTPException, OSError) as error:
+            reply = self._connections.request(
+                method, self.url + path, json=body, headers=headers, timeout=self.timeout, redirect=False, retries=False
+            )
+        except (ConnectTimeoutError, NewConnectionError, ProxyError, SSLError) as error:
+            raise _Unreachable(str(error)) from None
+        except HTTPError as error:
             raise Passing(f"{type(error).__name__}: {error}") from None
+        if reply.status >= 300:
+            raise self._failure(reply, path)
+        return _answer(reply.data)
 
-    def _failure(self, error: urllib.error.HTTPError) -> ValueError:
-        said = self._said(error)
-        if error.code in PASSING:
-            return Passing(f"status {error.code}: {said}", _after(error.headers.get("Retry-After")))
+    def _failure(self, reply: BaseHTTPResponse, path: str) -> ValueError:
+        message = self._message(reply)
+        if reply.status in PASSING:
+            return Passing(f"status {reply.status}: {message}", _seconds(reply.headers.get("Retry-After")))
         remedies = {404: "correct --server or the model's name", **KEYS}
-        remedy = remedies.get(error.code, "correct what it names: no repetition would help")
-        return RequestRefused(f"{error.url} answered {error.code}: {said}; {remedy}", error.code)
+        remedy = remedies.get(reply.status, "correct the request: repeating it would not help")
+        return RequestRefused(f"{self.url}{path} answered {reply.status}: {message}; {remedy}", reply.status)
 
-    def _said(self, error: urllib.error.HTTPError) -> str:
-        """The server's words, which may repeat the key they refuse."""
+    def _message(self, reply: BaseHTTPResponse) -> str:
+        """The server's error message without the key, which some servers repeat."""
+        message = reply.data[:4000].decode(errors="replace").strip()
         try:
-            words = error.read(4000).decode(errors="replace").strip()
-        except (http.client.HTTPException, OSError):
-            words = ""
-        try:
-            told = json.loads(words)
-            told = told.get("error", told) if isinstance(told, dict) else told
-            words = str(told.get("message", told) if isinstance(told, dict) else told)
+            error = json.loads(message)
+            error = error.get("error", error) if isinstance(error, dict) else error
+            message = str(error.get("message", error) if isinstance(error, dict) else error)
         except ValueError:
             pass  # plain text, as proxies answer
-        words = words.replace(self._key, "***") if self._key else words
-        where = error.headers.get("Location")
-        return f"{words[:500] or error.reason}{f' (moved to {where})' if where else ''}"
+        message = message.replace(self._key, "***") if self._key else message
+        target = reply.headers.get("Location")
+        return f"{message[:500] or reply.reason}{f' (moved to {target})' if target else ''}"
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirected question would take the key to another host, and lose its body on the way."""
+def _connections(url: str) -> PoolManager:
+    """Connections that threads share, through the proxy that the environment names for this server, if any."""
+    from urllib3 import PoolManager, ProxyManager
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    parts = urlsplit(url)
+    proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+    return ProxyManager(proxy, maxsize=CONNECTIONS) if proxy else PoolManager(maxsize=CONNECTIONS)
 
 
 def _answer(data: bytes) -> Answer:
     try:
         answer = json.loads(data)
     except (ValueError, RecursionError) as error:  # half an answer, or brackets without end
-        raise Passing(f"an answer of {len(data)} bytes is no JSON ({error})") from None
+        raise Passing(f"an answer of {len(data)} bytes is not JSON ({error})") from None
     if not isinstance(answer, dict):
         raise Passing(f"the answer is a {type(answer).__name__}, not an object")
     return answer
 
 
-def _after(header: str | None) -> float:
-    """Seconds that ``Retry-After`` asks for, given as seconds or as a date."""
-    if not header:
-        return 0.0
+def _seconds(retry_after: str | None) -> float:
+    """Seconds that the header ``Retry-After`` asks for, as a number or a date; 0 without a readable one."""
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
     try:
-        asked = float(header)
-    except ValueError:
-        try:
-            asked = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except (TypeError, ValueError):
-            return 0.0
-    return min(max(asked, 0.0), PATIENCE) if asked == asked else 0.0
+        return min(Retry().parse_retry_after(retry_after or "0"), PATIENCE)
+    except InvalidHeader:
+        return 0.0
 
 
 def _address(url: str) -> str:
-    """The URL that paths are appended to."""
+    """The base URL of the API."""
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
@@ -182,9 +185,9 @@ def _address(url: str) -> str:
     except ValueError:
         fits = None
     if not fits:
-        raise ValueError(f"--server {url!r} is not like http://localhost:8000; give the server's base URL")
+        raise ValueError(f"--server {url!r} is not a URL such as http://localhost:8000. Give the server's base URL.")
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"--server holds a name or password; leave it out and put the key into {KEY}")
+        raise ValueError(f"--server holds a name or password. Leave it out and put the key into {KEY}.")
     path = parts.path.rstrip("/") or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -192,5 +195,5 @@ def _address(url: str) -> str:
 def _key() -> str:
     key = os.environ.get(KEY, "")
     if not all("!" <= c <= "~" for c in key):
-        raise ValueError(f"{KEY} holds a character that no header may have (a line break, a blank); set it again")
+        raise ValueError(f"{KEY} holds a character that no header may have (a line break or a blank). Set it again.")
     return key
