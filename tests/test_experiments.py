@@ -188,7 +188,7 @@ BETA = "--model.reward_model.init_args.beta"
         (("--trainer.limit_val_batches=0", "--trainer.enable_progress_bar=false"), ""),
         (("--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor",), ""),
         ((BETA, "0.1"), "beta: 0.1 -> 2.0"),
-        (("--model.loss=CE",), r"loss.class_path: 'lit_prm.losses.ce.CE' -> 'lit_prm.losses.dpo.DPO'"),
+        (("--model.loss=CE",), r"loss.class_path: 'lit_prm.losses.CE' -> 'lit_prm.losses.DPO'"),
         (("--model.loss.pairs=BestWorst",), "pairs"),
         (("--model.reward_model.init_args.scoring_reference=Uniform",), "scoring_reference"),
         (('--data.regimes=[{"class_path": "Balanced", "init_args": {"within": "dataset"}}]',), "data.regimes"),

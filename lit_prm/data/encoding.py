@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from lit_prm.data.batch import Encoded
 from lit_prm.data.records import Group, Message, Problem, Rollout
 from lit_prm.data.steps import EachToken, StepRule, step_of_tokens
+
+if TYPE_CHECKING:  # evaluation and its metrics import this file; importing transformers takes 4 CPU-s
+    from transformers import PreTrainedTokenizerBase
 
 _SENTINEL = "\u2063response\u2063"  # invisible separators: no template transforms them, no response holds them
 

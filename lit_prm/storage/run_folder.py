@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -69,9 +70,14 @@ def differing(before: Mapping[str, Any], now: str) -> list[str]:
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     options = flatten(config).items()
-    flat = {key: value for key, value in options if key not in _FREE and not key.startswith("tuned.")}  # see its users
+    flat = {k: _short(v) for k, v in options if k not in _FREE and not k.startswith("tuned.")}  # see its users
     kept = [c for c in listed(flat.pop("trainer.callbacks", None)) if not is_progress(c)]
     return flat | {"trainer.callbacks": kept}
+
+
+def _short(value: Any) -> Any:
+    """The value; a loss's class path without its file: `lit_prm.losses.ce.CE` is also `lit_prm.losses.CE`."""
+    return re.sub(r"^(lit_prm\.losses)\.\w+\.(?=\w+$)", r"\1.", value) if isinstance(value, str) else value
 
 
 def refuse_other_folders(config: Namespace) -> None:

@@ -1,8 +1,9 @@
-"""Selection, separation, first errors and calibration as torchmetrics, over ranks as over one process.
+"""Best-of-N accuracy, votes, AUC, first errors and calibration as torchmetrics, for any LightningModule or loop.
 
-Every metric takes a batch of responses and counts each row once, whichever rank it came from and however often a
-sampler repeated it. B responses, S steps; all but ``steps`` and ``valid`` are [B]. Give a ``MetricCollection`` every
-column by keyword: each metric takes what it needs.
+Every metric takes a batch of responses. A response is counted once, whichever rank it came from and however often a
+sampler repeated it. B responses, S steps; ``steps`` and ``valid`` are [B, S], all other columns [B]
+(``lit_prm.evaluation.metrics.base.COLUMNS`` explains each). Give a ``MetricCollection`` every column by keyword: each
+metric takes those it needs.
 
 >>> import torch
 >>> from torchmetrics import MetricCollection
@@ -15,9 +16,15 @@ column by keyword: each metric takes what it needs.
 {'bon': 0.5, 'majority': 0.5}
 """
 
-from lit_prm.evaluation.metrics.calibration import Brier, CalibrationError
-from lit_prm.evaluation.metrics.selection import AnyOfN, BestOfNAccuracy, Majority, Vote
-from lit_prm.evaluation.metrics.separation import FirstErrorF1, OutcomeAUC, StepAUC
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lit_prm.evaluation.metrics.calibration import Brier, CalibrationError
+    from lit_prm.evaluation.metrics.selection import AnyOfN, BestOfNAccuracy, Majority, Vote
+    from lit_prm.evaluation.metrics.separation import FirstErrorF1, OutcomeAUC, StepAUC
 
 __all__ = [
     "AnyOfN",
@@ -30,3 +37,18 @@ __all__ = [
     "StepAUC",
     "Vote",
 ]
+
+_FILES = ("calibration", "selection", "separation")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a metric when it is first used: torchmetrics imports transformers, if that is installed (5 CPU-s)."""
+    if name in __all__:
+        for module in (import_module(f"{__name__}.{file}") for file in _FILES):
+            globals().update({metric: getattr(module, metric) for metric in __all__ if hasattr(module, metric)})
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its metrics are {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
