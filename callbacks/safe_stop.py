@@ -2,113 +2,106 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loops.progress import _ProcessedTracker
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.checkpoint import LastCheckpoint, update_follows
+from callbacks.stop_signals import SIGNALS, Stopped, StopSignals, signals_to_take
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
-
-class Stopped(SIGTERMException):
-    """A signal ended the run; the exit status is 128 + its number: 130, 138 (USR1) or 143."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
+__all__ = ["SIGNALS", "SafeStop", "Stopped"]
 
 
 class SafeStop(Checkpoint):
-    """Ctrl-C, SIGTERM and SIGUSR1 end training after the update under way: saved, marked KILLED, ``Stopped``.
+    """Ctrl-C, SIGTERM and SIGUSR1 end training after the current update: saved, marked KILLED, ``Stopped`` raised.
 
-    The handler only takes a note. All ranks agree after every update and validation batch whether one of them
-    was signalled, so they stop together. A validation that was broken off is done again, from its first batch,
-    when the run goes on. Outside training (labelling, the reference pass, judging) every finished part is in a
-    file already, and the signal stops at once; so does a second Ctrl-C anywhere.
+    Works in any Trainer. ``Stopped`` is a ``SystemExit`` whose code is 128 + the signal's number. Every
+    ``LastCheckpoint`` of the trainer saves; without one, SafeStop writes ``<default_root_dir>/last.ckpt``. Start the
+    same training again with ``trainer.fit(..., ckpt_path=...)``.
 
-    A ``Checkpoint``, so that Lightning calls it after all callbacks that learn from an update. Listed after
-    ``LastCheckpoint``, which does the saving.
+    The signal handler only takes a note. All ranks agree after every update and validation batch whether one of
+    them received a signal, so they stop together. An interrupted validation starts again from its first batch when
+    the run is resumed. Before training (reading data, labelling, the reference pass) and in validate, test and
+    predict the signal stops the run at once: every finished part is in a file already. So does a second Ctrl-C.
+
+    The handlers are in place from ``setup`` to ``teardown``, or inside ``listening``. In a SLURM job that Lightning
+    requeues, SafeStop handles Ctrl-C alone.
+
+    SafeStop is a ``Checkpoint`` so that Lightning calls it after all other callbacks. List it after
+    ``LastCheckpoint``.
     """
 
     def __init__(self) -> None:
-        self.asked: int | None = None  # the signal's number
-        self._training = False
-        self._updates = 0  # that were looked at
-        self._common: list[int] = []  # batches that every rank has, by validation set
+        self.signals = StopSignals()
+        self._managed = False  # inside ``listening``
+        self._updates = 0  # number of updates after which signals were checked
+        self._common: list[int] = []  # number of batches that every rank has, by validation set
         self._validation_broken_off = False
-        self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {}  # while listening
 
     @contextmanager
     def listening(self, trainer: Trainer) -> Iterator[None]:
-        """Signals are this callback's inside; one that came too late to stop the work raises at its end."""
-        if threading.current_thread() is not threading.main_thread():  # Python hands signals to the main thread only
-            yield
-            return
-        self.asked, process = None, os.getpid()
-
-        def note(number: int, _: FrameType | None) -> None:
-            if os.getpid() != process:  # a worker forked from this one
-                raise Stopped(number)
-            again, self.asked = self.asked is not None, self.asked or number
-            if number != signal.SIGINT and not again and trainer.strategy.launcher is not None:
-                trainer.strategy.launcher.kill(number)  # a terminal tells every rank
-            if (again and number == signal.SIGINT) or not (again or self._training):
-                raise Stopped(number)
-
-        heard = (number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)
-        before = {number: signal.getsignal(number) for number in heard}
-        self._handlers = dict.fromkeys(before, note)
-        self._take_signals()
+        """Handle signals for the whole block; one that came too late to stop anything raises at its end."""
+        self.signals.start(trainer)
+        self._managed = True
         try:
             yield
-            if self.asked is not None:
-                raise Stopped(self.asked)
+            self._raise_if_received()
         finally:
-            self._training, self._handlers = False, {}
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self.signals.end()
+            self._managed = False
 
-    def _take_signals(self) -> None:
-        """Lightning puts a handler before ours that speaks to other ranks from within whatever they do."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not self._managed:
+            self.signals.start(trainer, signals_to_take(trainer))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not self._managed:
+            self.signals.end()
+            self._raise_if_received()  # a signal that came too late to stop anything
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if not self._managed:
+            if restored := trainer._signal_connector._original_handlers:  # Lightning puts these back next
+                restored.update(self.signals.before)
+            self.signals.end()
+
+    def _raise_if_received(self) -> None:
+        if self.signals.received is not None:
+            raise Stopped(self.signals.received)
 
     # --- training -----------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_signals()
-        self._training, self._updates = True, trainer.global_step
+        self.signals.take()
+        self.signals.deferred, self._updates = True, trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == self._updates:  # half an update
+        if trainer.global_step == self._updates:  # within an update
             return
         self._updates = trainer.global_step
         if update_follows(trainer) and self._agreed(trainer):
             self._stop(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._training = False
+        self.signals.deferred = False
 
-    # --- validation, within training ------------------------------------------------------------------
+    # --- validation during training -------------------------------------------------------------------
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_signals()
-        if not self._training:
+        self.signals.take()
+        if not self.signals.deferred:
             return
         done = cast(_ProcessedTracker, trainer.fit_loop.epoch_loop.val_loop.batch_progress.total)
-        done.ready = done.started = done.processed = done.completed  # without the one that was broken off
+        done.ready = done.started = done.processed = done.completed  # without the batch that was interrupted
         batches = torch.tensor(trainer.num_val_batches, device=trainer.strategy.root_device)
         self._common = trainer.strategy.reduce(batches, reduce_op="min").tolist()
         self._break_off_if_agreed(trainer)
@@ -122,7 +115,7 @@ class SafeStop(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self._training and batch_idx < self._common[dataloader_idx]:
+        if self.signals.deferred and batch_idx < self._common[dataloader_idx]:
             self._break_off_if_agreed(trainer)
 
     def _break_off_if_agreed(self, trainer: Trainer) -> None:
@@ -131,36 +124,43 @@ class SafeStop(Checkpoint):
             self._stop(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if self._validation_broken_off:  # tell Lightning so, which skips a validation that was begun
+        if self._validation_broken_off:  # else Lightning, resumed, would skip a validation that was begun
             loop = checkpoint["loops"]["fit_loop"]
             counts = loop["epoch_loop.val_loop.batch_progress"]
             for which, first in (("total", counts["total"]["completed"]), ("current", 0)):
                 counts[which] |= {"ready": first + 1, "started": first + 1, "processed": first, "completed": first}
             counts["is_last_batch"] = False
 
-    # --- judging ---------------------------------------------------------------------------------------
+    # --- test and predict -------------------------------------------------------------------------------
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_signals()
+        self.signals.take()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_signals()
+        self.signals.take()
 
-    # --- both -------------------------------------------------------------------------------------------
+    # --- training and validation ------------------------------------------------------------------------
 
     def _agreed(self, trainer: Trainer) -> bool:
-        """Whether any rank was signalled; the same on all ranks, which must all ask."""
-        asked = torch.tensor(self.asked or 0, device=trainer.strategy.root_device)
+        """True on all ranks if any rank received a signal; every rank must call it."""
+        number = torch.tensor(self.signals.received or 0, device=trainer.strategy.root_device)
         if trainer.world_size > 1:
-            asked = trainer.strategy.reduce(asked, reduce_op="max")
-        agreed = int(asked)
-        if agreed:  # else ``asked`` is left alone: a signal may have come while the others were waited for
-            self.asked = agreed
+            number = trainer.strategy.reduce(number, reduce_op="max")
+        agreed = int(number)
+        if agreed:  # otherwise keep ``received``: a signal may have come during the reduction
+            self.signals.received = agreed
         return agreed != 0
 
     def _stop(self, trainer: Trainer) -> NoReturn:
         """Save what is not saved yet, and raise, on every rank."""
-        for last in trainer.checkpoint_callbacks:
-            if isinstance(last, LastCheckpoint) and (self._validation_broken_off or not last.has_saved(trainer)):
+        savers = [c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)]
+        for last in savers:
+            if self._validation_broken_off or not last.has_saved(trainer):
                 last.save(trainer)
-        raise Stopped(cast(int, self.asked))
+        files = [last.path for last in savers]
+        if not savers:
+            files = [str(Path(trainer.default_root_dir) / "last.ckpt")]
+            trainer.save_checkpoint(files[0], weights_only=False)
+        if not self._managed and trainer.is_global_zero:
+            print(f"stopped after update {trainer.global_step}; go on with ckpt_path={files[0]!r}", file=sys.stderr)
+        raise Stopped(cast(int, self.signals.received))

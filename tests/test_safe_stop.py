@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from callbacks import AtomicCheckpointIO, LastCheckpoint, SafeStop
-from callbacks.safe_stop import SIGNALS, Stopped
+from callbacks.stop_signals import SIGNALS, Stopped, signals_to_take
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # Lightning 2.6 with torch 2.13
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # nothing to load in parallel
     pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable"),  # every datum is the same
+    pytest.mark.filterwarnings("ignore:.*no `val_dataloader`"),
 ]
 
 
@@ -248,7 +250,7 @@ def test_a_signal_that_comes_while_the_ranks_are_asked_is_heard_at_the_next_upda
     safe = SafeStop()
     agreed = []
     with suppress(Stopped), safe.listening(trainer):
-        safe._training = True
+        safe.signals.deferred = True
         agreed = [safe._agreed(trainer), safe._agreed(trainer)]
     assert agreed == [False, True]
 
@@ -272,3 +274,85 @@ def test_random_numbers_go_on_after_two_stops_in_one_validation(
             train(tmp_path / "broken", Signals("on_validation_batch_start", 0))
     train(tmp_path / "broken")
     assert drawn == unbroken
+
+
+# --- in a Trainer of one's own, without the command line --------------------------------------------------
+
+
+class Numbers(Dataset[Any]):
+    """Eight ones; a worker process that reads the third sends itself a signal first, if ``number`` is given."""
+
+    def __init__(self, number: int | None = None) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[Tensor]:
+        if index == 2 and self.number is not None:
+            os.kill(os.getpid(), self.number)
+        return (torch.ones(1),)
+
+
+def own_fit(folder: Path, *callbacks: Callback, data: Dataset[Any] | None = None, **options: Any) -> Line:
+    """A training as users write it: their Trainer, their module, nothing around ``fit``."""
+    torch.manual_seed(0)
+    last, workers = folder / "last.ckpt", 1 if data is not None else 0
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=1,
+        default_root_dir=folder, callbacks=[*callbacks, SafeStop()], **options,
+    )  # fmt: skip
+    model = Line()
+    loader = DataLoader(data or Numbers(), num_workers=workers, multiprocessing_context="fork" if workers else None)
+    trainer.fit(model, loader, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    return model
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("with_last", [True, False], ids=["LastCheckpoint", "no LastCheckpoint"])
+def test_ones_own_trainer_stops_saved_and_goes_on(
+    number: int, status: int, with_last: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(n) for n in SIGNALS]
+
+    def saved_by() -> list[Callback]:
+        return [LastCheckpoint(str(tmp_path), 100)] if with_last else []
+
+    whole = own_fit(tmp_path / "whole").seen
+    capsys.readouterr()
+    with pytest.raises(Stopped) as ended:
+        own_fit(tmp_path, Signals("on_train_batch_start", 2, number), *saved_by())
+    assert ended.value.code == status
+    assert f"stopped after update 3; go on with ckpt_path='{tmp_path / 'last.ckpt'}'" in capsys.readouterr().err
+    assert [signal.getsignal(n) for n in SIGNALS] == before
+    assert own_fit(tmp_path, *saved_by()).seen == whole[3:]
+
+
+def test_ones_own_trainer_tells_of_a_signal_too_late_to_stop_it_after_the_end(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        own_fit(tmp_path, Signals("on_train_epoch_end", 0, signal.SIGINT), LastCheckpoint(str(tmp_path), 100))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 8
+
+
+def test_ones_own_trainer_gives_the_handlers_back_when_training_fails(tmp_path: Path) -> None:
+    class Fails(Callback):
+        def on_train_batch_start(self, *args: Any) -> None:
+            raise ZeroDivisionError
+
+    before = [signal.getsignal(n) for n in SIGNALS]
+    with pytest.raises(ZeroDivisionError):
+        own_fit(tmp_path, Fails())
+    assert [signal.getsignal(n) for n in SIGNALS] == before
+
+
+def test_the_workers_of_a_loader_outlive_an_interrupt_from_the_terminal(tmp_path: Path) -> None:
+    assert len(own_fit(tmp_path, data=Numbers(signal.SIGINT)).seen) == 8 + 1
+
+
+def test_lightning_keeps_the_signals_that_it_requeues_slurm_jobs_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trainer(environment: Any) -> Any:
+        return SimpleNamespace(_accelerator_connector=SimpleNamespace(cluster_environment=environment))
+
+    assert signals_to_take(trainer(SLURMEnvironment(auto_requeue=True))) == (signal.SIGINT,)
+    assert signals_to_take(trainer(SLURMEnvironment(auto_requeue=False))) == SIGNALS
+    assert signals_to_take(trainer(None)) == SIGNALS

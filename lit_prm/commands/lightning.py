@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 import callbacks  # noqa: F401  their bare class names become known to configs
 from callbacks import RunRecord, SafeStop
-from callbacks.safe_stop import Stopped
+from callbacks.stop_signals import Stopped
 from lit_prm.commands.option_errors import refuse_missing_gpu, with_known_names, with_nearest_option
 from lit_prm.reports.run_tables import best_of_n_table
 from lit_prm.storage.run_folder import (
