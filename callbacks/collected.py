@@ -1,4 +1,4 @@
-"""What validation and test steps hand out, gathered over batches and ranks into one array entry per response."""
+"""Outputs of validation and test steps, gathered over batches and ranks: one array entry per response."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from lightning.pytorch.callbacks import Callback
 
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored
-from lit_prm.training.module import Scores
+from lit_prm.training.outputs import Scores, as_scores
 
 
 class Collected(Callback):
-    """Collects the step rewards of every candidate set and hands them over, whole and on every rank, at the end.
+    """Collects the step rewards of every candidate set and calls ``judge_sets`` with all of them, on every rank.
 
-    A fast_dev_run and the sanity check before training hand over nothing: a few batches are no candidate set.
-    Responses are gathered over ranks by their row, so their order and repetition do not matter.
+    The LightningModule returns ``Scores``, or a mapping as ``lit_prm.training.outputs`` describes it, from
+    ``validation_step`` and ``test_step``. The data module has ``candidates(stage)``, as ``RolloutDataModule`` has.
+    Responses are gathered over ranks by their row, so their order and repetition do not matter. ``judge_sets`` is
+    not called in a fast_dev_run and in the sanity check, where only a few batches of a set are scored.
     """
 
     def __init__(self) -> None:
@@ -30,7 +32,7 @@ class Collected(Callback):
     def judge_sets(
         self, trainer: Trainer, pl_module: LightningModule, stage: str, scored: Sequence[tuple[CandidateSet, Scored]]
     ) -> None:
-        """Look at the sets of "validate" or "test", in the order of their loaders."""
+        """Evaluate the candidate sets of ``stage``, "validate" or "test", in the order of their loaders."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._scores = []
@@ -46,31 +48,51 @@ class Collected(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._collect(outputs, dataloader_idx)
+        self._collect(outputs, dataloader_idx, f"{type(pl_module).__name__}.validation_step")
 
-    on_test_batch_end = on_validation_batch_end
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._collect(outputs, dataloader_idx, f"{type(pl_module).__name__}.test_step")
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._hand_over(trainer, pl_module, "validate")
+        self._judge(trainer, pl_module, "validate")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._hand_over(trainer, pl_module, "test")
+        self._judge(trainer, pl_module, "test")
 
-    def _collect(self, outputs: Scores, loader: int) -> None:
-        scores = Scores(*(t.detach().cpu() for t in outputs))
+    def _collect(self, outputs: Any, loader: int, source: str) -> None:
+        scores = as_scores(outputs, source)
         self._scores.append(scores._replace(row=torch.stack([torch.full_like(scores.row, loader), scores.row], 1)))
 
-    def _hand_over(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def _judge(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         scores = _over_ranks(self._scores)
-        sets: list[CandidateSet] = trainer.datamodule.candidates(stage)  # type: ignore[attr-defined]
+        sets = self._sets(trainer, stage)
         of_loader = [[s for s in scores if int(s.row[0, 0]) == loader] for loader in range(len(sets))]
         self.judge_sets(trainer, pl_module, stage, [(c, by_row(c, of)) for c, of in zip(sets, of_loader, strict=True)])
 
+    def _sets(self, trainer: Trainer, stage: str) -> list[CandidateSet]:
+        data: Any = getattr(trainer, "datamodule", None)
+        if not hasattr(data, "candidates"):
+            raise ValueError(
+                f"{type(self).__name__} needs the problems and answers of the candidate sets, and the trainer's data "
+                f"module is {type(data).__name__}, which has no candidates({stage!r}). Pass datamodule="
+                "RolloutDataModule(...), or a data module with a method candidates(stage) that returns CandidateSets."
+            )
+        sets: list[CandidateSet] = data.candidates(stage)
+        return sets
+
 
 def by_row(candidates: CandidateSet, collected: Sequence[Scores]) -> Scored:
-    """One array entry per distinct response, whatever batch and rank it came from; a missing one is an error."""
+    """One array entry per distinct response, whichever batch and rank it came from; raises if one is missing."""
     count = len(candidates.encoded)
     width = max((s.steps.shape[1] for s in collected), default=1)
     seen = np.zeros(count, dtype=bool)
@@ -86,8 +108,8 @@ def by_row(candidates: CandidateSet, collected: Sequence[Scores]) -> Scored:
         out.reference_valid[rows, :steps] = scores.reference_valid.numpy()
     if not seen.all():
         raise RuntimeError(
-            f"candidate set {candidates.name!r}: {int((~seen).sum())} of {count} responses were not scored; "
-            "remove trainer.limit_val_batches and limit_test_batches, use data.limit_candidates instead"
+            f"Candidate set {candidates.name!r}: {int((~seen).sum())} of {count} responses were not scored. "
+            "Remove trainer.limit_val_batches and limit_test_batches; use data.limit_candidates instead."
         )
     return out
 

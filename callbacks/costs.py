@@ -1,14 +1,15 @@
-"""Counts what training reads and logs what the run cost, in tokens and FLOPs."""
+"""Costs: tokens and FLOPs that the run has cost, logged after every epoch."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 from transformers import AutoConfig
 
 from lit_prm.data.batch import Batch
@@ -20,34 +21,62 @@ from lit_prm.storage.run_files import read_record
 _COUNTS = ("trained", "mismatched", "distinct")
 
 
-class Costs(Callback):
-    """Logs ``cost/...`` at the end of every epoch, for the run up to there (``lit_prm.models.flops`` defines them).
+class _Shapes(NamedTuple):
+    """The sizes that FLOPs are computed from, and what the first stage of a two-stage run has cost."""
 
-    Counted is what the objective needs, not what this machine did: padding, a cold reference store and the number
-    of micro-batches, ranks and restarts change nothing. ``generator`` is the model that wrote the rollouts and
-    completes them for step labels, where it is not of the policy's shape.
+    policy: Shape
+    generator: Shape
+    reference: Shape | None  # None if the reward needs no pass of a reference model
+    implicit: bool  # True if training computes the logits of words, False for a value head
+    first_stage: Cost
+
+
+class Costs(Callback):
+    """Logs ``cost/...`` at the end of every epoch, for the whole run so far; ``lit_prm.models.flops`` defines them.
+
+    The numbers count what the objective needs, not what this machine did: padding, an empty reference store and the
+    number of micro-batches, ranks and restarts change nothing. ``generator`` names the model that wrote the rollouts
+    and completes them for step labels, if its shape differs from the policy's.
+
+    If the cost cannot be computed (FLOPs of this kind of model are not known, the module has no ``reward_model``, or
+    the record of the first stage is missing), Costs warns once, and training goes on without cost metrics.
     """
 
     def __init__(self, generator: str | None = None) -> None:
         self.generator = generator
         self._trainer: Trainer | None = None
+        self._shapes: _Shapes | None = None  # None if the cost is not known
         self._earlier = dict.fromkeys(_COUNTS, Work())  # of all ranks, before the last restart
-        self._counted = dict.fromkeys(_COUNTS, Work())  # of this rank, since
+        self._counted = dict.fromkeys(_COUNTS, Work())  # of this rank, since the last restart
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._trainer = trainer
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model = cast(RewardModel, pl_module.reward_model)
-        self._policy = shape_of(cast(Any, model.policy).config)  # an unknown shape is told now, not after training
-        self._generator = _shape_named(self.generator) if self.generator else self._policy
-        self._reference = _reference_shape(model, self._policy)
-        self._implicit = isinstance(model, ImplicitReward)
-        self._first_stage = _first_stage(cast("str | None", pl_module.start))
+        try:
+            self._shapes = self._read_shapes(pl_module)
+        except ValueError as error:
+            self._shapes = None
+            rank_zero_warn(f"Costs logs no cost metrics in this run: {error}")
+
+    def _read_shapes(self, pl_module: LightningModule) -> _Shapes:
+        model = getattr(pl_module, "reward_model", None)
+        if not isinstance(model, RewardModel):
+            raise ValueError(f"{type(pl_module).__name__} has no reward_model of lit_prm, whose shape FLOPs depend on.")
+        policy = shape_of(cast(Any, model.policy).config)
+        return _Shapes(
+            policy=policy,
+            generator=_shape_named(self.generator) if self.generator else policy,
+            reference=_reference_shape(model, policy),
+            implicit=isinstance(model, ImplicitReward),
+            first_stage=_first_stage(cast("str | None", getattr(pl_module, "start", None))),
+        )
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not isinstance(batch, Batch):  # of a module and data of one's own
+            return
         trained, mismatched = _read(batch), sum(map(_read, batch.mismatched), Work())
         self._count("trained", trained)
         self._count("mismatched", mismatched)
@@ -55,13 +84,15 @@ class Costs(Callback):
             self._count("distinct", trained + mismatched)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._shapes is None:
+            return
         counts: dict[str, int] = getattr(getattr(trainer, "datamodule", None), "spent", dict)()
-        spent = self._spent(counts)
-        # in double precision and equal on every rank, hence not to be synchronised again
+        spent = self._spent(counts, self._shapes)
+        # in double precision, and without sync_dist: the numbers are equal on every rank
         pl_module.log_dict({name: torch.tensor(n, dtype=torch.float64) for name, n in spent.as_metrics().items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """Counts of all ranks, since a checkpoint keeps the first rank's state alone; called on every rank."""
+        """Counts of all ranks, because a checkpoint keeps only the first rank's state; every rank must call it."""
         return {name: asdict(work) for name, work in self._totals().items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -72,40 +103,38 @@ class Costs(Callback):
         self._counted[what] += work
 
     def _totals(self) -> dict[str, Work]:
-        """Counts of all ranks since the run was begun."""
-        assert self._trainer is not None  # set up
+        """Counts of all ranks since the run began."""
+        assert self._trainer is not None  # ``setup`` was called
         strategy = self._trainer.strategy
         rows = [astuple(self._counted[name]) for name in _COUNTS]
         summed = strategy.reduce(torch.tensor(rows, device=strategy.root_device), reduce_op="sum")
         return {name: self._earlier[name] + Work(*row) for name, row in zip(_COUNTS, summed.tolist(), strict=True)}
 
-    def _spent(self, counts: dict[str, int]) -> Spent:
+    def _spent(self, counts: dict[str, int], shapes: _Shapes) -> Spent:
         totals = self._totals()
-        trained, mismatched, distinct = (self._by_policy(totals[name]) for name in _COUNTS)
-        updates = forward(self._policy, trained) + backward(self._policy, trained)
-        reference = Cost(distinct.tokens, forward(self._reference, distinct)) if self._reference else Cost()
+        if not shapes.implicit:  # a value head computes no logits of words
+            totals = {name: Work(work.tokens, work.contexts, 0) for name, work in totals.items()}
+        trained, mismatched, distinct = (totals[name] for name in _COUNTS)
+        policy, reference = shapes.policy, shapes.reference
+        updates = forward(policy, trained) + backward(policy, trained)
         return Spent(
-            generation=generated(counts, self._generator),
-            labelling=labelled(counts, self._generator, self._policy),
-            reference=reference,
-            training=Cost(trained.tokens + mismatched.tokens, updates + forward(self._policy, mismatched)),
-            earlier=self._first_stage,
+            generation=generated(counts, shapes.generator),
+            labelling=labelled(counts, shapes.generator, policy),
+            reference=Cost(distinct.tokens, forward(reference, distinct)) if reference else Cost(),
+            training=Cost(trained.tokens + mismatched.tokens, updates + forward(policy, mismatched)),
+            earlier=shapes.first_stage,
         )
-
-    def _by_policy(self, work: Work) -> Work:
-        """The work as the reward model does it: a value head computes no logits of words."""
-        return work if self._implicit else Work(work.tokens, work.contexts, 0)
 
 
 def _first_stage(checkpoint: str | None) -> Cost:
-    """What the run of the checkpoint says of its cost: `summary.json` beside the folder of its checkpoints."""
+    """The cost that the checkpoint's run has recorded in ``summary.json``, beside its folder of checkpoints."""
     if checkpoint is None:
         return Cost()
     file = Path(checkpoint).parent.parent / "summary.json"
     if not file.exists():
         raise ValueError(
-            f"there is no summary.json beside {checkpoint}, so what its run cost is not known; "
-            "keep both together, or take Costs out of trainer.callbacks"
+            f"There is no summary.json beside {checkpoint}, so the cost of its run is not known. "
+            "Keep the checkpoint in its run's folder."
         )
     return of_earlier(read_record(file)["metrics"])
 
@@ -116,7 +145,7 @@ def _read(batch: Batch) -> Work:
 
 
 def _reference_shape(model: RewardModel, policy: Shape) -> Shape | None:
-    """The shape of the model that training's rewards are relative to; None where no model is asked."""
+    """The shape of the reference model that training runs; None if training runs none."""
     if not isinstance(model, ImplicitReward):
         return None
     source: Reference | None = model.training_reference or model.reference

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import PreTrainedTokenizerFast
 
-from callbacks.best_of_n import BestOfN
+from callbacks import BestOfN, StepBench
 from callbacks.collected import by_row
-from lit_prm.data.batch import collate
+from lit_prm.data.batch import Batch, collate
 from lit_prm.data.batching import EncodedResponses, TokenBudget
 from lit_prm.data.steps import Newline
 from lit_prm.evaluation.discrimination import Scored
@@ -23,7 +23,8 @@ from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.training.datamodule import RolloutDataModule
-from lit_prm.training.module import LitPRM, Scores
+from lit_prm.training.module import LitPRM
+from lit_prm.training.outputs import Scores
 from tests.candidate_sets import candidate_set, scored
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
@@ -57,7 +58,7 @@ def test_a_response_that_was_not_scored_is_an_error_with_the_remedy(tokenizer: P
     candidates = candidate_set(tokenizer)
     some = collected(scored(candidates), [0, 2, 3])
     missing = len(candidates.encoded) - 3
-    with pytest.raises(RuntimeError, match=rf"'set': {missing} of .* were not scored; .*data\.limit_candidates"):
+    with pytest.raises(RuntimeError, match=rf"'set': {missing} of .* were not scored\. .*data\.limit_candidates"):
         by_row(candidates, some)
     with pytest.raises(RuntimeError, match="were not scored"):
         by_row(candidates, [])
@@ -170,3 +171,62 @@ def test_evaluation_batches_of_this_test_do_cut_the_sets(micro_world: Path) -> N
     encoded = data.candidates("validate")[0].encoded
     assert len(TokenBudget(encoded, 400)) > 3
     assert len(EncodedResponses(encoded)[next(iter(TokenBudget(encoded, 400)))].row) > 1
+
+
+# --- with a LightningModule of one's own ------------------------------------------------------------
+
+
+class OwnModule(LightningModule):
+    """Scores every step by its number, or returns ``outputs`` instead."""
+
+    def __init__(self, outputs: Any = None, keys: tuple[str, ...] = ("row", "steps", "valid")) -> None:
+        super().__init__()
+        self.outputs, self.keys = outputs, keys
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        valid = torch.stack([(batch.step == s).any(1) for s in range(int(batch.step.max()) + 1)], 1)
+        steps = torch.arange(valid.shape[1]).expand(valid.shape).float()
+        columns = {"row": batch.row, "steps": steps, "valid": valid}
+        return self.outputs if self.outputs is not None else {key: columns[key] for key in self.keys}
+
+
+def test_ones_own_module_is_judged_by_row_steps_and_valid(micro_world: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(BestOfN(str(tmp_path), aggregates=["sum", "last"]), StepBench())
+    trainer.test(OwnModule(), data_of(micro_world), verbose=False)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert {"bon/w/acc@4", "vote/w/last/acc@2", "outcome/w/auc", "steps/w/first_error_found"} <= metrics.keys()
+    assert "processbench/w/f1" in metrics
+    assert not [name for name in metrics if "reference" in name]  # none was given
+    assert not [name for name, value in metrics.items() if np.isnan(value)]
+    rows = read_rows(tmp_path / "scores" / "w.jsonl.gz")
+    assert all(row["scores"]["last"] == len(row["step_rewards"]) - 1 for row in rows if None not in row["step_rewards"])
+    assert all(row["reward"] == row["scores"]["sum"] for row in rows)
+
+
+UNFIT = {"row": torch.zeros(2), "steps": torch.zeros(3, 2), "valid": torch.zeros(3, 2)}
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (
+            OwnModule(keys=("row",)),
+            r"OwnModule\.test_step returned a mapping with row\..*missing: steps, valid\..*batch\.row",
+        ),
+        (OwnModule(torch.ones(3)), r"OwnModule\.test_step returned Tensor\..*missing: row, steps, valid"),
+        (OwnModule(UNFIT), r"returned row \[2\], steps \[3, 2\], valid \[3, 2\]\. The shapes must be row \[B\]"),
+    ],
+    ids=["keys", "type", "shape"],
+)
+def test_outputs_that_cannot_be_judged_are_refused_with_the_missing_keys(
+    micro_world: Path, tmp_path: Path, module: OwnModule, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        trainer_of(BestOfN(str(tmp_path))).test(module, data_of(micro_world), verbose=False)
+
+
+def test_a_data_module_without_candidates_is_refused_with_the_remedy(micro_world: Path, tmp_path: Path) -> None:
+    data = data_of(micro_world)
+    data.setup("test")
+    with pytest.raises(ValueError, match=r"BestOfN needs the problems.*NoneType.*datamodule=RolloutDataModule"):
+        trainer_of(BestOfN(str(tmp_path))).test(OwnModule(), data.test_dataloader(), verbose=False)

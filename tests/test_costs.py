@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +12,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CONFIG_MAPPING, GPT2Config, GPT2LMHeadModel, LlamaConfig, Qwen3Config, T5Config
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    Qwen3Config,
+    T5Config,
+)
 
 from callbacks import Costs
 from callbacks.costs import _first_stage
@@ -291,6 +301,48 @@ def config_of(folder: Path) -> LlamaConfig:
 
 def implicit(folder: Path, reference: Reference | None = None) -> ImplicitReward:
     return ImplicitReward(str(folder), reference or Frozen(str(folder)))
+
+
+def small_config(family: str) -> Any:
+    """A model of tiny sizes whose FLOPs ``shape_of`` does not know."""
+    sizes: dict[str, Any] = {
+        "vocab_size": 500, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 8,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "moe_intermediate_size": 32,
+        "num_experts": 2, "num_local_experts": 2, "num_experts_per_tok": 1,
+    }  # fmt: skip
+    return AutoConfig.for_model(family, **sizes)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "phi3", "mixtral", "qwen3_moe"])
+def test_training_a_model_of_unknown_flops_warns_once_and_goes_on_without_costs(tmp_path: Path, family: str) -> None:
+    config = small_config(family)
+    with contextlib.suppress(ValueError):
+        pytest.skip(f"FLOPs of {family} are known: {shape_of(config)}")
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=f"Costs logs no cost metrics in this run: .*'{family}'") as warned:
+        assert train(implicit(tmp_path, Uniform()), Micro(2), epochs=2) == {}
+    assert sum("Costs" in str(w.message) for w in warned) == 1
+
+
+def test_ones_own_module_is_trained_without_costs() -> None:
+    class Own(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return cast(torch.Tensor, self.layer(torch.ones(1, 1)).sum())
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[Costs()],
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match=r"Costs logs no cost metrics in this run: Own has no reward_model of lit_prm"):
+        trainer.fit(Own(), DataLoader(cast(Any, [1, 2])))
+    assert not [name for name in trainer.callback_metrics if name.startswith("cost/")]
 
 
 def test_training_costs_three_passes_an_epoch_and_the_reference_one_in_all(policy_folder: Path) -> None:

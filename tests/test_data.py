@@ -13,7 +13,8 @@ import torch
 from lit_prm.data.batch import Batch
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.training.datamodule import RolloutDataModule, _one_after_the_other
+from lit_prm.training.datamodule import RolloutDataModule
+from lit_prm.training.train_choice import rank_zero_first
 from lit_prm.training.worlds.tinymath import TinyMath
 from tests.conftest import MICRO
 
@@ -120,7 +121,7 @@ def test_an_error_of_rank_zero_frees_the_ranks_that_wait(micro_world: Path) -> N
     waits = list[str]()
     strategy = SimpleNamespace(barrier=lambda: waits.append("barrier"))
     trainer: Any = SimpleNamespace(is_global_zero=True, strategy=strategy)
-    with pytest.raises(KeyError), _one_after_the_other(trainer):
+    with pytest.raises(KeyError), rank_zero_first(trainer):
         raise KeyError
     assert waits == ["barrier"]
 
@@ -259,11 +260,11 @@ def test_dots_in_a_hub_name_are_no_file_ending(
         asked.append(source)
         return SimpleNamespace(groups=())
 
-    monkeypatch.setattr("lit_prm.training.datamodule.read_groups", read)
+    monkeypatch.setattr("lit_prm.training.sources.read_groups", read)
     monkeypatch.setenv("HOME", str(root))
     data = small(root / "elsewhere", policy_folder)
     for name in ("someone/data-v1.5", "missing.jsonl", "~/v.jsonl", "missing.jsonl.gz"):
-        data._read(name, name)
+        data.sources.read(name, name)
     folder = str(root / "elsewhere")
     assert asked == ["someone/data-v1.5", f"{folder}/missing.jsonl", f"{root}/v.jsonl", f"{folder}/missing.jsonl.gz"]
 
@@ -290,13 +291,13 @@ def test_a_problem_shared_with_evaluation_is_refused_dropped_or_allowed(
 @pytest.mark.parametrize("sets", [{"validation": {"a": "v.jsonl"}, "test": {"a": "t.jsonl"}},
                                   {"validation": {"train": "v.jsonl"}}, {"test": {"train": "t.jsonl"}}])  # fmt: skip
 def test_a_name_that_stands_for_two_files_is_refused(root: Path, policy_folder: Path, sets: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="is the name of two files; call one of them something else"):
+    with pytest.raises(ValueError, match=r"is the name of two files.*Give one of them another name"):
         small(root, policy_folder, **sets)
 
 
 @pytest.mark.parametrize("name", ["a/b", "gsm 8k", "math@4", "", "é"])
 def test_a_name_that_no_metric_or_file_can_have_is_refused(root: Path, policy_folder: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"a name has letters A-Z, digits, _ \. and - only"):
+    with pytest.raises(ValueError, match=r"may hold only letters A-Z, digits, _ \. and -\. Call the set"):
         small(root, policy_folder, test={name: "t.jsonl"})
     small(root, policy_folder, test={"math-500_v1.5": "t.jsonl"})
 

@@ -118,5 +118,7 @@ def test_regimes_follow_one_another_and_may_ask_for_other_files(tmp_path: Path, 
     assert data.report is not None
     assert (data.report.problems, data.report.responses) == (2, 4)
     assert set(data.digests()) == {"train", "more"}
-    with pytest.raises(ValueError, match=r"needs the file 'less', data\.files has: more; add --data\.files\.less PATH"):
+    with pytest.raises(
+        ValueError, match=r"needs the file 'less', and data\.files has: more\. Add --data\.files\.less PATH"
+    ):
         fitted(tmp_path, policy_folder, CE(), regimes=[Added(["less"])])

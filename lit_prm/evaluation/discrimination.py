@@ -23,8 +23,13 @@ class Scored(NamedTuple):
     reward: Floats  # [U] r(y)
     steps: Floats  # [U, S] step rewards
     valid: NDArray[np.bool_]  # [U, S]
-    reference_steps: Floats  # [U, S] summed reference log-probs of each step
+    reference_steps: Floats  # [U, S] summed reference log-probs of each step; nan without a reference
     reference_valid: NDArray[np.bool_]  # [U, S] steps that exist, whether or not the model scores them
+
+    @property
+    def has_reference(self) -> bool:
+        """True if a reference model scored at least one step."""
+        return bool(self.reference_valid.any()) and not bool(np.isnan(self.reference_steps).any())
 
 
 class Located(NamedTuple):
@@ -72,7 +77,7 @@ def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
     name, metrics = candidates.name, dict[str, float]()
     if len(known.found):
         metrics = dict(with_interval(f"steps/{name}/first_error_found", known.found))
-        for rule in ("reference", "position", "chance"):
+        for rule in ("reference", "position", "chance")[not scored.has_reference :]:
             theirs = getattr(known, rule)
             metrics[f"steps/{name}/first_error_by_{rule}"] = float(theirs.mean())
             metrics |= with_interval(f"gain/{name}/first_error-{rule}", known.found - theirs)
@@ -103,7 +108,8 @@ def located(candidates: CandidateSet, scored: Scored) -> Located:
     for p, pairs in enumerate(known):
         if pairs:
             out.found[p] = _hits(scored.steps, scored.valid, pairs)
-            out.reference[p] = _hits(scored.reference_steps, scored.reference_valid, pairs)
+            if scored.has_reference:
+                out.reference[p] = _hits(scored.reference_steps, scored.reference_valid, pairs)
             out.position[p] = np.mean([e == common for _, e in pairs])
             out.chance[p] = np.mean([1 / scored.reference_valid[u].sum() for u, _ in pairs])
     return out

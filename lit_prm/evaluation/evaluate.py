@@ -46,7 +46,7 @@ def judge(
     length = np.array([len(e) - e.prompt_length for e in candidates.encoded], dtype=float)  # [U]
     of = candidates.source
     scores = {name: values[of] for name, values in scores_of(scored, length, aggregates).items()}
-    voters = (*aggregates, "reference-min")
+    voters = (*aggregates, *(["reference-min"] if scored.has_reference else []))
     found = judge_scores(
         candidates.name, candidates.groups, candidates.clusters, scores, voters=voters, weight=weight, seed=seed
     )
@@ -102,7 +102,7 @@ def scores_of(scored: Scored, length: Floats, aggregates: Sequence[str]) -> dict
     refuse_unknown_aggregates(aggregates)
     reference = (scored.reference_steps, scored.reference_valid)
     scores = {a: AGGREGATES[a](scored.steps, scored.valid) for a in aggregates}
-    if scored.reference_valid.any():
+    if scored.has_reference:
         likelihood = AGGREGATES["sum"](*reference)
         scores["reference-sum"] = likelihood
         scores["reference-per-token"] = likelihood / length

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule, Trainer
@@ -24,32 +23,12 @@ from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.values import response_rewards, step_rewards, step_values
 from lit_prm.models.weights import weights_of
 from lit_prm.models.zero_weights import frozen_names, put_weights
-from lit_prm.training.reward_metrics import reward_metrics
+from lit_prm.training.outputs import Scores
+from lit_prm.training.reward_metrics import MicroBatch, UpdateLog
 from lit_prm.training.schedule import WarmupCosine, paper_adamw
 from lit_prm.training.zero import ZeRO, buffers_kept
 
 OptimizerFactory = Callable[[Any], Optimizer]
-
-
-class Scores(NamedTuple):
-    """What a validation or test step hands to the callbacks; B responses, S steps."""
-
-    row: Tensor  # [B] response in its candidate set
-    reward: Tensor  # [B] r(y)
-    steps: Tensor  # [B, S] step rewards, 0 where not valid
-    valid: Tensor  # [B, S]
-    reference_steps: Tensor  # [B, S] summed reference log-probs of each step
-    reference_valid: Tensor  # [B, S] steps that exist, whether or not the reward model scores them
-
-
-class _Seen(NamedTuple):
-    """One training micro-batch of B responses."""
-
-    loss: Tensor  # [1] its share of the update's loss
-    rewards: Tensor  # [B]
-    labels: Tensor  # [B]
-    group: Tensor  # [B]
-    tokens: Tensor  # [B] response lengths
 
 
 class LitPRM(LightningModule):
@@ -81,9 +60,8 @@ class LitPRM(LightningModule):
         self.optimizer_factory = optimizer
         self.schedule = schedule or WarmupCosine()
         self._configured = self._trained = False
-        self._seen: list[_Seen] = []  # micro-batches of the update under way
-        self._zero = torch.zeros(())  # the reward that counts as zero in it
-        self._clock = time.perf_counter()
+        self._update_log = UpdateLog()
+        self._zero = torch.zeros(())  # the reward that counts as zero in the current update
 
     @property
     def policy(self) -> nn.Module | None:
@@ -168,7 +146,9 @@ class LitPRM(LightningModule):
         total = max(self.loss.num_terms(batch.global_labels, batch.global_group), 1)
         loss: Tensor = (terms.sum() + 0.0 * values.sum()) / total  # the zero keeps a graph when there is no pair
         tokens = batch.length - batch.prompt_length
-        self._record(_Seen(loss.detach().view(1), view.reward.detach(), batch.labels, batch.group, tokens), batch_idx)
+        self._update_log.add(MicroBatch(loss.detach().view(1), view.reward.detach(), batch.labels, batch.group, tokens))
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self._update_log.write(self)
         # Lightning divides by the number of micro-batches and averages over ranks: undo both.
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
@@ -230,11 +210,10 @@ class LitPRM(LightningModule):
     def on_train_start(self) -> None:
         self._refuse_part_of_an_update()  # where updates alone are bounded, batches were not known earlier
         self._trained = True
-        self._seen.clear()
-        self._clock = time.perf_counter()
+        self._update_log.start()
 
     def on_validation_end(self) -> None:
-        self._clock = time.perf_counter()  # its seconds are not the next update's
+        self._update_log.restart_clock()  # the seconds of validation are not the next update's
 
     def _refuse_part_of_an_update(self) -> None:
         """Lightning would step at an epoch's end by the gradients of some micro-batches of a global batch."""
@@ -244,25 +223,6 @@ class LitPRM(LightningModule):
                 f"an epoch would end after {batches} micro-batches, in the middle of an update, which has {cuts} "
                 f"(trainer.accumulate_grad_batches); set trainer.limit_train_batches to a multiple of {cuts}"
             )
-
-    def _record(self, seen: _Seen, batch_idx: int) -> None:
-        """Log once per update, over all micro-batches of this rank; rewards are those of rank 0."""
-        self._seen.append(seen)
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
-            return
-        update = _Seen(*(torch.cat(column) for column in zip(*self._seen, strict=True)))
-        self._seen.clear()
-        metrics = reward_metrics(update.rewards, update.labels, update.group, update.tokens)
-        metrics["train/lr"] = torch.tensor(self._learning_rate(), dtype=torch.float32)  # whatever type is default
-        size, ranks = len(update.rewards), self.trainer.world_size
-        self.log("train/loss", ranks * update.loss.sum(), prog_bar=True, batch_size=size, sync_dist=ranks > 1)
-        self.log_dict(metrics, batch_size=size, rank_zero_only=True)
-        seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
-        speed = ranks * float(update.tokens.sum()) / seconds
-        self.log("time/response_tokens_per_second", speed, batch_size=size, rank_zero_only=True)
-
-    def _learning_rate(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def weights_type(trainer: Trainer) -> Dtype | None:

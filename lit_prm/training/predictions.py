@@ -10,7 +10,7 @@ from typing import Any
 from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.rows import write_rows
-from lit_prm.training.module import Scores
+from lit_prm.training.outputs import Scores
 
 
 def write_predictions(folder: Path, sets: Sequence[CandidateSet], outputs: Sequence[Any]) -> list[Path]:
