@@ -294,7 +294,7 @@ def test_an_incomplete_sharded_checkpoint_is_refused(
     (run / "config.yaml").write_bytes((exports("ImplicitReward") / "run" / "config.yaml").read_bytes())
     with pytest.raises(SystemExit):
         main(["export", str(run), str(tmp_path / "export")])
-    assert "last.ckpt is no checkpoint: a file 'latest' in it would name" in capsys.readouterr().err
+    assert "last.ckpt is not a checkpoint: it has no file 'latest'" in capsys.readouterr().err
     assert not (tmp_path / "export").exists()
 
 

@@ -154,7 +154,7 @@ def test_a_missing_checkpoint_names_the_experiment_to_run_first(policy_folder: P
 def test_weights_of_another_model_are_refused(checkpoint: str, policy_folder: Path, encoder: Encoder) -> None:
     state = torch.load(checkpoint)["state_dict"]
     torch.save({"state_dict": {k: v for k, v in state.items() if "head" not in k}}, checkpoint)
-    with pytest.raises(ValueError, match=r"last\.ckpt: the weights are not those of this StepHead: .*head\.weight"):
+    with pytest.raises(ValueError, match=r"last\.ckpt: The weights are not those of this StepHead: .*head\.weight"):
         AutoPSV(StepHead(str(policy_folder)), checkpoint).label(groups(), encoder, CPU)
 
 

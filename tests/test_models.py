@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,12 +80,19 @@ def test_a_model_that_changes_its_logits_is_refused() -> None:
 
 @pytest.mark.parametrize("load", [load_model, load_tokenizer])
 def test_a_missing_folder_is_named(load: object) -> None:
-    with pytest.raises(ValueError, match=r"'~/models/m' begins with ~, which only shells expand; write /"):
+    with pytest.raises(ValueError, match=r"'~/models/m' begins with ~, which only shells expand\. Write /"):
         load_tokenizer("~/models/m")
-    with pytest.raises(ValueError, match=r"model folder './nowhere' does not exist"):
+    with pytest.raises(ValueError, match=r"Model folder './nowhere' does not exist"):
         load("./nowhere")  # type: ignore[operator]
 
 
 def test_an_unknown_dtype_lists_the_known(policy_folder: Path) -> None:
     with pytest.raises(ValueError, match="dtype 'fp8' is not one of auto, float32"):
         load_model(str(policy_folder), "fp8")
+
+
+def test_log_probs_and_values_need_no_transformers() -> None:
+    """Losses and metrics in anybody's own loop import these modules."""
+    seen = "import sys, lit_prm.models.logps, lit_prm.models.values; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -38,7 +38,7 @@ from lit_prm.losses.nca import NCA
 from lit_prm.models import cpu_attention
 from lit_prm.models.language_model import load_model
 from lit_prm.models.logps import token_logps
-from lit_prm.models.packed_attention import PACKED, packed_states, real
+from lit_prm.models.packed_rows import PACKED, packed_states, real
 from lit_prm.models.probes import _why_different, pack, why_not_packed
 from lit_prm.models.reference import Frozen, Reference, Stored
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead
@@ -249,7 +249,7 @@ def test_a_model_whose_windows_are_in_its_masks_alone_is_padded(windows: int) ->
     options |= {"layer_types": kinds, "use_sliding_window": True, "sliding_window": 64}  # longer than the sample
     model = small(Qwen2MoeForCausalLM, Qwen2MoeConfig(**SHAPE, **options))
     assert why_not_packed(model) == (
-        f"{windows} of its layers have a window that its attention is not told" if windows else None
+        f"{windows} of its layers have a window that their attention does not receive" if windows else None
     )
 
 
@@ -264,7 +264,7 @@ def test_positions_that_hang_on_a_neighbours_length_are_refused(kind: str) -> No
     alone = token_logps(model, collate(short[:1]))
     rounding = network_bound(len(short[0]), largest(alone))
     assert_close(token_logps(model, collate(short))[:1, :8], alone, rtol=0, atol=rounding)
-    refused = r"a response has 43 tokens.*data\.max_length to at most 32"
+    refused = r"A response has 43 tokens.*data\.max_length to at most 32"
     for rows, fits in ((long, kind == "longrope"), ([*short, *long], False)):
         with nullcontext() if fits else pytest.raises(ValueError, match=refused):
             token_logps(model, collate(rows))

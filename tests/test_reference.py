@@ -18,7 +18,7 @@ from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
 from lit_prm.models.language_model import load_model
-from lit_prm.models.packed_attention import real
+from lit_prm.models.packed_rows import real
 from lit_prm.models.reference import Frozen, Stored, Uniform, weights_id
 from lit_prm.models.reference.rows import StoreRow, part_of
 from lit_prm.models.reference.store import LogpStore
@@ -268,7 +268,7 @@ def test_a_cut_entry_is_refused_when_it_is_read(reference_folder: Path, batch: B
 def test_a_file_that_is_no_store_is_refused(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
     path = tmp_path / "r.sqlite"
     path.write_bytes(b"something else" * 400)
-    with pytest.raises(ValueError, match=r"r.sqlite is no whole store of log-probs \(file is not a database\)"):
+    with pytest.raises(ValueError, match=r"r.sqlite is not an intact store of log-probs \(file is not a database\)"):
         filled(reference_folder, batch, path)
     assert path.read_bytes().startswith(b"something else")
 
@@ -276,7 +276,7 @@ def test_a_file_that_is_no_store_is_refused(reference_folder: Path, batch: Batch
 def test_another_programs_file_is_refused_by_name(reference_folder: Path, batch: Batch, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "r.sqlite") as database:
         database.execute("CREATE TABLE logps (something)")
-    with pytest.raises(ValueError, match=r"r.sqlite: no such column: address; with model.reference"):
+    with pytest.raises(ValueError, match=r"r.sqlite: no such column: address\. Set model.reference"):
         filled(reference_folder, batch, tmp_path / "r.sqlite")
 
 

@@ -387,7 +387,7 @@ def test_a_scorer_that_disagrees_with_training_is_refused(
     scorer = scorer_of(implicit(folders), tokenizer)
     scorer.check(GROUPS)
     monkeypatch.setattr(
-        "lit_prm.models.packed_attention._with_those_behind", lambda parts, _: list(parts)
+        "lit_prm.models.packed_attention.with_those_behind", lambda parts, _: list(parts)
     )  # prompts are not seen
     with pytest.raises(
         ValueError, match=r"the scorer's rewards of the response and its steps are .*, training's .*, more than"

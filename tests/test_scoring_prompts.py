@@ -17,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from lit_prm.data.batch import Encoded, collate
 from lit_prm.models import shared_prompts
 from lit_prm.models.logps import token_logps
-from lit_prm.models.packed_attention import PACKED
+from lit_prm.models.packed_rows import PACKED
 from lit_prm.models.probes import why_not_shared
 from lit_prm.scoring.planning import planned
 from tests.conftest import small_llama
@@ -128,7 +128,7 @@ def test_a_model_with_other_positions_is_found_out(monkeypatch: pytest.MonkeyPat
         return inner(**given)
 
     monkeypatch.setattr(model.base_model, "forward", deaf)
-    assert "different" in str(why_not_shared(model))
+    assert "differ by" in str(why_not_shared(model))
 
 
 def test_a_model_without_a_cache_is_refused() -> None:

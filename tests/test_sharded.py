@@ -60,7 +60,7 @@ def test_frozen_weights_that_are_missing_stay_and_no_others() -> None:
     ("change", "message"),
     [
         (lambda w: w.pop("norm.weight"), "no norm.weight"),
-        (lambda w: w.update(other=torch.zeros(1)), "other, which it does not have"),
+        (lambda w: w.update(other=torch.zeros(1)), "other, which the model does not have"),
         (lambda w: w.update({"norm.weight": torch.zeros(4)}), r"norm.weight of \(4,\), not \(3,\)"),
     ],
 )
@@ -69,7 +69,7 @@ def test_weights_of_another_model_are_refused_and_nothing_is_put(change: object,
     before = {name: value.clone() for name, value in model.state_dict().items()}
     weights = tied().state_dict()
     change(weights)  # type: ignore[operator]
-    with pytest.raises(ValueError, match=f"the weights are not those of this ModuleDict: they have .*{message}"):
+    with pytest.raises(ValueError, match=f"The weights are not those of this ModuleDict: they have .*{message}"):
         put_weights(model, weights)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
 
@@ -144,7 +144,7 @@ def test_calls_of_the_head_for_other_ranks_change_no_log_prob_and_no_gradient(
         return logps.detach(), policy.get_input_embeddings().weight.grad  # type: ignore[return-value]
 
     expected = asked()
-    monkeypatch.setattr("lit_prm.models.language_model.as_many_on_every_rank", lambda count, head: count + 4)
+    monkeypatch.setattr("lit_prm.models.logps.as_many_on_every_rank", lambda count, head: count + 4)
     assert all(torch.equal(a, b) for a, b in zip(asked(), expected, strict=True))
 
 
@@ -194,5 +194,7 @@ def test_the_hash_of_a_folder_is_that_of_its_state(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_whole_part_is_refused(tmp_path: Path) -> None:
     for read_it in (consolidated, state_of):
-        with pytest.raises(ValueError, match="is no checkpoint: a file 'latest' in it would name its part"):
+        with pytest.raises(
+            ValueError, match="is not a checkpoint: it has no file 'latest', which names its complete part"
+        ):
             read_it(tmp_path)

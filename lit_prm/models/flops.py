@@ -1,4 +1,4 @@
-"""What a run costs in tokens and FLOPs: exact sums over lengths, times the shape of a model."""
+"""Tokens and FLOPs that a run needs: exact sums over sequence lengths, times the sizes of a model."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def _count(model: Any, tokens: int, outputs: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a model is given to do, whatever its shape."""
+    """The work of a forward pass, without the model's shape."""
 
     tokens: int = 0  # through the body
-    contexts: int = 0  # positions these tokens attend to, themselves among them
+    contexts: int = 0  # positions that these tokens attend to, including themselves
     outputs: int = 0  # positions whose logits are computed
 
     def __add__(self, other: Work) -> Work:
@@ -94,7 +94,7 @@ class Work:
 
     @classmethod
     def written(cls, prompts: ArrayLike, responses: ArrayLike) -> Work:
-        """Responses of these lengths, sampled one token at a time after their prompts, with a cache of keys and values.
+        """Responses of these lengths, sampled token by token after their prompts with a KV cache.
 
         Every response reads its own prompt, and its last token goes through no layer: p + n - 1 tokens.
         """
@@ -103,17 +103,17 @@ class Work:
 
     @classmethod
     def even(cls, tokens: int, sequences: float, outputs: int) -> Work:
-        """One causal pass over sequences of equal length: the least attention these tokens can need."""
+        """One causal pass over sequences of equal length: the least attention that so many tokens can need."""
         return cls(tokens, round(tokens * (tokens / sequences + 1) / 2) if tokens else 0, outputs)
 
 
 def forward(shape: Shape, work: Work) -> int:
-    """FLOPs of matrix products and attention: 2 for each multiply-add; norms, softmax and sampling are left out."""
+    """FLOPs of matrix products and attention: 2 for each multiply-add. Norms, softmax and sampling are not counted."""
     return 2 * (shape.body * work.tokens + shape.head * work.outputs) + shape.attention * work.contexts
 
 
 def backward(shape: Shape, work: Work) -> int:
-    """FLOPs of the gradients of inputs and of weights: a product each for every product of the forward pass."""
+    """FLOPs of the gradients of inputs and of weights: one product each for every product of the forward pass."""
     return 2 * forward(shape, work)
 
 
@@ -129,7 +129,7 @@ _NOTHING = Cost()
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The cost of one run, by what it was spent on."""
+    """The cost of one run, by purpose."""
 
     generation: Cost = _NOTHING  # the rollouts chosen: prompts and responses
     labelling: Cost = _NOTHING  # completions sampled and responses scored to give steps labels
@@ -148,7 +148,7 @@ class Spent:
 
 
 def of_earlier(metrics: Mapping[str, float]) -> Cost:
-    """What a first stage, whose metrics these are, adds to the cost of a second one on the same rollouts."""
+    """The cost of a first stage, from its metrics, that a second stage on the same rollouts adds to its own."""
     parts = ("training", "reference", "earlier")
     return Cost(*(sum(int(metrics.get(f"cost/{part}_{of}", 0)) for part in parts) for of in ("tokens", "flops")))
 
@@ -161,7 +161,7 @@ def generated(counts: Mapping[str, int], shape: Shape) -> Cost:
 
 
 def labelled(counts: Mapping[str, int], sampler: Shape, scorer: Shape) -> Cost:
-    """Cost of giving steps labels: what ``sampler`` read and wrote, and what a value head on ``scorer`` read."""
+    """Cost of labelling steps: the tokens that ``sampler`` read and wrote, and those that ``scorer`` read."""
     read, written, scored = (counts.get(f"labelling_{x}_tokens", 0) for x in ("prompt", "generated", "scored"))
     rollouts = counts.get("rollout_prompt_tokens", 0) + counts.get("rollout_response_tokens", 0)
     length = rollouts / max(counts.get("rollout_responses", 0), 1) or 1.0
@@ -171,7 +171,7 @@ def labelled(counts: Mapping[str, int], sampler: Shape, scorer: Shape) -> Cost:
 
 
 def assumptions() -> str:
-    """What the numbers count and what they leave out, to be printed with every table of them."""
+    """A text on what the numbers count and what they leave out, for every table of them."""
     return (
         "FLOPs: 2 per multiply-add of matrix products, and 4 * layers * heads * head_dim for each token and position "
         "it attends to (causal, no window); backward = 2 x forward. Norms, softmax, sampling, the optimizer, padding "

@@ -1,4 +1,4 @@
-"""Loading language models and reading the log-probs of response tokens off them."""
+"""Loads causal language models and tokenizers from a folder or the hub, with clear errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from lit_prm.models.probes import check_readable, first_line, pack
 from lit_prm.models.zero_weights import whole_in_turn
 
-Dtype = str  # "float32", "bfloat16" or "auto", as configs write it
+Dtype = str  # "float32", "bfloat16", "float16" or "auto", as configs write it
 Attention = str  # "auto", "packed", or one of transformers: "sdpa", "eager", "flash_attention_2", ...
 
 
@@ -27,15 +27,15 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None = None) -> PreTrainedModel:
-    """A causal language model of a local folder or the hub, in eval mode, checked to be one we can read.
+    """A causal language model of a local folder or the hub, in eval mode.
 
-    Response log-probs come from the head applied to hidden states of response positions alone. A model
-    that transforms its logits after the head (soft-capping, scaling) would be misread: such a model is refused.
-    ``attention`` is one of transformers' or ours, None the model's own choice; with "auto" it is ours, which packs
-    responses, unless a sample shows that the model cannot be run so, which is then told.
+    Log-probs are computed by the head from hidden states of response positions alone. A model that changes its logits
+    after the head (soft-capping, scaling) would get wrong log-probs, so it raises ValueError. ``attention`` is one of
+    transformers' or "packed", None the model's default. "auto" means packed, unless a sample shows that the model
+    cannot use it; the reason is then logged.
     """
     _refuse_missing_folder(name)
-    cast(Any, disable_progress_bar)()  # of shards: half a second each
+    cast(Any, disable_progress_bar)()  # the bar of shards takes half a second
     given = None if attention == "auto" else attention
     with _clear_attention_error(given):
         options = {"dtype": _torch_dtype(dtype), "attn_implementation": given}
@@ -50,38 +50,38 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
 
 @contextmanager
 def _clear_attention_error(attention: Attention | None) -> Iterator[None]:
-    """What transformers says of an attention that it does not know or that is not installed, as one of ours."""
+    """Replaces transformers' error for an attention that is unknown or not installed by a short one."""
     try:
         yield
     except (ImportError, ValueError) as error:
         if attention is None or not re.search("attn|attention", str(error), re.IGNORECASE):
             raise
         raise ValueError(
-            f"attention {attention!r} cannot be used: {first_line(error)} Take auto, packed, sdpa or eager, or "
-            "install what it needs"
+            f"attention {attention!r} cannot be used: {first_line(error)} Give auto, packed, sdpa or eager, or install "
+            "what it needs."
         ) from error
 
 
 def _torch_dtype(name: Dtype) -> torch.dtype | str:
     known = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name not in known:
-        raise ValueError(f"dtype {name!r} is not one of {', '.join(known)}")
+        raise ValueError(f"dtype {name!r} is not one of {', '.join(known)}. Give one of them.")
     return cast("torch.dtype | str", known[name])
 
 
 def may_be_on_hub(name: str) -> bool:
-    """Whether it is an owner/model, or one of the few old models without owner that the cache already has."""
+    """True for a name owner/model, and for one of the few old models without owner that is in the cache."""
     slashes = -1 if name.startswith((".", "/", "~")) else name.count("/")
     return slashes == 1 or (slashes == 0 and isinstance(try_to_load_from_cache(name, "config.json"), str))
 
 
 def _refuse_missing_folder(name: str) -> None:
-    """A local path that does not exist would be taken for a hub name, with a puzzling network error."""
+    """Raise ValueError for a local path that does not exist; the hub would answer with a puzzling network error."""
     if name.startswith("~"):
         raise ValueError(
-            f"model folder {name!r} begins with ~, which only shells expand; write {Path(name).expanduser()}"
+            f"Model folder {name!r} begins with ~, which only shells expand. Write {Path(name).expanduser()}."
         )
     if not Path(name).is_dir() and not may_be_on_hub(name):
         raise ValueError(
-            f"model folder {name!r} does not exist; give a folder with config.json or a hub name owner/model"
+            f"Model folder {name!r} does not exist. Give a folder with config.json, or a hub name owner/model."
         )

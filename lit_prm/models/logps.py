@@ -1,4 +1,4 @@
-"""Log-probabilities of response tokens, computed in chunks without a whole logits tensor."""
+"""Log-probs of response tokens, computed in chunks, so that no logits tensor [B, T, V] is ever in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from lit_prm.data.batch import Batch
-from lit_prm.models.packed_attention import can_pack, packed_states
+from lit_prm.models.packed_rows import can_pack, packed_states
 from lit_prm.models.shared_prompts import shared_states
 from lit_prm.models.zero_weights import as_many_on_every_rank
 
@@ -18,10 +18,11 @@ CHUNK = 4096  # positions whose logits are in memory at a time
 
 
 def states_at(model: nn.Module, batch: Batch, where: Tensor) -> Tensor:
-    """Last hidden states of the tokens at the R places of the mask ``where``, row after row; [B, T] -> [R, H].
+    """Last hidden states at the R True places of the mask ``where``, row after row; [B, T] -> [R, H].
 
-    How they are run is what batch and model allow: prompts once for all rows that have them, else responses end to
-    end without padding, else padded rows. ``where`` has places in responses and at the last token of prompts only.
+    Packed attention runs responses end to end without padding, and shared prompts once. A model without it runs
+    shared prompts once by its cache, else padded rows. ``where`` is True only in responses and at the last tokens of
+    prompts.
     """
     lm = cast(Any, model)
     _refuse_unlike_positions(lm.config, batch)
@@ -30,14 +31,14 @@ def states_at(model: nn.Module, batch: Batch, where: Tensor) -> Tensor:
         return packed[place[where]]
     if batch.shares_prompts:
         if window := window_of(lm.config):
-            raise ValueError(f"{type(model).__name__} cannot share prompts: {window}; set data.share_prompts to false")
+            raise ValueError(f"{type(model).__name__} cannot share prompts: {window}. Set data.share_prompts to false.")
         return shared_states(lm.base_model, batch)[where]
     states = lm.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
     return cast(Tensor, states[where])
 
 
 def _refuse_unlike_positions(config: Any, batch: Batch) -> None:
-    """Some rotary frequencies depend on the longest sequence of a call, or of all calls: so would rewards of others."""
+    """Raise ValueError if rotary frequencies would depend on the longest row of this call or of all calls."""
     rope = getattr(config, "rope_parameters", None) or {}
     kind, most = rope.get("rope_type"), config.max_position_embeddings if rope else 0
     if kind == "longrope":
@@ -49,8 +50,8 @@ def _refuse_unlike_positions(config: Any, batch: Batch) -> None:
         return
     if not alone and (longest := int(batch.length.max())) > most:
         raise ValueError(
-            f"a response has {longest} tokens, and rotary positions of type {kind} change beyond {most} for all that "
-            f"are run with it or after it; set data.max_length to at most {most}"
+            f"A response has {longest} tokens. Beyond {most}, rotary positions of type {kind} change for all responses "
+            f"that are run with it or after it. Set data.max_length to at most {most}."
         )
 
 
@@ -70,7 +71,7 @@ def token_logps(model: nn.Module, batch: Batch, chunk: int = CHUNK) -> Tensor:
 
 def position_logps(head: nn.Module, states: Tensor, ids: Tensor, chunk: int = CHUNK) -> Tensor:
     """Log-softmax of the head's logits at ``ids``, ``chunk`` positions at a time; [R, H], [R] -> [R]."""
-    count = as_many_on_every_rank(max(-(-len(states) // chunk), 1), head)  # the last ones of some ranks are empty
+    count = as_many_on_every_rank(max(-(-len(states) // chunk), 1), head)  # some ranks' last chunks are empty
     pieces = [
         _chunk_logps(head, states[i : i + chunk], ids[i : i + chunk], more_than_one=count > 1)
         for i in range(0, count * chunk, chunk)
@@ -79,7 +80,7 @@ def position_logps(head: nn.Module, states: Tensor, ids: Tensor, chunk: int = CH
 
 
 def window_of(config: Any) -> str | None:
-    """Why the model's cache may not hold a whole prompt."""
+    """The reason why the model's cache may not hold a whole prompt; None if it does."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None)
     if kinds == {"full_attention"} and not window:

@@ -1,4 +1,7 @@
-"""Probes that decide whether a model may run packed rows or shared prompts."""
+"""Runs a small sample through a loaded model to see which fast paths give its own log-probs.
+
+Three questions: are its logits its head on its last hidden state, can it run packed rows, can it share prompts?
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,15 @@ from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.models.logps import token_logps, window_of
-from lit_prm.models.packed_attention import PACKED, can_pack, is_packed, windows_told
+from lit_prm.models.packed_attention import recorded_windows
+from lit_prm.models.packed_rows import PACKED, can_pack, is_packed
 from lit_prm.models.zero_weights import is_cut
 
 _log = logging.getLogger(__name__)
 
 
 def pack(model: PreTrainedModel) -> None:
-    """Let the model run responses end to end if a sample shows that it can; else say why it pads them."""
+    """Switch the model to packed attention if a sample shows that it can use it; else log why it pads responses."""
     before = model.config._attn_implementation
     if reason := why_not_packed(model):
         _log.warning("%s runs padded responses: %s", type(model).__name__, reason)
@@ -30,7 +34,7 @@ def pack(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def why_not_packed(model: PreTrainedModel) -> str | None:
-    """Why responses cannot be run end to end, None where a sample shows that they can; the model then does so."""
+    """The reason why the model cannot run packed rows; None if it can, and the model then uses packed attention."""
     rows, before = _moved(collate(_sample(model)), model.device), model.config._attn_implementation
     alone = _alone(model, rows)
 
@@ -45,10 +49,10 @@ def why_not_packed(model: PreTrainedModel) -> str | None:
         cast(Any, model).set_attn_implementation(PACKED)
         if not can_pack(model):
             return "its attention cannot be exchanged"
-        with windows_told() as told:
+        with recorded_windows() as windows:
             packed = token_logps(model, rows)
-        if sum(window is not None for window in told) < (layers := _layers_with_a_window(model.config)):
-            return f"{layers} of its layers have a window that its attention is not told"
+        if sum(window is not None for window in windows) < (layers := _layers_with_a_window(model.config)):
+            return f"{layers} of its layers have a window that their attention does not receive"
         return _why_different(model, alone, packed, padded)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
         return first_line(error)
@@ -62,7 +66,7 @@ def _layers_with_a_window(config: Any) -> int:
 
 
 def check_readable(model: PreTrainedModel) -> None:
-    """The model's own logits are its head on its last hidden state; anything else is refused with a reason."""
+    """Raise ValueError unless the model's logits are its head applied to its last hidden state."""
     ids = torch.tensor([[1, 2, 3]], device=model.device)
     with torch.no_grad():
         own = model(input_ids=ids, use_cache=False).logits
@@ -72,13 +76,13 @@ def check_readable(model: PreTrainedModel) -> None:
     if not torch.allclose(own.float(), ours.float(), rtol=1e-3, atol=1e-3):
         raise ValueError(
             f"{type(model).__name__} changes its logits after the output head (largest difference "
-            f"{(own - ours).abs().max().item():.3g}), which response-only log-probs would miss; use another model"
+            f"{(own - ours).abs().max().item():.3g}), which response-only log-probs would miss. Use another model."
         )
 
 
 @torch.no_grad()
 def why_not_shared(model: PreTrainedModel) -> str | None:
-    """Why prompts cannot be run once for all their responses, None where a small sample shows that they can."""
+    """The reason why the model cannot share prompts; None if a small sample shows that it can."""
     if not is_packed(model) and (reason := _why_no_cache(model)):
         return reason
     whole, shared = (_moved(collate(_sample(model), share_prompts=share), model.device) for share in (False, True))
@@ -92,7 +96,7 @@ def why_not_shared(model: PreTrainedModel) -> str | None:
 
 
 def _why_no_cache(model: PreTrainedModel) -> str | None:
-    """Why responses cannot be run behind kept keys and values of their prompts, as models that are not packed do."""
+    """The reason why a model without packed attention cannot run responses on a cache of their prompts; else None."""
     attention = getattr(model.config, "_attn_implementation", "sdpa")
     if window := window_of(model.config):
         return window
@@ -107,7 +111,7 @@ def _why_no_cache(model: PreTrainedModel) -> str | None:
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Without dropout inside, the mode of every module as before behind it."""
+    """Inside, the model is in eval mode; afterwards every module has its earlier mode again."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -118,7 +122,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _alone(model: nn.Module, rows: Batch) -> Tensor:
-    """Log-probs of each response by itself, which all other ways to run them are to find; [B, T]."""
+    """Log-probs of each response run alone, with which all other ways are compared; [B, T]."""
     out = torch.zeros(rows.ids.shape, dtype=torch.float32, device=rows.ids.device)
     for i, n in enumerate(rows.length.tolist()):
         row = rows.keep([i])
@@ -126,26 +130,27 @@ def _alone(model: nn.Module, rows: Batch) -> Tensor:
     return out
 
 
-def _why_different(model: PreTrainedModel, alone: Tensor, found: Tensor, usual: Callable[[], Tensor]) -> str | None:
-    """What is said of a model whose log-probs of a sample come out different by more than rounding.
+def _why_different(model: PreTrainedModel, alone: Tensor, fast: Tensor, usual: Callable[[], Tensor]) -> str | None:
+    """The difference as a text if it is larger than rounding, else None.
 
-    In float32 the largest difference counts. In half precision single ones depend on the model: there the root mean
-    square does, and it may be twice that of the usual way to run several responses.
+    In float32 the largest difference counts. In half precision single differences depend on the model, so the root
+    mean square counts, and it may be twice that of the usual way to run several responses.
     """
     if model.dtype == torch.float32:
-        far, most = (found - alone).abs().max().item(), 1e-3
+        error, tolerance = (fast - alone).abs().max().item(), 1e-3
     else:
-        far, most = _apart(found, alone), 0.3
-        most = most if far <= most else max(most, 2 * _apart(usual(), alone))
-    return None if far <= most else f"log-probs of a sample come out {far:.3g} different, more than {most:.3g}"
+        error, tolerance = _rms(fast, alone), 0.3
+        tolerance = tolerance if error <= tolerance else max(tolerance, 2 * _rms(usual(), alone))
+    return None if error <= tolerance else f"log-probs of a sample differ by {error:.3g}, more than {tolerance:.3g}"
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
+def _rms(one: Tensor, other: Tensor) -> float:
     """Root mean square of the differences at response tokens."""
     return float((one - other)[other != 0].square().mean().sqrt())
 
 
 def first_line(error: Exception) -> str:
+    """The first line of an error's message, at most 120 characters; the error's class if it has no message."""
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
@@ -154,7 +159,7 @@ def _sample(model: PreTrainedModel) -> list[Encoded]:
     rng = np.random.default_rng(0)
     vocabulary = cast(Any, model).get_input_embeddings().num_embeddings
     prompts = [rng.integers(vocabulary, size=n) for n in (3, 9, 5)]
-    sizes = ((0, 4), (0, 1), (1, 8), (1, 2), (2, 12))  # few: a start is to cost no second
+    sizes = ((0, 4), (0, 1), (1, 8), (1, 2), (2, 12))  # few, so that a start costs less than a second
     return [
         Encoded(
             ids=np.concatenate([prompts[p], rng.integers(vocabulary, size=n)]).astype(np.int32),
@@ -165,5 +170,5 @@ def _sample(model: PreTrainedModel) -> list[Encoded]:
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
-    """The batch with what models compute with on ``device``."""
+    """The batch with its ids and step indices on ``device``."""
     return batch._replace(ids=batch.ids.to(device), step=batch.step.to(device))

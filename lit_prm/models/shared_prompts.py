@@ -1,25 +1,27 @@
-"""Hidden states of responses behind prompts that several of them share: every prompt is run once."""
+"""Hidden states of responses that share prompts, for models without packed attention: each prompt is run once."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
 
 from lit_prm.data.batch import Batch
 
-# tokens that go through a model together without gradients: on a CPU as fast if they are few, and few are padded less
+if TYPE_CHECKING:
+    from transformers.cache_utils import Cache
+
+# Tokens of one forward pass without gradients. On a CPU small passes are as fast as large ones and need less padding.
 PART = defaultdict(lambda: 16384, cpu=1024)
 
 
 @dataclass(frozen=True, slots=True)
 class _Prompts:
-    """P prompts padded on the right to W tokens, with what attention needs of them in every layer."""
+    """P prompts padded on the right to W tokens, with their keys and values in every layer."""
 
     length: Tensor  # [P]
     hidden: Tensor  # [P, W, H]
@@ -27,14 +29,16 @@ class _Prompts:
 
     def behind(self, owner: Tensor) -> Cache:
         """A cache whose row i holds the prompt ``owner[i]``."""
+        from transformers.cache_utils import Cache
+
         return Cache(layers=[_layer(keys[owner], values[owner]) for keys, values in self.layers])
 
 
 def shared_states(base: Any, batch: Batch, part: int | None = None) -> Tensor:
     """Last hidden states at every prompt's last token and in the responses, 0 elsewhere; [B, T, H].
 
-    Equal to those of whole rows up to rounding, gradients included. Padding columns of prompts are masked, positions
-    go on where a response's own prompt ends. Responses are run in parts of like length.
+    Equal to those of whole rows up to rounding, gradients included. Padding columns of prompts are masked, and the
+    positions of a response continue those of its own prompt. Responses are run in parts of similar length.
     """
     length, owner = batch.prompt_length.cpu(), torch.as_tensor(batch.owner).cpu()
     batch = batch._replace(length=batch.length.cpu(), prompt_length=length, owner=owner)
@@ -49,18 +53,18 @@ def shared_states(base: Any, batch: Batch, part: int | None = None) -> Tensor:
 def _run_prompts(base: Any, batch: Batch, owner: Tensor) -> _Prompts:
     first = [int((owner == p).nonzero()[0]) for p in range(int(owner.max()) + 1)]
     length = batch.prompt_length[first]
-    found = base(input_ids=batch.ids[first, : int(length.max())], use_cache=True)
-    cache = found.past_key_values
+    output = base(input_ids=batch.ids[first, : int(length.max())], use_cache=True)
+    cache = output.past_key_values
     if cache is None or any(layer.keys is None for layer in cache.layers):
         raise ValueError(
             f"{type(base).__name__} keeps no keys and values of the prompts (as under gradient checkpointing), so "
-            "they cannot be shared; run whole rows: data.share_prompts false, or collate(..., share_prompts=False)"
+            "prompts cannot be shared. Set data.share_prompts to false, or call collate(..., share_prompts=False)."
         )
-    return _Prompts(length, found.last_hidden_state, [(layer.keys, layer.values) for layer in cache.layers])
+    return _Prompts(length, output.last_hidden_state, [(layer.keys, layer.values) for layer in cache.layers])
 
 
 def _parts(sizes: Tensor, part: int) -> Iterator[Tensor]:
-    """Rows with a response, longest first, in parts of at most ``part`` padded tokens or of one row."""
+    """Rows that have a response, longest first, in parts of at most ``part`` padded tokens or of one row."""
     order = [int(i) for i in torch.argsort(sizes, descending=True, stable=True) if sizes[i] > 0]
     while order:
         n = max(part // int(sizes[order[0]]), 1)
@@ -90,7 +94,7 @@ def _run_responses(base: Any, batch: Batch, prompts: _Prompts, rows: Tensor, out
 
 
 def _mask(prompt: Tensor, responses: int, width: int, like: Tensor) -> Tensor:
-    """What is added to the scores: 0 for the own prompt and the response so far, else the least there is.
+    """The additive attention mask: 0 for the own prompt and the response so far, else the dtype's smallest number.
 
     [b], R, W -> [b, 1, R, W + R].
     """
@@ -101,7 +105,10 @@ def _mask(prompt: Tensor, responses: int, width: int, like: Tensor) -> Tensor:
     return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(~seen, least)
 
 
-def _layer(keys: Tensor, values: Tensor) -> DynamicLayer:
+def _layer(keys: Tensor, values: Tensor) -> Any:
+    """One layer of a cache, without a copy of keys and values."""
+    from transformers.cache_utils import DynamicLayer
+
     layer = DynamicLayer()
     layer.lazy_initialization(keys, values)
     layer.keys, layer.values = keys, values

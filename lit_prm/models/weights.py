@@ -1,4 +1,4 @@
-"""Identity of weights: content hashes of folders and hub snapshots."""
+"""Weights on disk: a hash that identifies them, and those in a run's checkpoint."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lit_prm.models.zero_weights import LATEST, consolidated, standing
 
 
 def weights_hash(name: str) -> str:
-    """Content hash of a model's configuration and weights: of a folder's files, of the hub the commit.
+    """Identity of a model's weights: a hash of a folder's configuration and weight files, or a hub model's commit.
 
-    A checkpoint or any other single file has the hash of its bytes, a sharded checkpoint that of its parts.
+    A single file, e.g. a checkpoint, is identified by the hash of its bytes; a sharded checkpoint by its parts.
     """
     path = Path(name)
     if not path.exists():
@@ -39,25 +39,25 @@ _WEIGHTS = {".safetensors", ".bin"}
 
 
 def commit_of(name: str) -> str:
-    """The commit of a hub model, as its files in the cache tell."""
+    """The commit of a hub model, read from its files in the cache."""
     for file in _CONFIGS:
-        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        if found and (commit := extract_commit_hash(found, None)):
+        path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        if path and (commit := extract_commit_hash(path, None)):
             return str(commit)
     raise ValueError(
-        f"the hub says no commit of {name}, so that what it said could not be told from what another revision says; "
-        "download it and give the folder"
+        f"The commit of {name} is unknown, so its scores could not be distinguished from those of another revision. "
+        "Download the model and give the folder."
     )
 
 
 def weights_of(checkpoint: str) -> dict[str, Any]:
-    """The module's weights in a checkpoint of a run, a file or a sharded one's folder; a missing one is refused."""
+    """The LightningModule's weights in a run's checkpoint, a file or a folder of DeepSpeed."""
     if Path(checkpoint).is_dir():
         return consolidated(checkpoint)
     if not Path(checkpoint).is_file():
         raise ValueError(
-            f"there is no checkpoint {checkpoint} to start from; run the experiment whose second stage this is first "
-            "(make exp does so when the experiment file names it under `after`)"
+            f"There is no checkpoint {checkpoint} to start from. First run the experiment of the first stage (make exp "
+            "does this if the experiment file names it under `after`)."
         )
-    found: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
-    return found
+    weights: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    return weights

@@ -1,4 +1,4 @@
-"""Weights that a strategy has cut into parts: whole for a moment in memory, whole again from a checkpoint's folder."""
+"""Weights that ZeRO-3 has sharded over ranks: gathered for a moment in memory, or read from a checkpoint's folder."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 Item = TypeVar("Item")
 
-LATEST = "latest"  # names the part of a checkpoint's folder that is whole; DeepSpeed's own name
+LATEST = "latest"  # file that names the complete part of a checkpoint's folder; DeepSpeed's own name
 
 
 # --- in memory ---------------------------------------------------------------------------------------
 
 
 def is_cut(parameter: nn.Parameter) -> bool:
-    """Whether this process holds a part of it alone, as under ZeRO-3."""
+    """True if this process holds only a shard of the parameter, as under ZeRO-3."""
     return hasattr(parameter, "ds_id")
 
 
 @contextmanager
 def whole(parameters: Iterable[nn.Parameter], *, write: bool = False) -> Iterator[None]:
-    """Inside, parameters have all their numbers; with ``write`` those of rank zero are cut again. All ranks enter."""
+    """Inside, sharded parameters are complete; with ``write``, rank zero's values are kept. All ranks must enter."""
     cut = [parameter for parameter in parameters if is_cut(parameter)]
     if not cut:
         yield
@@ -39,18 +39,18 @@ def whole(parameters: Iterable[nn.Parameter], *, write: bool = False) -> Iterato
 
 @contextmanager
 def whole_in_turn(model: nn.Module) -> Iterator[None]:
-    """Inside, every layer is whole while it runs: a model that no engine has hooked yet can be asked, no layer twice.
+    """Inside, every layer gathers its weights while it runs, so a model can be called before a strategy hooks it.
 
-    Memory holds the parameters of one layer at a time beside the parts.
+    Memory holds the parameters of one layer at a time beside the shards. No layer may run twice.
     """
-    open_ones: dict[nn.Module, Any] = {}
+    gathered: dict[nn.Module, Any] = {}
 
     def enter(layer: nn.Module, *_: Any) -> None:
-        open_ones[layer] = whole(layer.parameters(recurse=False))
-        open_ones[layer].__enter__()
+        gathered[layer] = whole(layer.parameters(recurse=False))
+        gathered[layer].__enter__()
 
     def leave(layer: nn.Module, *_: Any) -> None:
-        open_ones.pop(layer).__exit__(None, None, None)
+        gathered.pop(layer).__exit__(None, None, None)
 
     layers = [m for m in model.modules() if any(map(is_cut, m.parameters(recurse=False)))]
     handles = [
@@ -61,13 +61,13 @@ def whole_in_turn(model: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-        while open_ones:  # of layers that raised, the innermost first
-            open_ones.popitem()[1].__exit__(None, None, None)
+        while gathered:  # layers that raised, the innermost first
+            gathered.popitem()[1].__exit__(None, None, None)
 
 
 @contextmanager
 def made_whole(beside: nn.Module) -> Iterator[None]:
-    """Inside, new layers of a model that is cut are whole on every rank, until an engine takes and cuts them."""
+    """Inside, new layers of a sharded model are created unsharded on every rank; the strategy shards them later."""
     if not any(map(is_cut, beside.parameters())):
         yield
         return
@@ -81,8 +81,9 @@ def made_whole(beside: nn.Module) -> Iterator[None]:
 
 
 def as_many_on_every_rank(count: int, layer: nn.Module) -> int:
-    """The largest ``count`` of all ranks where the layer is cut, else ``count``: a cut layer is gathered at every call,
-    so that ranks which call it less often than others would wait for each other for ever.
+    """The largest ``count`` of all ranks if the layer is sharded, else ``count``.
+
+    A sharded layer is gathered in every call, so all ranks must call it equally often: else they wait forever.
     """
     cut = [parameter for parameter in layer.parameters() if is_cut(parameter)]
     if not cut:
@@ -93,37 +94,37 @@ def as_many_on_every_rank(count: int, layer: nn.Module) -> int:
 
 
 def in_step(items: Iterable[Item], layer: nn.Module) -> Iterator[Item | None]:
-    """The items; None for as long as other ranks have more of them, where the layer is cut and all must call it."""
-    mine = iter(items)
-    item = next(mine, None)
+    """The items, and then None while other ranks have more and this rank must call the sharded layer with them."""
+    own = iter(items)
+    item = next(own, None)
     while as_many_on_every_rank(int(item is not None), layer):
         yield item
-        item = next(mine, None)
+        item = next(own, None)
 
 
 def frozen_names(module: nn.Module) -> set[str]:
-    """Weights that are not trained: those of the base model, which no checkpoint holds."""
+    """Names of weights that are not trained: those of the base model, which checkpoints leave out."""
     return {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
 
 
 def put_weights(module: nn.Module, weights: Mapping[str, Tensor], may_miss: Collection[str] = ()) -> None:
-    """Give the module these weights, whether it is cut or not; those of another model are refused.
+    """Copy these weights into the module, sharded or not. Raises ValueError for the weights of another model.
 
-    One parameter at a time is whole. Of what ``weights`` lacks, frozen ones and ``may_miss`` stay as they are.
+    One parameter at a time is gathered. Frozen weights and those in ``may_miss`` may be absent and stay as they are.
     """
     own = {name: _shape(value) for name, value in module.state_dict(keep_vars=True).items()}
     given = {name: tuple(value.shape) for name, value in weights.items()}
     frozen = frozen_names(module) | set(may_miss)
     wrong = [f"no {name}" for name in own if name not in given and name not in frozen]
-    wrong += [f"{name}, which it does not have" for name in given if name not in own]
+    wrong += [f"{name}, which the model does not have" for name in given if name not in own]
     wrong += [
         f"{name} of {given[name]}, not {own[name]}" for name in own.keys() & given.keys() if own[name] != given[name]
     ]
     if wrong:
         raise ValueError(
-            f"the weights are not those of this {type(module).__name__}: they have {'; '.join(wrong[:3])}"
-            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}; give the checkpoint of a run with the same "
-            "base_model and reward model"
+            f"The weights are not those of this {type(module).__name__}: they have {'; '.join(wrong[:3])}"
+            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Give the checkpoint of a run with the same "
+            "base_model and reward model."
         )
     for name, value in (*module.named_parameters(), *module.named_buffers()):
         if name in given:
@@ -139,34 +140,34 @@ def _shape(value: Tensor) -> tuple[int, ...]:
 
 
 def consolidated(folder: str | Path) -> dict[str, Tensor]:
-    """The module's trained weights in a checkpoint of DeepSpeed's, in float32; tied ones under all their names.
+    """The LightningModule's trained weights in a checkpoint of DeepSpeed, in float32; tied ones under all their names.
 
-    Any ZeRO stage and any number of processes; read by one process without a process group.
+    Works for any ZeRO stage and number of processes, in one process without a process group.
     """
     _refuse_incomplete(Path(folder))
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # counts and bars; what fails is raised
-        found = get_fp32_state_dict_from_zero_checkpoint(str(folder), exclude_frozen_parameters=True)
-    return {name: value.detach() for name, value in found.items()}  # below stage 3 they are parameters
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # counts and bars; errors are raised
+        weights = get_fp32_state_dict_from_zero_checkpoint(str(folder), exclude_frozen_parameters=True)
+    return {name: value.detach() for name, value in weights.items()}  # below stage 3 they are parameters
 
 
 def state_of(folder: str | Path, rank: int = 0) -> dict[str, Any]:
-    """What a checkpoint's folder says beside weights and optimizer: progress, callbacks, names and shapes."""
+    """The content of a checkpoint's folder without weights and optimizer: progress, callbacks, names and shapes."""
     part = standing(Path(folder))
     sharded = part / f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt"  # ZeRO-3; below there is one file
     file = sharded if sharded.exists() else part / "mp_rank_00_model_states.pt"
-    found: dict[str, Any] = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
-    return found
+    state: dict[str, Any] = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
+    return state
 
 
 def processes_of(folder: str | Path) -> int:
-    """How many processes saved the checkpoint, each a part of the optimizer."""
+    """The number of processes that saved the checkpoint, each with its shard of the optimizer."""
     return len(list(standing(Path(folder)).glob("*_optim_states.pt")))
 
 
 def standing(folder: Path) -> Path:
-    """The part of a checkpoint's folder that is whole."""
+    """The complete part of a checkpoint's folder."""
     _refuse_incomplete(folder)
     return folder / (folder / LATEST).read_text().strip()
 
@@ -174,6 +175,6 @@ def standing(folder: Path) -> Path:
 def _refuse_incomplete(folder: Path) -> None:
     if not (folder / LATEST).is_file():
         raise ValueError(
-            f"{folder} is no checkpoint: a file {LATEST!r} in it would name its part that is whole; give the folder of "
-            "a run with ZeRO, checkpoints/last.ckpt, or a checkpoint file"
+            f"{folder} is not a checkpoint: it has no file {LATEST!r}, which names its complete part. Give a "
+            "checkpoint file, or the folder checkpoints/last.ckpt of a run with ZeRO."
         )

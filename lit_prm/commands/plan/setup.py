@@ -13,7 +13,7 @@ import torch
 from lit_prm.commands.plan.network import Adapter
 from lit_prm.commands.plan.sharding import Sharding, Whole, Zero
 from lit_prm.models.adapters import AdaptedReward, AdapterOff, LoRAReward
-from lit_prm.models.packed_attention import FLASH, PACKED
+from lit_prm.models.packed_rows import FLASH, PACKED
 from lit_prm.models.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.models.reward_model import ImplicitReward, RewardModel, ValueHead
 from lit_prm.storage.class_paths import class_of

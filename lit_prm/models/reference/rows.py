@@ -1,4 +1,4 @@
-"""A response as a reference store computes and keeps it: alone, in parts of one width, and back in its batch."""
+"""Rows of a store of log-probs: taken from a batch, computed in parts of one width, put back into a batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class StoreRow(NamedTuple):
     prompt: int  # tokens of the prompt
 
 
-ANY = StoreRow(b"", torch.zeros(2, dtype=torch.long), 1)  # for a call that must be made, whose answer nobody reads
+ANY = StoreRow(
+    b"", torch.zeros(2, dtype=torch.long), 1
+)  # for a forward pass that other ranks wait for; its output is dropped
 
 
 def row_of(batch: Batch, i: int, address: bytes) -> StoreRow:
@@ -28,9 +30,10 @@ def row_of(batch: Batch, i: int, address: bytes) -> StoreRow:
 
 
 def part_of(rows: Sequence[StoreRow], width: int, device: torch.device) -> Batch:
-    """The rows as a batch of exactly ``width`` columns; only ids and the place of the response are told.
+    """The rows as a batch of exactly ``width`` columns that holds only ids and the places of responses.
 
-    What follows a response counts as its tokens: a model that runs no padding would round by its neighbours' lengths.
+    Padding counts as tokens of the row. Otherwise a model with packed attention would round differently for other
+    lengths of the neighbouring rows.
     """
     ids, step = torch.zeros((len(rows), width), dtype=torch.long), torch.full((len(rows), width), -1)
     for i, row in enumerate(rows):
@@ -52,7 +55,7 @@ def part_of(rows: Sequence[StoreRow], width: int, device: torch.device) -> Batch
 
 
 def placed(batch: Batch, rows: Sequence[Logps | None], path: str, *, some: bool = False) -> Tensor:
-    """Log-probs of responses at their tokens' places, 0 for ``some`` that have none; [B, T]."""
+    """Log-probs at the places of the response tokens; [B, T]. Responses may lack log-probs only with ``some``."""
     out = torch.zeros(batch.ids.shape, dtype=torch.float32)
     for i, row in enumerate(rows):
         start, end = int(batch.prompt_length[i]), int(batch.length[i])
@@ -61,7 +64,7 @@ def placed(batch: Batch, rows: Sequence[Logps | None], path: str, *, some: bool 
         if row is None or len(row) != end - start:
             raise ValueError(
                 f"{path} holds {'no log-probs' if row is None else f'{len(row)} log-probs'} of a response of "
-                f"{end - start} tokens that it has just been asked for; it is damaged: remove it, it is filled again"
+                f"{end - start} tokens, so the store is damaged. Remove it; the next run fills it again."
             )
         out[i, start:end] = torch.from_numpy(row.copy())
     return out.to(batch.ids.device)
