@@ -17,9 +17,14 @@ class OwnReference(Stored):
         raise AssertionError("nobody may instantiate a class to learn what it is")
 
 
+@pytest.mark.filterwarnings("ignore:lit_prm.reference:FutureWarning")
 @pytest.mark.parametrize(
-    "path", ["Stored", "lit_prm.models.reference.Stored", "lit_prm.models.reference.stored.Stored"]
-)
+    "path",
+    [
+        "Stored", "lit_prm.models.reference.Stored", "lit_prm.models.reference.stored.Stored",
+        "lit_prm.reference.Stored",
+    ],
+)  # fmt: skip
 def test_every_spelling_of_a_path_names_the_same_class(path: str) -> None:
     assert class_of(path, Reference) is Stored is FromItsFile
 

@@ -25,6 +25,7 @@ from lit_prm.data.formats import write_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring import files
 from lit_prm.scoring.scored_files import read_scored
+from lit_prm.storage import moved
 from lit_prm.storage.atomic import LOCK, alone
 
 GROUPS = [
@@ -83,6 +84,18 @@ def test_a_finished_file_is_left_alone(args: list[str], tmp_path: Path, capsys: 
     main([*args, "--out", str(out)])
     assert "holds these scores already" in capsys.readouterr().out
     assert out.stat().st_mtime_ns == before
+
+
+def test_a_file_finished_before_classes_moved_is_finished(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(moved, "_warned", [])
+    out = tmp_path / "s.jsonl"
+    main([*args, "--out", str(out)])
+    out.write_text(out.read_text().replace("lit_prm.data.steps.BlankLine", "lit_prm.steps.BlankLine"))
+    with pytest.warns(FutureWarning, match=r"lit_prm\.steps\.BlankLine is now lit_prm\.data\.steps\.BlankLine"):
+        main([*args, "--out", str(out)])
+    assert "holds these scores already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

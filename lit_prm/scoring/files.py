@@ -17,6 +17,7 @@ from lit_prm.data.records import Group
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.scored_files import ScoredGroups, read_scored, scored_row
 from lit_prm.storage.atomic import alone, clear, written_whole
+from lit_prm.storage.moved import with_names_of_today
 
 CHUNK = 120_000  # characters of problems and responses scored between two saves
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -115,8 +116,11 @@ def _recorded(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compared(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity without names of models whose weights are hashed: a folder may have been moved."""
-    recorded = _recorded(identity)
+    """An identity as files of any version are compared: with the present names of classes, without names of models.
+
+    The hashes of weights identify the models; their folders may have been moved.
+    """
+    recorded = with_names_of_today(_recorded(identity))
     return {k: v for k, v in recorded.items() if not recorded.get(f"{k}_weights")}
 
 
