@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_prm.commands import lightning as lightning_cli
 from lit_prm.commands import main as cli
+from lit_prm.commands import precision
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("mlflow", "deepspeed", "lightning", "torch", "transformers", "datasets", "matplotlib")
@@ -77,8 +77,8 @@ def test_precision_is_bf16_only_where_the_device_in_use_is_fast_at_it(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: not including_emulation)
-    monkeypatch.setattr(lightning_cli, "_cpu_has_bf16", lambda: cpu)
-    assert lightning_cli.fast_precision(accelerator) == expected
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: cpu)
+    assert precision.fast_precision(accelerator) == expected
 
 
 def test_this_cpu_is_known() -> None:
@@ -86,7 +86,7 @@ def test_this_cpu_is_known() -> None:
     if not flags.exists() or "flags" not in flags.read_text():
         pytest.skip("the kernel names no flags")
     known = set(flags.read_text().split("flags", 1)[1].split("\n", 1)[0].split())
-    assert lightning_cli._cpu_has_bf16() == bool(known & {"avx512_bf16", "amx_bf16"})
+    assert precision.cpu_has_bf16() == bool(known & {"avx512_bf16", "amx_bf16"})
 
 
 def test_ctrl_c_ends_a_command_with_a_word_and_its_status(
@@ -99,4 +99,4 @@ def test_ctrl_c_ends_a_command_with_a_word_and_its_status(
     with pytest.raises(SystemExit) as ended:
         cli.main(["list"])
     assert ended.value.code == 130
-    assert "stopped; what was finished is kept" in capsys.readouterr().err
+    assert "stopped; finished work is kept" in capsys.readouterr().err

@@ -237,7 +237,7 @@ def test_a_second_stage_starts_from_a_first_one_made_with_its_overrides_or_witho
 def test_files_that_are_no_experiments_are_told_by_name(tmp_path: Path) -> None:
     file = tmp_path / "x-1resp.yaml"
     file.write_text("model: {loss: [")
-    with pytest.raises(ValueError, match=r"x-1resp\.yaml is no YAML"):
+    with pytest.raises(ValueError, match=r"x-1resp\.yaml is not valid YAML"):
         experiment.predecessor(file)
     file.write_text("after: [ce-1resp]")
     with pytest.raises(ValueError, match="not the name of one experiment"):
@@ -270,5 +270,5 @@ def test_what_is_the_second_stages_own_is_not_given_to_the_first() -> None:
 
 def test_what_comes_first_is_no_override() -> None:
     for given in (["--after", "ce-1resp"], ["--after=ce-1resp"]):
-        with pytest.raises(ValueError, match=r"write `after: NAME` into experiments/dpo-8resp.yaml"):
+        with pytest.raises(ValueError, match=r"Write `after: NAME` into experiments/dpo-8resp.yaml"):
             experiment.main(["dpo-8resp", *given])

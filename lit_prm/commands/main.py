@@ -1,4 +1,4 @@
-"""The command line: picks one job, imports only what that job needs, tells mistakes in one message."""
+"""The command line: imports and runs one command; prints a user's mistake as one message."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from types import TracebackType
 USAGE = """\
 usage: python -m lit_prm COMMAND ...
 
-  exp NAME [--scale tiny] [--seed 0] [OVERRIDES]   train, judge and record one experiment (make exp)
-  plan NAME [--scale tiny] [OVERRIDES]              memory, disk, FLOPs and hours it would need (nothing is loaded)
-  list                                              the experiments and what each asks (make list)
-  paper [--scale tiny] [--seeds 3]                  every table and figure of the paper (make paper)
-  compare NAME NAME ... [--scale tiny]              recorded runs side by side (make compare)
-  sample MODEL FILE                                 rollouts of problems, by a server or in this process, graded
-  score FROM FILE                                   rewards of tokens, steps and responses by a run, an export, a model
-  export RUN FOLDER                                 a run's reward model as a Hugging Face folder
-  bon FILE                                          best-of-N, votes and baselines of any candidate file
-  processbench FROM                                 first wrong steps: official protocol, per-step AUC
-  view SCORED                                       one page to look at step rewards
-  mlflow-upload RUN                                 what MLflow missed of a run while its server was away
+  exp NAME [--scale tiny] [--seed 0] [OVERRIDES]    train, evaluate and record an experiment (make exp)
+  plan NAME [--scale tiny] [OVERRIDES]              memory, disk, FLOPs and hours of a run, before you start it
+  list                                              all experiments and scales with their purpose (make list)
+  paper [--scale tiny] [--seeds 3]                  run and show every table and figure of the paper (make paper)
+  compare NAME NAME ... [--scale tiny]              report on recorded runs side by side (make compare)
+  sample MODEL FILE                                 sample responses to problems and grade them
+  score FROM FILE                                   rewards of tokens, steps and responses; FROM is a run or a model
+  export RUN FOLDER                                 write a run's reward model as a Hugging Face folder
+  bon FILE                                          best-of-N, votes and baselines of a file of candidates
+  processbench FROM                                 find first wrong steps: ProcessBench's F1, AUC of steps
+  view SCORED                                       write an HTML page that shows step rewards
+  mlflow-upload RUN                                 send MLflow what its server missed while it was away
   fit | validate | test | predict                   LightningCLI: --config FILE (several), --model.*, --data.*,
                                                     --trainer.*, --print_config; `fit --help` lists everything
 
@@ -32,7 +32,7 @@ Experiments are the files of experiments/, scales those of experiments/scale/.""
 
 LIGHTNING = ("fit", "validate", "test", "predict")
 
-JOBS = {  # each takes its arguments; imported when asked for
+JOBS = {  # "module:function" of each command; the function takes the list of arguments
     "exp": "lit_prm.commands.experiment:main",
     "plan": "lit_prm.commands.plan.command:main",
     "list": "lit_prm.commands.experiment:show_available",
@@ -49,17 +49,17 @@ JOBS = {  # each takes its arguments; imported when asked for
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command; a mistake that a user can correct ends it with status 2 and one message."""
+    """Run one command; a mistake of the user ends the process with status 2 and one message."""
     command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
         _run(command, rest)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept", file=sys.stderr)
+        print("\nstopped; finished work is kept", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
         if os.environ.get("LIT_PRM_TRACEBACK") or not is_mistake(error):
             raise
-        print(f"error: {_told(error)}\n(LIT_PRM_TRACEBACK=1 shows where)", file=sys.stderr)
+        print(f"error: {_message(error)}\n(LIT_PRM_TRACEBACK=1 shows where)", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -77,15 +77,15 @@ def _run(command: str, rest: Sequence[str]) -> None:
         raise ValueError(f"unknown command {command!r}\n\n{USAGE}")
 
 
-# modules whose ValueErrors and RuntimeErrors tell of a user's mistake
-_OURS = ("lit_prm.", "callbacks.", "jsonargparse.", "lightning.pytorch.trainer.connectors.accelerator_connector.")
+# modules whose ValueErrors and RuntimeErrors mean a user's mistake
+_CHECKERS = ("lit_prm.", "callbacks.", "jsonargparse.", "lightning.pytorch.trainer.connectors.accelerator_connector.")
 
 
 def is_mistake(error: Exception) -> bool:
-    """Whether a user can correct it: wrong options, files and interpolations, and what our own code refuses.
+    """True if the user can correct the error: an option, a file, an interpolation, a value that this project refuses.
 
-    A ValueError or RuntimeError from inside a library is not known to be one: its traceback is worth more. Those of
-    the parts that read options are.
+    A ValueError or RuntimeError counts only if this project or a parser of options raised it. From inside another
+    library it may be a bug, and then the traceback is worth more than a message.
     """
     kind = type(error)
     if isinstance(error, ModuleNotFoundError):
@@ -94,27 +94,28 @@ def is_mistake(error: Exception) -> bool:
         return True
     if kind.__module__.startswith("omegaconf"):
         return True
-    return isinstance(error, ValueError | RuntimeError) and _raised_in(error.__traceback__).startswith(_OURS)
+    return isinstance(error, ValueError | RuntimeError) and _raised_in(error.__traceback__).startswith(_CHECKERS)
 
 
 def _raised_in(traceback: TracebackType | None) -> str:
-    """The module whose line raised it, with a dot behind it."""
+    """Name of the module whose line raised the error, followed by a dot."""
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     name = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
     return f"{name}."
 
 
-def _told(error: Exception) -> str:
-    """The message; of an interpolation the option that holds it instead of its inner names.
+def _message(error: Exception) -> str:
+    """The error's text for a user.
 
-    Of an object that refused its options, its words without the ones of the other types it might have been.
+    OmegaConf's text on a wrong interpolation is replaced by the option that holds the interpolation. Of jsonargparse's
+    text on a value that fits none of several types, only what the object itself says is kept.
     """
     text = str(error)
     if union := re.match(r"Does not validate against any .*\nErrors:\n(.*)\nGiven value type:", text, re.DOTALL):
-        own = [told for told in re.split(r"^  - ", union[1], flags=re.MULTILINE) if not told.startswith("Expected a")]
-        return "\n".join(told.strip() for told in own if told) or text
+        reasons = re.split(r"^  - ", union[1], flags=re.MULTILINE)
+        return "\n".join(r.strip() for r in reasons if r and not r.startswith("Expected a")) or text
     if isinstance(error, ModuleNotFoundError):
         return f"{text} in this Python ({sys.executable}); use .venv/bin/python, which make env installs"
-    found = re.search(r"\n\s*full_key: (?:fit|validate|test|predict)?\.?(\S+)", text)
-    return f"{text.splitlines()[0]}, which {found[1]} refers to; correct the name after ${{" if found else text
+    option = re.search(r"\n\s*full_key: (?:fit|validate|test|predict)?\.?(\S+)", text)
+    return f"{text.splitlines()[0]}, which {option[1]} refers to; correct the name after ${{" if option else text

@@ -1,4 +1,4 @@
-"""Messages for options that the parser refuses, with the nearest right name."""
+"""Error messages for options that the parser refuses, with the names that it would accept."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from lit_prm.losses.pairs import Pairs
 from lit_prm.models.reference import Reference
 from lit_prm.models.reward_model import RewardModel
 
-# Options that take a class by its bare name, and what they take.
-_NAMED: dict[str, type] = {
+# Options whose value can be a bare class name, and the base class of the value.
+_BASES: dict[str, type] = {
     "loss": Loss, "pairs": Pairs, "reward_model": RewardModel, "reference": Reference, "steps": StepRule,
     "regimes": Regime, "labeler": Labeler,
 }  # fmt: skip
 
 
 def refuse_missing_gpu(accelerator: str, scale: str) -> None:
-    """Raise, unless torch sees the GPU that the trainer is to use."""
-    seen = torch.cuda.is_available() or (accelerator == "gpu" and torch.mps.is_available())
-    if accelerator in ("gpu", "cuda") and not seen:
+    """Raise ValueError if the trainer is to use a GPU and torch sees none."""
+    available = torch.cuda.is_available() or (accelerator == "gpu" and torch.mps.is_available())
+    if accelerator in ("gpu", "cuda") and not available:
         raise ValueError(
-            f"trainer.accelerator is {accelerator} (scale {scale}), and torch {torch.__version__} sees no GPU here; "
-            "install a build of torch for CUDA, or take a scale for CPUs (tiny, smol); `plan` needs no GPU"
+            f"trainer.accelerator is {accelerator} (scale {scale}), but torch {torch.__version__} sees no GPU here. "
+            "Install a build of torch for CUDA, or take a scale for CPUs (tiny, smol). `plan` needs no GPU"
         )
 
 
-def with_nearest_option(message: str, options: Sequence[str]) -> str:
-    """The parser's message, with an option of a similar name where it did not know one."""
+def with_similar_option(message: str, options: Sequence[str]) -> str:
+    """The parser's message; for an unknown option followed by the option with the most similar name."""
     unknown = re.search(r"nrecognized arguments: (--[\w.+-]+)", message)
     if unknown is None:
         return message
@@ -45,15 +45,15 @@ def with_nearest_option(message: str, options: Sequence[str]) -> str:
     return f"{message}; {hint}"
 
 
-def with_known_names(message: str) -> str:
-    """The parser's message, with the names it would have taken where it did not know a class."""
+def with_class_names(message: str) -> str:
+    """The parser's message; for an unknown class followed by the names of the known ones."""
     key = re.search(r'Parser key "(?:\w+\.)*(\w+)"(?:(?!Parser key).)*import path', message, re.DOTALL)
-    if key is None or key[1] not in _NAMED:
+    if key is None or key[1] not in _BASES:
         return message
-    known = ", ".join(sorted(kind.__name__ for kind in _subclasses(_NAMED[key[1]]) if not isabstract(kind)))
+    known = ", ".join(sorted(kind.__name__ for kind in _subclasses(_BASES[key[1]]) if not isabstract(kind)))
     return f"{message}\n  known: {known}; or the dotted path of your own class"
 
 
 def _subclasses(kind: type) -> set[type]:
     direct: list[type] = kind.__subclasses__()
-    return {found for below in direct for found in (below, *_subclasses(below))}
+    return {subclass for child in direct for subclass in (child, *_subclasses(child))}

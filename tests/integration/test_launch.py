@@ -35,10 +35,10 @@ def test_without_names_it_says_how(file: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"NODES": "2"}, "NODES=2 without HEAD"),
-        ({"NODES": "x"}, "NODES=x is no number"),
-        ({"DEVICES": "0"}, "DEVICES=0 is no number"),
-        ({"NODES": "2", "HEAD": "n1:29500"}, "HEAD=n1 PORT=29500"),
+        ({"NODES": "2"}, "NODES=2 needs HEAD"),
+        ({"NODES": "x"}, "NODES=x: give a whole number"),
+        ({"DEVICES": "0"}, "DEVICES=0: give a whole number"),
+        ({"NODES": "2", "HEAD": "n1:29500"}, "give HEAD=n1 PORT=29500"),
     ],
 )
 def test_settings_of_torchrun_that_cannot_be_meant_are_refused(settings: dict[str, str], told: str) -> None:

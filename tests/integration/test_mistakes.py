@@ -66,7 +66,7 @@ def test_unknown_names_list_the_known(args: list[str], expected: list[str], refu
         (["--model.reward_modle.init_args.beta", "1"], ["--model.reward_modle.init_args.beta"]),
         (["--data.respons", "1"], ["--data.respons", "did you mean --data.responses?"]),
         (["--nothing.of.ours=1"], ["--nothing.of.ours", "python -m lit_prm fit --help lists all"]),
-        (["--trainer.accelerator=gpu"], ["trainer.accelerator is gpu (scale tiny)", "sees no GPU here; install"]),
+        (["--trainer.accelerator=gpu"], ["trainer.accelerator is gpu (scale tiny)", "sees no GPU here. Install"]),
         (["--base_model", "my-base"], ["Model folder 'my-base' does not exist. Give a folder"]),
         (["--model.reward_model.init_args.beta", "abc"], ["beta", "float", "abc"]),
         (["--model.reward_model.init_args.beta", "-1"], ["beta -1.0 is not positive"]),

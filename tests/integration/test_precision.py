@@ -9,7 +9,7 @@ import torch
 import yaml
 from transformers import PreTrainedTokenizerFast
 
-from lit_prm.commands import lightning as lightning_cli
+from lit_prm.commands import precision as precision_module
 from lit_prm.data.batch import Batch, collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
@@ -33,7 +33,7 @@ def batch(tokenizer: PreTrainedTokenizerFast) -> Batch:
 def test_the_resolver_sets_the_precision_of_the_run(
     fast: bool, precision: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lightning_cli, "_cpu_has_bf16", lambda: fast)
+    monkeypatch.setattr(precision_module, "cpu_has_bf16", lambda: fast)
     run = desk.exp("ce-1resp", desk.config("precision", RESOLVED), *BRIEF)
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == precision
     assert summary(run)["status"] == "FINISHED"

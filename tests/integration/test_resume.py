@@ -128,7 +128,7 @@ def test_a_stopped_command_says_so_and_goes_on(
     assert (desk.folder / "stopped").read_text() == f"{status}\n"  # for a launcher
     signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
     assert ended.value.code == status
-    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert "stopped; the same command resumes the run" in capsys.readouterr().err
     assert summary(desk.folder / RUN)["status"] == "KILLED"
     assert same_weights(desk.exp("ce-8resp", *rhythm(desk)), never_stopped)
 

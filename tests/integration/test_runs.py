@@ -149,7 +149,7 @@ def test_the_untrained_policy_is_judged_where_nothing_was_trained(
     """And the run may still be trained there."""
     main(["test", "--config", str(done / "config.yaml")])
     run = desk.folder / "runs" / "tiny" / "ce-8resp" / "seed-0"
-    assert "no checkpoint in runs/tiny/ce-8resp/seed-0: judging the untrained policy" in capsys.readouterr().out
+    assert "no checkpoint in runs/tiny/ce-8resp/seed-0: evaluating the untrained policy" in capsys.readouterr().out
     assert summary(run)["status"] == "UNTRAINED"
     assert not is_finished(run, ["test"])
 
@@ -200,7 +200,7 @@ class TestWithACheckpoint:
         files = {p: p.stat().st_mtime_ns for p in copy.rglob("*")}
         with pytest.raises(SystemExit):
             main([command, "--config", str(done / "config.yaml")])
-        assert "no checkpoint in runs/tiny/ce-8resp/seed-0: judging the untrained policy" in capsys.readouterr().err
+        assert "runs/tiny/ce-8resp/seed-0 has no checkpoint, but its run was trained" in capsys.readouterr().err
         assert {p: p.stat().st_mtime_ns for p in copy.rglob("*")} == files
 
     def test_another_configuration_is_refused_in_this_folder(

@@ -59,7 +59,7 @@ def test_one_rank_is_signalled_and_both_stop_at_the_same_update_and_go_on(desk: 
     unbroken = run_of(desk).rename(desk.folder / "unbroken")
     stopped = train(desk, "signal")
     assert stopped.returncode == 138, stopped.stderr
-    assert "stopped; the same command goes on" in stopped.stderr
+    assert "stopped; the same command resumes the run" in stopped.stderr
     assert summary(run_of(desk))["status"] == "KILLED"
     assert torch.load(run_of(desk) / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 5
     done = train(desk, "nothing")
