@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# One experiment over NODES machines with DEVICES processes each, by torchrun. Run the same line on every machine:
+# Runs one experiment on NODES machines with DEVICES processes each, by torchrun. Run the same line on every machine:
 #
 #   NODES=2 DEVICES=8 HEAD=first-machine launch/torchrun.sh ce-8resp paper-70b [--any.option value ...]
 #
-# (a scale of one node needs a larger update on two, or half the GPUs have no problem: paper-8b --data.batch_size 128)
+# (A scale for one node needs a larger update on two nodes, or half of the GPUs get no problem: paper-8b --data.batch_size 128)
 #
-# The runs folder, the model and the data must be the same path on all machines; MLFLOW_TRACKING_URI a server, or a
-# file that all see. Stop it when you like, on one machine: SIGUSR1, SIGTERM or Ctrl-C to torchrun reach every process, which
-# finishes its update and saves (five minutes at most), and the same lines go on where it was. torchrun itself ends with
-# status 1 then, and says which signal it got; the run's summary.json says KILLED.
+# The runs folder, the model and the data must have the same paths on all machines; MLFLOW_TRACKING_URI must name a server, or a
+# file that all machines see. Stop the run when you like, on one machine: torchrun passes SIGUSR1, SIGTERM and Ctrl-C to every
+# process; these finish the update and save (within five minutes). The same lines resume the run. torchrun itself then ends with
+# status 1 and prints the signal; the run's summary.json says KILLED.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,14 +22,14 @@ name=$1 scale=$2
 shift 2
 nodes=${NODES:-1} devices=${DEVICES:-8} port=${PORT:-29500}
 for number in "NODES=$nodes" "DEVICES=$devices" "PORT=$port"; do
-  [[ $number =~ =[1-9][0-9]*$ ]] || refuse "$number is no number of at least 1"
+  [[ $number =~ =[1-9][0-9]*$ ]] || refuse "$number: give a whole number of at least 1"
 done
-[[ $nodes -eq 1 || -n ${HEAD:-} ]] || refuse "NODES=$nodes without HEAD: name the first of them, the same on all"
-[[ ${HEAD:-} != *:* ]] || refuse "HEAD=$HEAD names a port as well: HEAD=${HEAD%%:*} PORT=${HEAD##*:}"
+[[ $nodes -eq 1 || -n ${HEAD:-} ]] || refuse "NODES=$nodes needs HEAD: the name of the first machine, the same on all machines"
+[[ ${HEAD:-} != *:* ]] || refuse "HEAD=$HEAD contains a port; give HEAD=${HEAD%%:*} PORT=${HEAD##*:}"
 
-# one thread a process unless told otherwise: processes that share cores and spin are many times slower
+# one thread per process by default: spinning threads of processes that share cores are many times slower
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# torchrun's own answers to a signal are to leave its processes behind (USR1), or to kill them after half a minute
+# By default torchrun leaves its processes behind (USR1) or kills them after half a minute.
 exec "${PYTHON:-.venv/bin/python}" -m torch.distributed.run \
   --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 300 \
   --nnodes "$nodes" --nproc-per-node "$devices" \
