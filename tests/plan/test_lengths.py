@@ -46,7 +46,7 @@ def test_padding_is_planned_where_it_is_computed() -> None:
 
 def test_what_is_not_stored_needs_to_know_how_many_responses_a_problem_has() -> None:
     setup = setup_at("1xh100", "--data.responses=null")
-    with pytest.raises(ValueError, match=r"give --data\.responses 8"):
+    with pytest.raises(ValueError, match=r"for example --data\.responses 8"):
         lengths_of({"root": ".", "train": "none", "tokenizer": "none"}, setup, {})
 
 

@@ -23,7 +23,7 @@ def test_a_policy_that_fills_the_store_saves_a_whole_reference() -> None:
     assert own.memory.filling - policy.memory.filling == 4 * n - 2 * n  # its weights, less the policy's under autocast
     assert own.memory.total == policy.memory.total
     assert policy.memory.filling > policy.memory.weights + policy.memory.framework
-    with pytest.raises(ValueError, match="give both the same model and dtype"):
+    with pytest.raises(ValueError, match="Give both one model and dtype"):
         setup_at("1xh100", "--model.reference.init_args.from_policy=true", "--model.reference.init_args.dtype=bfloat16")
 
 

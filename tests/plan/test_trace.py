@@ -172,7 +172,7 @@ def test_a_shape_is_found_in_a_folder_or_file_and_a_missing_one_lists_the_known(
     assert (
         config_of(str(tmp_path))[0].hidden_size == config_of("x/y", str(tmp_path / "config.json"))[0].hidden_size == 48
     )
-    with pytest.raises(ValueError, match=r"no config\.json of \./none.*Llama-3\.1-8B.*--shape"):
+    with pytest.raises(ValueError, match=r"\./none has no config\.json.*Llama-3\.1-8B.*--shape"):
         config_of("./none")
 
 

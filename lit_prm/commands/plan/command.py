@@ -1,4 +1,4 @@
-"""The `plan` command: what an experiment would need at a scale, without loading a weight."""
+"""The `plan` command: memory, disk, FLOPs and hours of an experiment at a scale, without loading weights."""
 
 from __future__ import annotations
 
@@ -13,74 +13,84 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lit_prm.commands.experiment import OVERRIDES, config_files, options
+from lit_prm.commands.plan.plan import Plan
 
 if TYPE_CHECKING:
     from lit_prm.commands.plan.lengths import EpochLengths
     from lit_prm.commands.plan.memory import Memory
     from lit_prm.commands.plan.setup import Setup
-from lit_prm.commands.plan.plan import Plan
 
-# Share of a device's peak that is reached: what dense decoders of these sizes are commonly trained at on GPUs with
-# flash attention. An assumption, not measured by us; on a CPU the "peak" itself is a measured rate of such products.
+# Model FLOPs utilisation: the share of a device's peak rate that training reaches. Dense decoders of these sizes are
+# commonly trained at this share on GPUs with flash attention. It is assumed, not measured by us. The "peak" of a CPU
+# is a measured rate of matrix products.
 MFU = 0.4
 
 
 def main(args: Sequence[str]) -> None:
-    """`plan NAME [--scale S] [overrides of any option]`; status 1 if it does not fit."""
-    known, overrides = arguments().parse_known_args(list(args))
-    config_files(known.name, known.scale)  # a wrong name is told before torch is loaded
-    _refuse_signs(known)
-    made = plan(known, overrides)
-    if known.json:
-        print(json.dumps(made.numbers, indent=1))
+    """`plan NAME [--scale S] [OVERRIDES]`; the exit status is 1 if the run does not fit into a device's memory."""
+    given, overrides = arguments().parse_known_args(list(args))
+    config_files(given.name, given.scale)  # refuses a wrong name before torch is imported
+    _refuse_amounts(given)
+    planned = plan(given, overrides)
+    if given.json:
+        print(json.dumps(planned.numbers, indent=1))
     else:
         from lit_prm.commands.plan.show import show
 
-        show(made)
-    if not made.numbers["fits"]:
+        show(planned)
+    if not planned.numbers["fits"]:
         raise SystemExit(1)
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What the command takes beside overrides."""
+    """The command's own arguments; all others are overrides."""
     parser = argparse.ArgumentParser(
-        prog="python -m lit_prm plan", allow_abbrev=False, epilog=f"{OVERRIDES} Ends with status 1 if it does not fit."
+        prog="python -m lit_prm plan",
+        allow_abbrev=False,
+        epilog=f"{OVERRIDES} The exit status is 1 if the run does not fit.",
     )
-    parser.add_argument("name", metavar="NAME", help="file stem in experiments/")
-    parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
-    parser.add_argument("--shape", help="a config.json, a folder with one, or a known model, in place of base_model's")
+    parser.add_argument("name", metavar="NAME", help="experiment: a file's stem in experiments/")
+    parser.add_argument("--scale", default="tiny", help="a file's stem in experiments/scale/ (default: %(default)s)")
+    parser.add_argument("--shape", help="config.json, folder or known model whose sizes to use instead of base_model's")
     parser.add_argument(
-        "--device", choices=sorted(devices()), help="default: h100 where the scale wants GPUs, else cpu"
+        "--device", choices=sorted(devices()), help="default: h100 if the scale trains on GPUs, else cpu"
     )
-    parser.add_argument("--memory", type=float, metavar="GB", help="of one device; default: that of --device")
-    parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="of one device; default: that of --device")
+    parser.add_argument("--memory", type=float, metavar="GB", help="memory of one device (default: that of --device)")
+    parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="peak rate of one device (default: of --device)")
     parser.add_argument(
-        "--mfu", type=float, default=MFU, help="share of the peak that is reached (%(default)s: assumed)"
+        "--mfu",
+        type=float,
+        default=MFU,
+        help="share of the peak rate that training reaches (default: %(default)s, assumed)",
     )
-    for name, what in (("problems", "to train on"), ("prompt-tokens", "of each"), ("response-tokens", "of each")):
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{what}, in place of what the files say")
-    parser.add_argument("--json", action="store_true", help="print the numbers alone")
+    for name, what in (
+        ("problems", "problems to train on"),
+        ("prompt-tokens", "tokens of each prompt"),
+        ("response-tokens", "tokens of each response"),
+    ):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{what} (default: counted in the files)")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON, without tables")
     return parser
 
 
-def _refuse_signs(asked: argparse.Namespace) -> None:
-    if not 0 < asked.mfu <= 1:
-        raise ValueError(f"--mfu {asked.mfu} is no share of the peak; give a number above 0, at most 1")
+def _refuse_amounts(given: argparse.Namespace) -> None:
+    if not 0 < given.mfu <= 1:
+        raise ValueError(f"--mfu {given.mfu} is not a share of the peak rate. Give a number above 0 and at most 1")
     for name in ("memory", "peak", "problems", "prompt_tokens", "response_tokens"):
-        value = getattr(asked, name)
+        value = getattr(given, name)
         if value is not None and not 0 < value < float("inf"):
             option = name.replace("_", "-")
-            raise ValueError(f"--{option} {value:g} is no amount above 0; give how much there is, or leave it out")
+            raise ValueError(f"--{option} {value:g} is not positive and finite. Give a positive number or leave it out")
 
 
 def devices() -> dict[str, dict[str, float]]:
-    """Memory and peak rates by name of the device."""
-    found: dict[str, dict[str, float]] = yaml.safe_load((files("lit_prm.commands.plan") / "devices.yaml").read_text())
-    return found
+    """Memory and peak rates of each known device, by its name."""
+    rates: dict[str, dict[str, float]] = yaml.safe_load((files("lit_prm.commands.plan") / "devices.yaml").read_text())
+    return rates
 
 
-def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
-    """The plan of the experiment whose name, scale and options were asked for."""
+def plan(given: argparse.Namespace, overrides: Sequence[str]) -> Plan:
+    """The plan of an experiment; ``given`` holds the command's own arguments."""
     import torch
 
     from lit_prm.commands.lightning import resolved_config
@@ -91,28 +101,28 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     from lit_prm.commands.plan.setup import setup_of
     from lit_prm.commands.plan.work import work_of
 
-    resolved = yaml.safe_load(resolved_config(options(asked.name, asked.scale, 0, overrides)))
+    resolved = yaml.safe_load(resolved_config(options(given.name, given.scale, 0, overrides)))
     accelerator = resolved["trainer"].get("accelerator") or "auto"
     on_gpu = torch.cuda.is_available() if accelerator == "auto" else accelerator in ("gpu", "cuda")
     setup = setup_of(resolved, on_gpu=on_gpu)
-    device = asked.device or ("h100" if on_gpu else "cpu")
+    device = given.device or ("h100" if on_gpu else "cpu")
     rates = devices()[device]
-    available = round((asked.memory or rates["memory"]) * 1e9)
-    config, source = config_of(setup.policy, asked.shape)
+    available = round((given.memory or rates["memory"]) * 1e9)
+    config, source = config_of(setup.policy, given.shape)
     counted = weights(config, word_head=setup.word_head, adapter=setup.adapter)
-    lengths = lengths_of(resolved["data"], setup, _given(asked))
+    lengths = lengths_of(resolved["data"], setup, _data_numbers(given))
 
     def needed(of: Setup) -> Memory:
         return memory(config, counted, of, lengths.longest(of))
 
     alternatives = {name: needed(of) for name, of in _alternatives(setup).items()}
     needs = needed(setup)
-    peak = asked.peak or rates["32" if setup.computes_in == torch.float32 else "bf16"]
+    peak = given.peak or rates["32" if setup.computes_in == torch.float32 else "bf16"]
     work = work_of(config, setup, lengths)
-    hours = work.total / (setup.ranks * peak * 1e12 * asked.mfu * 3600)
+    hours = work.total / (setup.ranks * peak * 1e12 * given.mfu * 3600)
     numbers = {
-        "name": asked.name,
-        "scale": asked.scale,
+        "name": given.name,
+        "scale": given.scale,
         "model": setup.policy,
         "shape_from": source,
         "device": device,
@@ -131,7 +141,7 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         "store_bytes": _store(setup, lengths),
         "flops": asdict(work) | {"total": work.total},
         "labels_steps": bool(resolved["data"].get("labeler")),
-        "mfu": asked.mfu,
+        "mfu": given.mfu,
         "peak_tflops": peak,
         "hours": hours,
         "memory": {name: _bytes(m) for name, m in alternatives.items()},
@@ -139,15 +149,15 @@ def plan(asked: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         "fits": needs.peak <= available,
     }
     if not numbers["fits"]:
-        found = remedies(setup, available, lambda of: needed(of).peak, lengths.problems)
-        numbers["remedies"] = None if found is None else [f"{option} {value}" for option, value in found.items()]
-    title = f"{asked.name} at {asked.scale}"
+        changes = remedies(setup, available, lambda of: needed(of).peak, lengths.problems)
+        numbers["remedies"] = None if changes is None else [f"{option} {value}" for option, value in changes.items()]
+    title = f"{given.name} at {given.scale}"
     return Plan(title, _facts(numbers), numbers, alternatives, needs, available, _verdict(numbers, needs))
 
 
 def _store(setup: Setup, lengths: EpochLengths) -> int:
-    """Bytes on disk of the reference's log-probs of what is trained on; what is judged comes on top."""
-    readings = 2 if setup.mismatched else 1  # behind its own prompt and behind another
+    """Bytes on disk of the reference's log-probs of the training data, without those of evaluation sets."""
+    readings = 2 if setup.mismatched else 1  # after its own prompt and after another problem's
     return 0 if setup.filled_by == "nobody" else readings * lengths.store
 
 
@@ -156,13 +166,13 @@ def _verdict(n: dict[str, Any], needs: Memory) -> list[str]:
     of = f"of {available / 1e9:.0f} GB"
     if n["fits"]:
         return [f"fits: {needs.peak / 1e9:.1f} {of}"]
-    found = n["remedies"]
-    told = f"with this it does:\n  {' '.join(found)}" if found else f"take a smaller model or more memory{_instead(n)}"
-    return [f"does not fit: {needs.peak / 1e9:.1f} {of}; {told}"]
+    options = n["remedies"]
+    remedy = f"it fits with\n  {' '.join(options)}" if options else f"take a smaller model or more memory{_instead(n)}"
+    return [f"does not fit: {needs.peak / 1e9:.1f} {of}; {remedy}"]
 
 
 def _instead(n: dict[str, Any]) -> str:
-    """Another training that needs less, where all weights are trained."""
+    """The end of the verdict: train an adapter instead, unless the setup does so already."""
     whole = n["trained_parameters"] == n["parameters"]
     return ", or train an adapter alone (--model.reward_model lit_prm.models.adapters.LoRAReward)" if whole else ""
 
@@ -172,23 +182,23 @@ def _bytes(memory: Memory) -> dict[str, int]:
 
 
 def _alternatives(setup: Setup) -> dict[str, Setup]:
-    """The same under every strategy without offload; the configured one, if it is another, first."""
+    """The setup under each strategy without offload, by the strategy's name; the configured strategy comes first."""
     from lit_prm.commands.plan.sharding import Whole, Zero
 
-    given = setup.sharding
-    zero = replace(given, offload=False) if isinstance(given, Zero) else Zero(3)
+    configured = setup.sharding
+    zero = replace(configured, offload=False) if isinstance(configured, Zero) else Zero(3)
     every = [Whole(), *(replace(zero, stage=stage) for stage in (1, 2, 3) if setup.ranks > 1)]
-    return {of.strategy: of for of in (replace(setup, sharding=s) for s in (given, *every))}
+    return {of.strategy: of for of in (replace(setup, sharding=s) for s in (configured, *every))}
 
 
-def _given(asked: argparse.Namespace) -> dict[str, int]:
-    """What is said of the data in place of what the files say."""
-    said = {"problems": asked.problems, "prompt": asked.prompt_tokens, "response": asked.response_tokens}
-    return {name: number for name, number in said.items() if number}
+def _data_numbers(given: argparse.Namespace) -> dict[str, int]:
+    """The numbers about the data that the command line gives; they replace those counted in the files."""
+    numbers = {"problems": given.problems, "prompt": given.prompt_tokens, "response": given.response_tokens}
+    return {name: number for name, number in numbers.items() if number}
 
 
 def _facts(n: dict[str, Any]) -> dict[str, str]:
-    """The lines above the tables."""
+    """Name and text of each line above the tables."""
     flops = n["flops"]
     return {
         "model": f"{n['model']}, shape from {n['shape_from']}",

@@ -1,4 +1,4 @@
-"""Token lengths of training data: of the files where they are at hand, else as assumed."""
+"""Token lengths of the training data: counted in its files, or assumed if the files are not there."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from lit_prm.models.flops import Work
 from lit_prm.models.reference.store import Logps, LogpStore
 from lit_prm.training.trainable import labelled
 
-SAMPLE = 2000  # problems of a larger file that are read into tokens
+SAMPLE = 2000  # problems of a larger file that are tokenized
 
 
 class MicroBatch(NamedTuple):
-    """What one device computes at a time."""
+    """Size of what one device computes at a time."""
 
-    tokens: int  # positions through the body, with their padding where there is some
+    tokens: int  # positions that go through the body, padding included
     outputs: int  # response tokens
-    rows: int = 1  # that the positions lie in, all of one width
+    rows: int = 1  # number of rows of equal width that hold the positions
 
 
 @dataclass(frozen=True, slots=True)
 class Assumed:
-    """Of data that are not at hand. The paper says 33K problems; both lengths are guesses (docs/costs.md)."""
+    """Sizes assumed of missing data. The paper says 33K problems; both lengths are guesses (docs/costs.md)."""
 
     problems: int = 33_000
     prompt: int = 150
@@ -46,31 +46,33 @@ class Assumed:
 
 @dataclass(frozen=True, slots=True)
 class EpochLengths:
-    """The responses that one epoch trains on."""
+    """Numbers about the responses that one epoch trains on."""
 
     responses: int
-    prompt_tokens: int  # of all, a prompt once for each of its responses
+    prompt_tokens: int  # of all responses together, a prompt once for each of its responses
     response_tokens: int
-    mean_contexts: float  # positions that the tokens of a response attend to, themselves among them
-    repeated: Work  # prompts behind which another response of the same problem stands, which need not be run again
-    longest: Callable[[Setup], MicroBatch]  # of the first epoch, as a setup cuts its updates
-    updates: int  # of an epoch
-    problems: int  # of the smallest update
+    mean_contexts: float  # mean over responses of the positions that all its tokens attend to, themselves included
+    repeated: Work  # work on prompts that an earlier response of the same problem has already; saved by sharing them
+    longest: Callable[[Setup], MicroBatch]  # longest micro-batch of the first epoch under a setup
+    updates: int  # in an epoch
+    problems: int  # in the smallest update
     store: int  # bytes of the reference store on disk
-    source: str  # where the numbers are from
+    source: str  # where the numbers come from
 
     @property
     def tokens(self) -> int:
-        """Of one epoch, padding left out."""
+        """Tokens of one epoch, without padding."""
         return self.prompt_tokens + self.response_tokens
 
 
 def lengths_of(data: dict[str, Any], setup: Setup, given: dict[str, int]) -> EpochLengths:
-    """From the files of the configuration, unless something is given or they are not there; fields of ``Assumed``."""
+    """Lengths of the training file; assumed if it is missing or ``given`` has a field of ``Assumed``."""
     file = Path(data["root"]).expanduser() / Path(data["train"]).expanduser()
     some, fraction = Assumed(), data.get("fraction", 1.0)
     if not 0 < fraction <= 1:
-        raise ValueError(f"data.fraction {fraction} is no share of the problems; give a number above 0, at most 1")
+        raise ValueError(
+            f"data.fraction {fraction} is not a share of the problems. Give a number above 0 and at most 1"
+        )
     some = replace(some, problems=max(round(fraction * some.problems), 1))
     if given:
         return _of_assumed(replace(some, **given), setup, "given")
@@ -84,7 +86,7 @@ def lengths_of(data: dict[str, Any], setup: Setup, given: dict[str, int]) -> Epo
 
 
 def _tokenizer(name: str) -> Any:
-    """Of a folder or the hub's cache, None where neither has it; nothing is downloaded."""
+    """The tokenizer of a folder or of the hub's cache; None if neither has it. Nothing is downloaded."""
     try:
         return cast(Any, AutoTokenizer).from_pretrained(name, local_files_only=True)
     except (OSError, ValueError):
@@ -92,7 +94,7 @@ def _tokenizer(name: str) -> Any:
 
 
 def _chosen(file: Path, data: dict[str, Any]) -> Sequence[Group]:
-    """The problems and responses that are trained on."""
+    """The problems and responses to train on."""
     groups: Sequence[Group] = labelled(read_groups(str(file), on_bad=data.get("bad_rows", "raise")).groups, str(file))
     return subsample(
         groups,
@@ -114,7 +116,7 @@ def _of_file(file: Path, every: Sequence[Group], data: dict[str, Any], setup: Se
     times = len(every) / len(chosen)
     n = np.array([len(row) for row in rows])
     prompts = np.array([row.prompt_length for row in rows])
-    told = f"{len(every)} problems of {file}" + (f", {SAMPLE} of them sampled" if times > 1 else "")
+    source = f"{len(every)} problems of {file}" + (f", {SAMPLE} of them sampled" if times > 1 else "")
     responses = round(times * len(rows))
     updates = max(responses // setup.batch_size, 1)
     return EpochLengths(
@@ -127,12 +129,12 @@ def _of_file(file: Path, every: Sequence[Group], data: dict[str, Any], setup: Se
         updates=updates,
         problems=len(every) // updates,
         store=store_size((n - prompts).tolist(), responses),
-        source=told,
+        source=source,
     )
 
 
 def longest_of(rows: Sequence[Encoded], setup: Setup) -> MicroBatch:
-    """The micro-batch of the first epoch with most positions, among all ranks."""
+    """The micro-batch of the first epoch with the most positions, over all ranks."""
     return max(
         _size([rows[i] for i in cut.rows], setup)
         for rank in range(setup.ranks)
@@ -141,7 +143,7 @@ def longest_of(rows: Sequence[Encoded], setup: Setup) -> MicroBatch:
 
 
 def _size(rows: Sequence[Encoded], setup: Setup) -> MicroBatch:
-    """What training computes of these rows: their tokens end to end, or each as wide as the widest."""
+    """Size of these rows as training computes them: end to end if packed, else padded to the longest."""
     widths = [min(len(row), setup.max_length) for row in rows]
     outputs = sum(max(n - row.prompt_length, 0) for n, row in zip(widths, rows, strict=True))
     if not setup.packs:
@@ -150,17 +152,17 @@ def _size(rows: Sequence[Encoded], setup: Setup) -> MicroBatch:
 
 
 def _repeated(rows: Sequence[Encoded]) -> Work:
-    """Of prompts of a problem that another row has as well."""
+    """Work on prompts whose problem an earlier row has already."""
     first = {row.group: i for i, row in reversed(list(enumerate(rows)))}
     return Work.read([row.prompt_length for i, row in enumerate(rows) if first[row.group] != i], 0)
 
 
 def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> EpochLengths:
-    """All responses alike, but for the longest micro-batch, which is the longest that ``max_length`` allows."""
+    """Lengths of equally long responses; only the longest micro-batch is as long as ``max_length`` allows."""
     if setup.responses is None:
         raise ValueError(
-            "data.responses is null, all that a problem has, and without the file nobody knows how many; give "
-            "--data.responses 8, say"
+            "data.responses is null, which means all responses of a problem, and without the file their number is "
+            "unknown. Give a number, for example --data.responses 8"
         )
     responses, n = assumed.problems * setup.responses, min(assumed.prompt + assumed.response, setup.max_length)
     prompt = min(assumed.prompt, n - 1)
@@ -181,9 +183,10 @@ def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> EpochLengths:
 
 
 def _longest_allowed(setup: Setup, problems: int, updates: int, prompt: int) -> MicroBatch:
-    """Problems are dealt and cut as ``lit_prm.data.batching.Updates`` does, with the same refusal.
+    """The longest micro-batch of an epoch of equally long responses.
 
-    Each update and each part of one may have a problem more than others.
+    Problems are dealt to updates and micro-batches as by ``lit_prm.data.batching.Updates``, which raises ValueError in
+    the same case. Some updates and some micro-batches have one problem more than others.
     """
     fewest, most = problems // updates, -(-problems // updates)
     if fewest < setup.cuts:
@@ -192,7 +195,7 @@ def _longest_allowed(setup: Setup, problems: int, updates: int, prompt: int) -> 
             f"an update of {setup.batch_size} responses has {fewest} problems, too few for {setup.accumulate} "
             f"micro-batches x {setup.ranks} devices; {remedy if updates > 1 else 'there must be more problems'}"
         )
-    assert setup.responses is not None  # or nothing could be assumed
+    assert setup.responses is not None  # _of_assumed refuses None
     together = -(-most // setup.cuts)
     rows = together * setup.responses
     shared = (rows - together) * prompt if setup.shares else 0
@@ -200,9 +203,10 @@ def _longest_allowed(setup: Setup, problems: int, updates: int, prompt: int) -> 
 
 
 def store_size(response_tokens: Sequence[int], responses: int, sample: int = 5000) -> int:
-    """Bytes on disk of a store of so many responses whose lengths are like these.
+    """Bytes on disk of a store with ``responses`` entries of about these lengths.
 
-    A sample is written with the store's own schema: pages and their unused ends are a good part of the whole.
+    A sample is written with the store's own schema, because database pages and their unused ends are a good part of
+    the size.
     """
     drawn = random.Random(0).choices(response_tokens, k=min(sample, responses))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Memory of one device by part, at the moment that needs most."""
+"""Memory of one device by part, at the moment that needs most of it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lit_prm.commands.plan.trace import Optimized, Pass, optimizer_memory, step_
 from lit_prm.models.logps import CHUNK
 from lit_prm.models.reference import Stored
 
-# Not measured but assumed: a CUDA context with its kernels, NCCL's channels and what the allocator cannot use.
+# Assumed, not measured: a CUDA context with its kernels, NCCL's channels, and what the allocator cannot use.
 CUDA_CONTEXT = 2_000_000_000
-# Measured here: a run of scale tiny took 723 MB at most, 67 of them its training step (483 MB right after all imports).
+# Measured on a CPU: a run of scale tiny took 723 MB at most, 67 of them its training step; 483 MB after imports.
 CPU_IMPORTS = 650_000_000
 
 
@@ -32,15 +32,15 @@ class Memory:
     reference: int
     communication: int
     activations: int  # kept for the backward pass, with casts of weights
-    working: int  # more than that at the busiest moment
-    busiest: str  # that moment
+    working: int  # memory on top of these at the busiest moment of a step
+    busiest: str  # that moment: logits, layer, embedding, update
     framework: int
-    filling: int = 0  # the peak of the pass that fills the reference store, before training
-    on_host: int = 0  # of the machine's own memory, for this device
+    filling: int = 0  # peak of the pass that fills the reference store before training
+    on_host: int = 0  # bytes of the machine's main memory, for this device
 
     @property
     def parts(self) -> dict[str, int]:
-        """Bytes by what they are for."""
+        """Bytes of each part, by its name."""
         return {
             "weights": self.weights,
             "gradients": self.gradients,
@@ -59,13 +59,15 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """Of the whole run."""
+        """The peak of the whole run."""
         return max(self.total, self.filling)
 
 
 def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> Memory:
-    """Of a device that trains on its longest micro-batch while gradients of the update before, or of its own other
-    micro-batches, are there: Lightning clears them between forward and backward pass.
+    """Memory of a device that trains on its ``longest`` micro-batch.
+
+    Gradients of the update before, or of earlier micro-batches of this one, are in memory during its forward pass,
+    because Lightning clears gradients only between forward and backward pass.
     """
     trained = Trained(weights, setup.weights_in, setup.ranks, _optimizing(setup), setup.on_gpu, setup.frozen_in)
     spread = setup.sharding.spread(trained)
@@ -77,7 +79,7 @@ def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> 
         "update": spread.update - step.kept,
     }
     busiest = max(moments, key=lambda name: moments[name])
-    own = weights.trained if setup.lora else 0  # an adapter, which no other model has
+    own = weights.trained if setup.lora else 0  # the adapter, which the reference does not have
     reference = (weights.all - own) * setup.reference_in.itemsize
     framework = CUDA_CONTEXT if setup.on_gpu else CPU_IMPORTS
     return Memory(
@@ -105,8 +107,9 @@ def _pass(setup: Setup, longest: MicroBatch) -> Pass:
 
 
 def _filling(config: Any, reference: int, weights: Weights, setup: Setup) -> int:
-    """The reference beside the policy, or the casts of what autocast finds trained; and the logits of one part, in the
-    type they are computed in and float32.
+    """Bytes that filling the store adds: the reference (or autocast's copies of the policy) and the logits of one part.
+
+    Logits are there in the type they are computed in and in float32.
     """
     positions = min(Stored.PART["cuda" if setup.on_gpu else "cpu"], CHUNK)
     logits = positions * int(config.vocab_size) * (setup.computes_in.itemsize + 2 * 4)
@@ -118,7 +121,7 @@ def _optimizing(setup: Setup) -> Optimizing:
     make: Any = setup.optimizer
     options = setup.optimizer_options
     if setup.on_gpu and "foreach" in signature(make).parameters:
-        options = (*((k, v) for k, v in options if k != "foreach"), ("foreach", True))  # torch's default there
+        options = (*((k, v) for k, v in options if k != "foreach"), ("foreach", True))  # torch's default on GPUs
 
     def optimizing(size: int, dtype: torch.dtype) -> Optimized:
         return optimizer_memory(make, options, size, dtype)

@@ -1,4 +1,4 @@
-"""A model of any size without weights: its configuration, and networks of it on fake tensors."""
+"""A model's configuration, and networks with its shape on tensors without data."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from lit_prm.models.adapters import with_new_adapter
 
 
 class Adapter(NamedTuple):
-    """A new LoRA adapter, as ``lit_prm.models.adapters.LoRAReward`` puts it on: what alone is trained."""
+    """A new LoRA adapter, as ``lit_prm.models.adapters.LoRAReward`` adds it; nothing else is trained."""
 
     rank: int
-    targets: tuple[str, ...]  # none for all linear layers
+    targets: tuple[str, ...]  # names of modules; empty for all linear layers
     dropout: float
     dtype: torch.dtype
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How many there are."""
+    """Numbers of weights of a model."""
 
     all: int
     trained: int
-    largest: int  # of one tensor
+    largest: int  # in one tensor
 
 
 def config_of(model: str, shape: str | None = None) -> tuple[Any, str]:
-    """The transformers configuration of a model and where it was found; nothing is downloaded.
+    """The transformers configuration of a model, and the place it was read from; nothing is downloaded.
 
     ``shape`` replaces the model's own: a name of ``models.yaml``, a folder, or a config.json.
     """
@@ -51,31 +51,31 @@ def config_of(model: str, shape: str | None = None) -> tuple[Any, str]:
     if name in known:
         return from_fields(known[name]), "lit_prm/commands/plan/models.yaml"
     cached = name.count("/") == 1 and not name.startswith((".", "/"))
-    found = cached and cached_file(
+    path = cached and cached_file(
         name, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False
     )
-    if found:
-        return from_fields(json.loads(Path(str(found)).read_text())), "the hub's cache"
+    if path:
+        return from_fields(json.loads(Path(str(path)).read_text())), "the hub's cache"
     raise ValueError(
-        f"no config.json of {name} is at hand, and the shapes known are {', '.join(known)}; give one of these or a "
-        "path of a config.json by --shape"
+        f"{name} has no config.json here, and is not one of the known shapes: {', '.join(known)}. Give one of these or "
+        "the path of a config.json with --shape"
     )
 
 
 def _fields_of(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text())
+        fields = json.loads(file.read_text())
     except ValueError as error:
-        raise ValueError(f"{file} is no config.json ({error}); give the file of a model, or its folder") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} is no config.json: it holds a {type(found).__name__}; give the file of a model")
-    return found
+        raise ValueError(f"{file} is not a config.json ({error}). Give the file of a model, or its folder") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"{file} is not a config.json: it holds a {type(fields).__name__}. Give the file of a model")
+    return fields
 
 
 def known_shapes() -> dict[str, dict[str, Any]]:
-    """Fields of config.json by the model's name on the hub."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load((files("lit_prm.commands.plan") / "models.yaml").read_text())
-    return found
+    """Fields of config.json of known models, by the model's name on the hub."""
+    shapes: dict[str, dict[str, Any]] = yaml.safe_load((files("lit_prm.commands.plan") / "models.yaml").read_text())
+    return shapes
 
 
 def network(
@@ -87,11 +87,11 @@ def network(
     adapter: Adapter | None = None,
     attention: str | None = None,
 ) -> PreTrainedModel:
-    """The model with so many layers, in train mode; to be called under a ``FakeTensorMode``."""
+    """The model with ``layers`` layers, in train mode; call this under a ``FakeTensorMode``."""
     _attend_without_mask()
     shape, attention = with_layers(config, layers), attention or _CAUSAL
     if adapter:
-        with unset_fake_temporarily(), torch.device("meta"):  # peft moves weights, which fake ones cannot
+        with unset_fake_temporarily(), torch.device("meta"):  # peft moves weights; fake ones cannot be moved
             model = _adapted(
                 AutoModelForCausalLM.from_config(shape, dtype=dtype, attn_implementation=attention), adapter
             )
@@ -113,7 +113,7 @@ def _adapted(model: Any, adapter: Adapter) -> Any:
 
 
 def _make_fake(model: Any) -> None:
-    """Tensors of the same sizes on the CPU in place of those of the meta device; what is tied stays so."""
+    """Replace the tensors of the meta device by fake CPU tensors of the same sizes; tied weights stay tied."""
     made: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
     for module in model.modules():
         for name, p in module.named_parameters(recurse=False):
@@ -127,24 +127,24 @@ _CAUSAL = "sdpa_without_mask"
 
 
 def _attend_without_mask() -> None:
-    """SDPA as it runs on real tensors: for fake ones transformers would make the mask that it leaves out there."""
+    """Register SDPA without a mask: transformers skips the mask on real tensors but not on fake ones."""
     AttentionInterface.register(_CAUSAL, sdpa_attention_forward)
     AttentionMaskInterface.register(_CAUSAL, lambda *_, **__: None)
 
 
 def with_layers(config: Any, layers: int) -> Any:
-    """The configuration of the same model, less deep; a model whose layers differ in kind is refused."""
+    """The configuration of the model with another number of layers; raise ValueError if its layers differ in kind."""
     fields = config.to_dict()
     if len(kinds := set(fields.pop("layer_types", None) or ["full_attention"])) > 1:
         raise ValueError(
-            f"the layers of {config.model_type} are of {len(kinds)} kinds ({', '.join(sorted(kinds))}), so one cannot "
-            "stand for all; give the --shape of a model whose layers are alike"
+            f"the layers of {config.model_type} are of {len(kinds)} kinds ({', '.join(sorted(kinds))}), so one layer "
+            "cannot stand for all. Give the --shape of a model whose layers are alike"
         )
     return from_fields(fields | {"num_hidden_layers": layers})
 
 
 def weights(config: Any, *, word_head: bool = True, adapter: Adapter | None = None) -> Weights:
-    """Weights of the whole model; without ``word_head`` an output matrix of its own is not trained.
+    """Numbers of weights of the whole model; without ``word_head`` an untied output matrix is not trained.
 
     Counted on networks of one and of two layers, since every further layer adds the same.
     """
@@ -170,5 +170,5 @@ def from_fields(fields: dict[str, Any]) -> Any:
     """The configuration that a config.json with these fields describes."""
     kind = fields.get("model_type")
     if not kind:
-        raise ValueError("a config.json without model_type says no model's shape; give that of a causal language model")
+        raise ValueError("the config.json has no model_type. Give the config.json of a causal language model")
     return AutoConfig.for_model(**fields)

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is found, ready to be shown or written."""
+    """All results of the command, ready to print as tables or as JSON."""
 
     title: str
     facts: dict[str, str]
     numbers: dict[str, Any]
-    alternatives: dict[str, Memory]  # by strategy, that of the configuration first
-    memory: Memory
-    available: int
-    verdict: list[str]
+    alternatives: dict[str, Memory]  # by strategy; the configured one comes first
+    memory: Memory  # of the configured strategy
+    available: int  # bytes of a device
+    verdict: list[str]  # lines: whether the run fits, and which options make it fit

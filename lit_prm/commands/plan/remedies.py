@@ -1,4 +1,4 @@
-"""Which changes make a setup fit that needs more memory than a device has."""
+"""Changes of options that make a setup fit into a device's memory."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from lit_prm.commands.plan.setup import ZERO, Setup
 from lit_prm.commands.plan.sharding import Sharding, Zero
 
 Peak = Callable[[Setup], int]
-Options = dict[str, str]  # of the command line
+Options = dict[str, str]  # of the command line, with their values
 
 
 def remedies(setup: Setup, available: int, peak: Peak, problems: int) -> Options | None:
-    """Options to add, the cheapest; those of one change if one suffices, else of as many in this order as do; None
-    if none do. ``problems`` is how many the smallest update has.
+    """The cheapest options that make the setup fit; None if nothing does.
+
+    These are the options of one change if one is enough, else of several changes in the order of their cost.
+    ``problems`` is the number of problems in the smallest update.
     """
     for options, changed in _changes(setup, problems):
         if peak(changed) <= available:
             return options
     taken: Options = {}
-    while found := _next(setup, peak, problems):
-        options, setup = found
+    while change := _next(setup, peak, problems):
+        options, setup = change
         taken |= options
         if peak(setup) <= available:
             return taken
@@ -31,13 +33,13 @@ def remedies(setup: Setup, available: int, peak: Peak, problems: int) -> Options
 
 
 def _next(setup: Setup, peak: Peak, problems: int) -> tuple[Options, Setup] | None:
-    """The cheapest change that lowers the peak; one that did not before may do behind others."""
+    """The cheapest change that lowers the peak; a change can lower it after another one although it did not before."""
     needs = peak(setup)
     return next((change for change in _changes(setup, problems) if peak(change[1]) < needs), None)
 
 
 def _changes(setup: Setup, problems: int) -> Iterator[tuple[Options, Setup]]:
-    """What may be changed, by what it costs: nothing, a third of the time, traffic, long responses, the host, money."""
+    """Possible changes, cheapest first: free, a third of the time, traffic, long responses cut, host memory, nodes."""
     yield from _of_reference(setup)
     if (most := problems // setup.ranks) > setup.accumulate:
         yield {"--trainer.accumulate_grad_batches": str(most)}, replace(setup, accumulate=most)
@@ -62,7 +64,7 @@ def _changes(setup: Setup, problems: int) -> Iterator[tuple[Options, Setup]]:
 
 
 def _of_reference(setup: Setup) -> Iterator[tuple[Options, Setup]]:
-    """One that is not on the device, that no device loads, or a smaller one."""
+    """Changes of the reference: store its log-probs, let the policy fill the store, or load it in bfloat16."""
     if setup.reference == "live":
         path = {"--model.reference": "Stored", "--model.reference.init_args.path": ".cache/reference/store.sqlite"}
         yield path, replace(setup, reference="stored", filled_by="reference")

@@ -1,4 +1,4 @@
-"""What of a resolved configuration decides memory and time."""
+"""The settings of a resolved configuration that decide memory and time."""
 
 from __future__ import annotations
 
@@ -25,64 +25,64 @@ _REFERENCES = {Stored: "stored", Frozen: "live", AdapterOff: "adapter off", Unif
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One way to train one model on so many equal devices."""
+    """One way to train one model on ``ranks`` equal devices."""
 
     policy: str
     sharding: Sharding
     ranks: int
     nodes: int
-    precision: str  # as the trainer's option
-    dtype: torch.dtype  # weights as the reward model loads them
-    lora: tuple[int, tuple[str, ...], float] | None  # rank, targets and dropout where an adapter alone is trained
-    attention: str  # as the reward model's option
+    precision: str  # value of the trainer's option
+    dtype: torch.dtype  # of the weights when the reward model loads them
+    lora: tuple[int, tuple[str, ...], float] | None  # rank, targets and dropout if only an adapter is trained
+    attention: str  # value of the reward model's option
     checkpointing: bool
     accumulate: int
     batch_size: int
-    responses: int | None  # of a problem; None for all there are
+    responses: int | None  # of each problem; None for all
     share_prompts: bool
     max_length: int
-    epochs: float  # without end where updates are bounded alone
-    most_updates: int | None  # of the whole run, whatever its epochs have
-    word_head: bool  # rewards come from log-probs, not from a value head
-    mismatched: bool  # every response is read once more, behind another prompt, without gradient
-    reference: str  # what rewards are relative to: stored, live, adapter off, none
-    filled_by: str  # who computes what is stored, for rewards or for the baselines alone: reference, policy, nobody
-    same_model: bool  # the reference is what the policy starts from
-    reference_dtype: torch.dtype  # as the reference's option
+    epochs: float  # infinite if only updates are bounded
+    most_updates: int | None  # bound on the updates of the whole run
+    word_head: bool  # True if rewards come from log-probs, not from a value head
+    mismatched: bool  # True if every response is read again after another prompt, without gradient (KTO)
+    reference: str  # kind of the reference: stored, live, adapter off, none
+    filled_by: str  # model that fills the store, for rewards or only for baselines: reference, policy, nobody
+    same_model: bool  # True if policy and reference start from the same model
+    reference_dtype: torch.dtype  # value of the reference's option
     optimizer: type[torch.optim.Optimizer]
     optimizer_options: tuple[tuple[str, Any], ...]
     on_gpu: bool
 
     @property
     def computes_in(self) -> torch.dtype:
-        """Type of weights and activations in the forward pass, but for what autocast keeps in float32."""
+        """Type of weights and activations in the forward pass, except what autocast keeps in float32."""
         return torch.float32 if self.precision.startswith("32") else torch.bfloat16
 
     @property
     def casts(self) -> bool:
-        """Whether strategy or precision give all weights the type that is computed in."""
+        """True if strategy or precision cast all weights to the type of the computation."""
         return self.sharding.has_masters or self.precision.endswith("true")
 
     @property
     def weights_in(self) -> torch.dtype:
-        """Type of the weights that gradients are taken of; peft's are float32 unless they are cast."""
+        """Type of the trained weights; those of a peft adapter are float32 unless ``casts``."""
         if self.casts:
             return self.computes_in
         return torch.float32 if self.lora else self.dtype
 
     @property
     def frozen_in(self) -> torch.dtype:
-        """Type of the weights below an adapter."""
+        """Type of the frozen weights below an adapter."""
         return self.computes_in if self.casts else self.dtype
 
     @property
     def reference_in(self) -> torch.dtype:
-        """Type of the reference's weights: where the policy's are cast to bfloat16, runs load it so as well."""
+        """Type of the reference's weights; runs load them in bfloat16 if they cast the policy's to bfloat16."""
         return self.computes_in if self.casts and self.computes_in != torch.float32 else self.reference_dtype
 
     @property
     def policy_may_fill(self) -> bool:
-        """Whether the policy before its first update says what the stored reference would."""
+        """True if the policy has the log-probs of the reference before its first update and can fill the store."""
         return self.same_model and self.reference_in == self.frozen_in
 
     @property
@@ -91,22 +91,22 @@ class Setup:
 
     @property
     def packs(self) -> bool:
-        """Whether responses are run end to end, without padding; "auto" is believed to find that the model can."""
+        """True if responses run end to end without padding; the plan assumes that the model can with "auto"."""
         return self.attention in ("auto", PACKED, *FLASH)
 
     @property
     def shares(self) -> bool:
-        """Whether a prompt is run once for all its responses in a micro-batch, without padding."""
+        """True if a prompt runs once for all its responses in a micro-batch, without padding."""
         return self.share_prompts and self.packs
 
     @property
     def autocast(self) -> bool:
-        """Whether every product casts its weights first."""
+        """True if every matrix product casts its weights first."""
         return self.weights_in != self.computes_in
 
     @property
     def strategy(self) -> str:
-        """What a table calls it."""
+        """Name of the strategy in tables."""
         return self.sharding.name if self.ranks > 1 or self.sharding.has_masters else "one device"
 
     @property
@@ -116,13 +116,13 @@ class Setup:
 
 
 def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
-    """The setup of a resolved configuration; what has no number yet is refused."""
+    """The setup of a resolved configuration; raise ValueError for settings whose memory is unknown."""
     trainer, model, data = config["trainer"], config["model"], config["data"]
     reward, options = model["reward_model"], model["reward_model"].get("init_args") or {}
-    epochs, updates = trainer.get("max_epochs"), trainer.get("max_steps")  # each -1 or null where it bounds nothing
+    epochs, updates = trainer.get("max_epochs"), trainer.get("max_steps")  # -1 or null: no bound
     if epochs == 0 or updates == 0:
         what = "max_epochs" if epochs == 0 else "max_steps"
-        raise ValueError(f"{config['name']} trains nothing (trainer.{what} 0); plan the experiment it starts from")
+        raise ValueError(f"{config['name']} trains nothing (trainer.{what} 0). Plan the experiment that it starts from")
     most_updates = updates if updates and updates > 0 else None
     nodes = _number("trainer.num_nodes", trainer.get("num_nodes") or 1)
     ranks = nodes * _number("trainer.devices", trainer["devices"])
@@ -161,21 +161,21 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
     )
     if made.filled_by == "policy" and not made.policy_may_fill:
         raise ValueError(
-            f"model.reference has from_policy, but it is {of_reference['model']} in {made.reference_in} and the policy "
-            f"{made.policy} in {made.frozen_in}; give both the same model and dtype, or set from_policy to false"
+            f"model.reference has from_policy, but the reference is {of_reference['model']} in {made.reference_in} and "
+            f"the policy {made.policy} in {made.frozen_in}. Give both one model and dtype, or set from_policy to false"
         )
     return made
 
 
 def _sharding(strategy: Any, ranks: int) -> Sharding:
-    """DDP and one device by name, DeepSpeed by its options."""
+    """The sharding of a strategy: DDP and one device by name, DeepSpeed by its options."""
     if isinstance(strategy, dict) and "stage" in (options := strategy.get("init_args") or {}):
         return Zero.of(options)
     name = strategy if isinstance(strategy, str) else str(strategy.get("class_path"))
     if name == "auto" or "ddp" in name.lower():
         return Whole()
     raise ValueError(
-        f"trainer.strategy {name} is not one whose memory is known; plan with auto, ddp, or --trainer.strategy {ZERO} "
+        f"the memory of trainer.strategy {name} is unknown. Plan with auto, ddp, or --trainer.strategy {ZERO} "
         "--trainer.strategy.init_args.stage 2 (or 1, 3)"
     )
 
@@ -226,13 +226,13 @@ def _reference_class(part: dict[str, Any]) -> type[Reference]:
 
 
 def _optimizer(path: str) -> type[torch.optim.Optimizer]:
-    """One that runs on tensors without data, which compiled ones of DeepSpeed do not: they keep what AdamW keeps."""
+    """An optimizer with the same memory that runs on tensors without data: AdamW for DeepSpeed's compiled Adam."""
     if path.startswith("deepspeed.ops.adam."):
         return torch.optim.AdamW
     if path.startswith("torch.optim."):
         return cast(type[torch.optim.Optimizer], _class(path))
     raise ValueError(
-        f"what optimizer {path} keeps is not known; plan with one of torch.optim or deepspeed.ops.adam, e.g. "
+        f"the memory of optimizer {path} is unknown. Plan with one of torch.optim or deepspeed.ops.adam, e.g. "
         "--model.optimizer torch.optim.AdamW"
     )
 
@@ -243,15 +243,15 @@ def _number(option: str, value: Any) -> int:
     except (TypeError, ValueError):
         number = 0
     if number < 1:
-        raise ValueError(f"{option} is {value!r}, and a plan needs a number above 0; give --{option} 8, say")
+        raise ValueError(f"{option} is {value!r}, but a plan needs a number above 0. Give one, e.g. --{option} 8")
     return number
 
 
 def _dtype(name: str) -> torch.dtype:
-    found = getattr(torch, "float32" if name == "auto" else name, None)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"dtype {name!r} is none of torch's; give float32 or bfloat16")
-    return found
+    dtype = getattr(torch, "float32" if name == "auto" else name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"dtype {name!r} is not one of torch's. Give float32 or bfloat16")
+    return dtype
 
 
 def _class(path: str) -> Any:

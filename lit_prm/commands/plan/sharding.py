@@ -1,4 +1,4 @@
-"""How strategies spread weights, gradients and optimizer over devices; bytes of one device."""
+"""Bytes of weights, gradients and optimizer that each strategy keeps on one device."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 from lit_prm.commands.plan.network import Weights
 from lit_prm.commands.plan.trace import Optimized
 
-Optimizing = Callable[[int, torch.dtype], Optimized]  # bytes of an optimizer of so many weights
+Optimizing = Callable[[int, torch.dtype], Optimized]  # bytes of an optimizer of so many weights of this type
 
 
 class Trained(NamedTuple):
     """A model that ``ranks`` devices train together."""
 
     weights: Weights
-    dtype: torch.dtype  # of its trained weights
+    dtype: torch.dtype  # of the trained weights
     ranks: int
     optimizing: Optimizing
     on_gpu: bool
-    frozen_dtype: torch.dtype | None = None  # of its other weights, if it is another
+    frozen_dtype: torch.dtype | None = None  # of the other weights; None if it is the same
 
     @property
     def frozen(self) -> int:
@@ -32,30 +32,30 @@ class Trained(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Bytes of one device that no micro-batch changes."""
+    """Bytes of one device that do not depend on the micro-batch."""
 
     weights: int
     gradients: int
     optimizer: int
     communication: int
-    at_start: int  # of these four, before the first update
-    update: int  # while weights are updated, beside all others
-    on_host: int = 0  # in the machine's own memory, for this device
+    at_start: int  # bytes of these four before the first update
+    update: int  # bytes on top of all others while weights are updated
+    on_host: int = 0  # bytes of the machine's main memory, for this device
 
 
 class Sharding(ABC):
-    """What each of the devices that train a model together keeps of it."""
+    """How a strategy spreads a model over the devices that train it together."""
 
-    has_masters: ClassVar[bool]  # weights in float32 beside those that compute
+    has_masters: ClassVar[bool]  # True if float32 copies of the weights are kept beside those that compute
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What a table calls it."""
+        """Name in tables."""
 
     @abstractmethod
     def spread(self, model: Trained) -> Spread:
-        """What one device keeps of ``model``."""
+        """Bytes that one device keeps of ``model``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Whole(Sharding):
 
     def spread(self, model: Trained) -> Spread:
         weights, size = model.weights, model.dtype.itemsize
-        # on a GPU all weights are updated at once, on a CPU one after the other
+        # on a GPU all tensors are updated at once, on a CPU one after the other
         at_once = weights.trained if model.on_gpu else min(weights.trained, weights.largest)
         held = weights.trained * size + model.frozen
         buckets = weights.trained * size if model.ranks > 1 else 0
@@ -86,15 +86,15 @@ class Whole(Sharding):
 
 @dataclass(frozen=True, slots=True)
 class Zero(Sharding):
-    """DeepSpeed's ZeRO (Rajbhandari et al. 2020): a part of the optimizer (1), of gradients (2), of weights (3).
+    """DeepSpeed's ZeRO (Rajbhandari et al. 2020): shards the optimizer (1), also gradients (2), also weights (3).
 
-    It keeps float32 masters of what it trains, whatever the precision. Its update makes float32 gradients of at
-    most ``sub_group`` of its own weights at a time in stage 3, of all of them before. With stage 3 at most ``live``
-    weights and the largest one are gathered at a time.
+    ZeRO keeps float32 copies of the weights it trains, whatever the precision. An update makes float32 gradients: in
+    stage 3 of at most ``sub_group`` of the device's own weights at a time, in stages 1 and 2 of all of them. Stage 3
+    gathers at most ``live`` weights and the largest tensor at a time.
     """
 
     stage: int
-    bucket: int = 200_000_000  # numbers of one reduction, as all defaults those of Lightning's strategy
+    bucket: int = 200_000_000  # numbers in one reduction; all defaults are those of Lightning's strategy
     buckets: int = 2  # one is filled while the other is sent
     sub_group: int = 10**12
     live: int = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters
@@ -104,11 +104,11 @@ class Zero(Sharding):
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Zero:
-        """From the options of ``lit_prm.training.zero.ZeRO``, which are Lightning's."""
+        """ZeRO with the options of ``lit_prm.training.zero.ZeRO``, which are those of Lightning's DeepSpeedStrategy."""
         if options.get("offload_parameters") or options.get("config"):
             raise ValueError(
-                "a plan knows DeepSpeed by the options of its strategy and without offload_parameters; leave out "
-                "offload_parameters and config, or measure"
+                "the memory of DeepSpeed with offload_parameters or a config file is unknown. Plan without "
+                "offload_parameters and config, or measure the run"
             )
         return cls(
             stage=int(options["stage"]),
@@ -138,7 +138,7 @@ class Zero(Sharding):
         )
         return Spread(
             *parts,
-            at_start=sum(parts),  # the engine makes its optimizer's state when it is made itself
+            at_start=sum(parts),  # DeepSpeed allocates the optimizer's state when its engine starts
             update=0 if self.offload else update,
             on_host=masters + 4 * own if self.offload else 0,
         )

@@ -1,4 +1,4 @@
-"""A plan as a page in the terminal: facts, memory by part and strategy, a picture of it."""
+"""Prints a plan: facts, memory by part and strategy, a bar of the memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDTH = 50  # characters of the device's memory
 
 
 def show(plan: Plan, console: Console | None = None) -> None:
-    """Print it."""
+    """Print a plan."""
     console = console or Console()
     console.print(Text(plan.title, style="bold"))
     facts = Grid.grid(padding=(0, 2))
@@ -49,7 +49,7 @@ def _parts(plan: Plan) -> Table:
 
 
 def picture(memory: Memory, available: int) -> Text:
-    """A bar of the parts, on the scale of the device's memory or of the whole, and the parts' names."""
+    """A bar of the parts, as long as the larger of the device's memory and the total, and the parts' names."""
     largest = max(available, memory.total)
     text = Text()
     ends = _ends(list(memory.parts.values()), largest)
@@ -71,5 +71,5 @@ def _ends(sizes: Sequence[int], largest: int) -> list[int]:
 
 
 def gb(size: int) -> str:
-    """In 1e9 bytes, with three digits that tell."""
+    """Size in units of 1e9 bytes, with three digits below 1 and one above."""
     return f"{size / 1e9:.3f}" if 0 < size < 1e9 else f"{size / 1e9:.1f}"

@@ -1,4 +1,4 @@
-"""FLOPs of a planned run, as `lit_prm.models.flops` counts those of runs."""
+"""FLOPs of a planned run, counted as `lit_prm.models.flops` counts those of a real run."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from lit_prm.models.flops import Work, backward, forward, shape_of
 
 @dataclass(frozen=True, slots=True)
 class Flops:
-    """Of a whole run."""
+    """FLOPs of a whole run."""
 
     training: int
-    recomputed: int  # by checkpointing, which counts in time and not in what a run costs
+    recomputed: int  # by gradient checkpointing: counted in the hours, not in a run's cost
     reference: int
 
     @property
     def total(self) -> int:
-        """All that devices compute."""
+        """All FLOPs that devices compute."""
         return self.training + self.recomputed + self.reference
 
 
 def work_of(config: Any, setup: Setup, lengths: EpochLengths) -> Flops:
-    """Of every response in every epoch; the reference reads each once if stored, else in each.
+    """FLOPs of training on every response in every epoch, and of the reference.
 
-    Training counts the gradients of all weights, as runs do; an adapter's need a third less.
+    A stored reference reads each response once, a live one in every epoch. Training counts gradients of all weights, as
+    the cost metrics of runs do; training an adapter really needs a third less.
     """
     shape = shape_of(config)
     outputs = lengths.response_tokens if setup.word_head else 0
@@ -38,10 +39,10 @@ def work_of(config: Any, setup: Setup, lengths: EpochLengths) -> Flops:
     again = once if setup.mismatched else 0
     saved = lengths.repeated if setup.shares else Work()
     read = Work(epoch.tokens - saved.tokens, epoch.contexts - saved.contexts, outputs)
-    asked = epochs if setup.reference in ("live", "adapter off") else 0
+    live = epochs if setup.reference in ("live", "adapter off") else 0
     filled = 0 if setup.filled_by == "nobody" else 1
     return Flops(
         training=round(epochs * (forward(shape, read) + backward(shape, read) + again)),
         recomputed=round(epochs * forward(shape, Work(read.tokens, read.contexts))) if setup.checkpointing else 0,
-        reference=round((asked + filled) * (once + again)),
+        reference=round((live + filled) * (once + again)),
     )
