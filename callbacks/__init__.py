@@ -1,4 +1,4 @@
-"""What spans batches or leaves the process."""
+"""Lightning callbacks: evaluation of candidate sets, checkpoints and safe stops, costs, records of runs."""
 
 from callbacks.best_of_n import BestOfN
 from callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint

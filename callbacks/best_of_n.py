@@ -17,19 +17,20 @@ from lit_prm.evaluation.vote_weights import Sigmoid, VoteWeight
 
 
 class BestOfN(Collected):
-    """Judges every candidate set at validation and test, logs the results and keeps scores and a figure.
+    """Evaluates best-of-N selection on every candidate set at validation and test; writes scores and a figure.
 
-    Logged for N = 1, 2, 4, ... K: ``bon/<set>/acc@N`` (by the first of ``aggregates``),
-    ``vote/<set>/acc@N``, ``majority/<set>/acc@N``, ``any/<set>/acc@N``; the same with the scorer's name before
-    ``acc`` for every aggregate and baseline, with ``/low`` and ``/high`` of a 95 % interval; and, without one, by
-    subject and level. So ``ModelCheckpoint(monitor="bon/validation/acc@16", mode="max")`` works.
+    Works with any LightningModule that returns the rewards of steps; see ``Collected``. Logged for N = 1, 2, 4, ... K:
+    ``bon/<set>/acc@N`` (by the first of ``aggregates``), ``vote/<set>/acc@N``, ``majority/<set>/acc@N`` and
+    ``any/<set>/acc@N``; the same with the scorer's name before ``acc`` for every aggregate and baseline; each with
+    ``/low`` and ``/high`` of a 95 % interval; and, without an interval, by subject and level. So
+    ``ModelCheckpoint(monitor="bon/validation/acc@16", mode="max")`` works.
     """
 
     def __init__(
         self, folder: str, aggregates: Sequence[str] = ("min", "sum", "mean"), weight: VoteWeight | None = None
     ) -> None:
         super().__init__()
-        refuse_unknown_aggregates(aggregates)  # now, not at the first validation
+        refuse_unknown_aggregates(aggregates)  # here, before the first validation
         self.folder = Path(folder)
         self.aggregates = tuple(aggregates)
         self.weight = weight or Sigmoid()
@@ -37,19 +38,19 @@ class BestOfN(Collected):
     def judge_sets(
         self, trainer: Trainer, pl_module: LightningModule, stage: str, scored: Sequence[tuple[CandidateSet, Scored]]
     ) -> None:
-        for candidates, of in scored:
-            judgement = judge(candidates, of, self.aggregates, self.weight)
+        for candidates, rewards in scored:
+            judgement = judge(candidates, rewards, self.aggregates, self.weight)
             metrics = {name: float(value) for name, value in judgement.metrics.items()}
-            # equal on every rank, and there for the monitor of every rank's checkpoint callback
+            # the values are equal on all ranks; every rank's checkpoint callback can monitor them
             pl_module.log_dict(metrics, sync_dist=trainer.world_size > 1)
             if trainer.is_global_zero:
-                write_judgement(self.folder, judgement, candidates, of)
+                write_judgement(self.folder, judgement, candidates, rewards)
                 if stage == "validate" and trainer.state.fn == "fit":
-                    pl_module.print(f"update {trainer.global_step}: {told(judgement)}")
+                    pl_module.print(f"update {trainer.global_step}: {summary(judgement)}")
 
 
-def told(judgement: Judgement) -> str:
-    """One line to watch while training: the monitored accuracy beside what needs no model, in percent."""
+def summary(judgement: Judgement) -> str:
+    """One line for the console, in percent: the monitored accuracy beside baselines that need no reward model."""
     n = 16 if 16 in judgement.counts else judgement.counts[-1]
 
     def percent(method: str, n: int) -> str:

@@ -1,4 +1,4 @@
-"""RefuseNonfinite: no update by what is no number; the batch that caused it is kept."""
+"""RefuseNonfinite: stops training when the loss or the gradient norm is NaN or infinite, and saves the batch."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from lit_prm.models.values import response_rewards
 from lit_prm.storage.atomic import written_whole
 
 _ABOUT = (
-    "what one rank read for an update that was not made: torch.load(FILE)['batches'] holds its micro-batches; response "
-    "i is tokenizer.decode(ids[i, prompt_length[i]:length[i]]), rewards[i] its reward by the weights before the update"
+    "The batch of one rank for an update that was not made. torch.load(FILE)['batches'] holds its micro-batches; "
+    "response i is tokenizer.decode(ids[i, prompt_length[i]:length[i]]), rewards[i] its reward before the update."
 )
 
-
-_SCALED = ("16-mixed", "16-true")  # whose scaler passes over updates that overflow itself
+_SCALED = ("16-mixed", "16-true")  # precisions whose gradient scaler itself skips an update that overflows
 
 
 class RefuseNonfinite(Callback):
-    """Ends training on all ranks together before an update whose loss or gradient is no number.
+    """Stops training on all ranks before an update whose loss or gradient norm is NaN or infinite.
 
-    Such an update would spoil every weight and the next checkpoint. Each rank keeps what it read for it in
-    ``<folder>/bad-batch.pt``, rank r > 0 in ``bad-batch-rank<r>.pt``. One number is read from the device per update.
-    DeepSpeed keeps gradients to itself and passes over an update by what is no number: its norm is looked at behind it.
+    Such an update would ruin every weight and the next checkpoint. Rank 0 saves its batch in
+    ``<folder>/bad-batch.pt``, rank r > 0 in ``bad-batch-rank<r>.pt``. One number per update is read from the device.
+    DeepSpeed does not show its gradients and skips such an update itself, so its gradient norm is checked afterwards.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
-        self._batches: list[Batch] = []  # of the update under way
+        self._batches: list[Batch] = []  # micro-batches of the current update
         self._losses: list[Tensor] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
@@ -48,7 +47,7 @@ class RefuseNonfinite(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if trainer.strategy.handles_gradient_accumulation and len(self._losses) < trainer.accumulate_grad_batches:
-            return  # DeepSpeed is handed every micro-batch
+            return  # DeepSpeed calls this hook for every micro-batch
         loss = torch.stack(self._losses).sum()
         norm = _gradient_norm(trainer, pl_module)
         if norm is not None:
@@ -57,41 +56,42 @@ class RefuseNonfinite(Callback):
         if trainer.world_size > 1:
             bad = trainer.strategy.reduce(bad.int(), reduce_op="max")
         if bad:
-            found = {"loss": float(loss) / trainer.world_size, "gradient norm": None if norm is None else float(norm)}
-            self._refuse(trainer, pl_module, trainer.global_step + 1, found)
+            values = {"loss": float(loss) / trainer.world_size, "gradient norm": None if norm is None else float(norm)}
+            self._refuse(trainer, pl_module, trainer.global_step + 1, values)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        norm = getattr(trainer.strategy, "gradient_norm", None)  # of ZeRO, the same on all ranks
+        norm = getattr(trainer.strategy, "gradient_norm", None)  # of the strategy ZeRO; equal on all ranks
         if norm is None or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         pl_module.log("train/grad_norm", norm, rank_zero_only=True)
         if not math.isfinite(norm) and trainer.precision not in _SCALED:
-            found = {"loss": float(torch.stack(self._losses).sum()) / trainer.world_size, "gradient norm": norm}
-            self._refuse(trainer, pl_module, trainer.global_step, found)
+            values = {"loss": float(torch.stack(self._losses).sum()) / trainer.world_size, "gradient norm": norm}
+            self._refuse(trainer, pl_module, trainer.global_step, values)
 
     def _refuse(
-        self, trainer: Trainer, pl_module: LightningModule, update: int, found: dict[str, float | None]
+        self, trainer: Trainer, pl_module: LightningModule, update: int, values: dict[str, float | None]
     ) -> None:
         file = self.folder / ("bad-batch.pt" if trainer.is_global_zero else f"bad-batch-rank{trainer.global_rank}.pt")
         with trainer.precision_plugin.forward_context(), torch.no_grad():
             batches = [_plain(batch, pl_module(batch)) for batch in self._batches]
-        kept = {"about": _ABOUT, "update": update, **found, "batches": batches}
+        content = {"about": _ABOUT, "update": update, **values, "batches": batches}
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as partial:
-            torch.save(kept, partial)
+            torch.save(content, partial)
         beta = getattr(pl_module.reward_model, "beta", None)
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
         raise ValueError(
-            f"the training loss is {found['loss']}, the gradient norm {found['gradient norm']} at update "
-            f"{update}, with learning rate {trainer.optimizers[0].param_groups[0]['lr']:.3g} and beta {beta}; the "
-            f"update was not made and the last checkpoint is intact; {file} holds its batch; lower the learning rate "
-            "or beta in another --run_dir, or take the batch's responses out"
+            f"the training loss is {values['loss']}, the gradient norm {values['gradient norm']} at update {update}, "
+            f"with learning rate {rate:.3g} and beta {beta}. The update was not made; the last checkpoint is intact. "
+            f"{file} holds the batch. Lower the learning rate or beta in another --run_dir, or remove the batch's "
+            "responses from the data."
         )
 
 
 def _gradient_norm(trainer: Trainer, pl_module: LightningModule) -> Tensor | None:
-    """Of all weights; None where the engine keeps gradients, or a scaler its own eye on them."""
+    """Norm of the gradients of all weights; None if DeepSpeed keeps them or a gradient scaler checks them itself."""
     gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
     if not gradients or trainer.precision in _SCALED:
         return None
@@ -99,7 +99,7 @@ def _gradient_norm(trainer: Trainer, pl_module: LightningModule) -> Tensor | Non
 
 
 def _plain(batch: Batch, values: Tensor) -> dict[str, Any]:
-    """What there is to see of a micro-batch, with the rewards of its responses [B]."""
-    seen = ("ids", "length", "prompt_length", "step", "labels", "step_labels", "group", "row")
-    shown = {name: cast(Tensor, getattr(batch, name)).cpu() for name in seen}
-    return {**shown, "rewards": response_rewards(values, batch.length).cpu()}
+    """The tensors of a micro-batch on the CPU, with the rewards of its responses [B]."""
+    names = ("ids", "length", "prompt_length", "step", "labels", "step_labels", "group", "row")
+    tensors = {name: cast(Tensor, getattr(batch, name)).cpu() for name in names}
+    return {**tensors, "rewards": response_rewards(values, batch.length).cpu()}

@@ -1,4 +1,4 @@
-"""The policy of an implicit reward judged as a policy: how often are its own answers right?"""
+"""PolicyAccuracy: how often the policy of an implicit reward answers problems correctly itself."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from lit_prm.models.reward_model import ImplicitReward
 
 
 class PolicyAccuracy(Callback):
-    """Generates and grades answers to the problems of the named test sets (Table 3 of the paper).
+    """Samples and grades the policy's answers to the problems of test sets (Table 3 of the paper).
 
     Logged at the end of test, each with ``/low`` and ``/high`` of a 95 % interval over problems:
-    ``policy/<set>/greedy``, the share of right greedy answers, and ``policy/<set>/sampled``, that among
-    ``samples`` answers at ``temperature``. Problems without a gold answer are left out. Other reward models
-    have no policy to judge, and a fast_dev_run judges nothing. The draws depend on the
-    prompts and the weights alone. ``sets`` names test sets; by default the first one.
+    ``policy/<set>/greedy`` is the share of right greedy answers, ``policy/<set>/sampled`` the share of right answers
+    among ``samples`` at ``temperature``. Problems without a gold answer are left out. The samples depend on
+    prompts and weights alone. ``sets`` names test sets; the default is the first one.
+
+    Nothing is logged for reward models that are not an ``ImplicitReward`` and in a fast_dev_run.
     """
 
     def __init__(
@@ -36,7 +37,8 @@ class PolicyAccuracy(Callback):
     ) -> None:
         if samples < 1 or not temperature > 0:
             raise ValueError(
-                f"{samples} samples at temperature {temperature}: there must be at least one, at a temperature above 0"
+                f"samples is {samples} and temperature is {temperature}. There must be at least one sample, and the "
+                "temperature must be above 0."
             )
         self.samples = samples
         self.temperature = temperature
@@ -47,44 +49,47 @@ class PolicyAccuracy(Callback):
         reward_model = pl_module.reward_model
         if trainer.fast_dev_run or not isinstance(reward_model, ImplicitReward):  # type: ignore[attr-defined]
             return
-        found: dict[str, float] = {}
-        if trainer.is_global_zero or _in_pieces(trainer):
-            found = self._measured(trainer, reward_model.policy)
-        found = trainer.strategy.broadcast(found)
-        pl_module.log_dict(found, sync_dist=trainer.world_size > 1)
+        metrics: dict[str, float] = {}
+        if trainer.is_global_zero or _weights_are_sharded(trainer):
+            metrics = self._measured(trainer, reward_model.policy)
+        metrics = trainer.strategy.broadcast(metrics)
+        pl_module.log_dict(metrics, sync_dist=trainer.world_size > 1)
 
     def _measured(self, trainer: Trainer, policy: PreTrainedModel) -> dict[str, float]:
         encoder: Encoder = trainer.datamodule.encoder()  # type: ignore[attr-defined]
         known: dict[str, CandidateSet] = {c.name: c for c in trainer.datamodule.candidates("test")}  # type: ignore[attr-defined]
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         mode = policy.training
         policy.eval()
         try:
             with trainer.precision_plugin.forward_context():
                 for name in list(known)[:1] if self.sets is None else self.sets:
-                    found |= self._of_set(_named(name, known), encoder, policy)
+                    metrics |= self._set_metrics(_named(name, known), encoder, policy)
         finally:
             policy.train(mode)
-        return found
+        return metrics
 
-    def _of_set(self, candidates: CandidateSet, encoder: Encoder, policy: PreTrainedModel) -> dict[str, float]:
+    def _set_metrics(self, candidates: CandidateSet, encoder: Encoder, policy: PreTrainedModel) -> dict[str, float]:
         problems = [g.problem for g in candidates.groups if g.problem.answer is not None]
         prompts = [encoder.prompt_text(problem) for problem in problems]
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for how, temperature, n in (("greedy", 0.0, 1), ("sampled", self.temperature, self.samples)):
             decoder = Decoder(policy, encoder.tokenizer, temperature, self.max_new_tokens)
             groups = map(graded_group, problems, decoder.sample(prompts, n))
             right = np.array([group.accuracy for group in groups])
-            found |= with_interval(f"policy/{candidates.name}/{how}", right) if problems else {}
-        return found
+            metrics |= with_interval(f"policy/{candidates.name}/{how}", right) if problems else {}
+        return metrics
 
 
 def _named(name: str, known: dict[str, CandidateSet]) -> CandidateSet:
     if name not in known:
-        raise ValueError(f"PolicyAccuracy: {name!r} is no test set, these are: {', '.join(known)}; name some of them")
+        raise ValueError(
+            f"PolicyAccuracy: {name!r} is no test set. The test sets are: {', '.join(known)}. "
+            "Name some of them in sets."
+        )
     return known[name]
 
 
-def _in_pieces(trainer: Trainer) -> bool:
-    """Whether every rank holds a part of the weights, so that none can generate without the others."""
+def _weights_are_sharded(trainer: Trainer) -> bool:
+    """True if every rank holds a part of the weights: then all ranks must generate together."""
     return bool(getattr(trainer.strategy, "zero_stage_3", False))

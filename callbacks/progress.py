@@ -1,4 +1,4 @@
-"""The progress bar, without what says nothing."""
+"""The progress bar without the run number."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar without the logger's run number, which would wrap the line of a narrow terminal."""
+    """Lightning's RichProgressBar without ``v_num``, the logger's run number: it is too long for a narrow terminal."""
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        shown = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in shown.items() if name != "v_num"}
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}

@@ -1,4 +1,4 @@
-"""Fills a stored reference before training starts."""
+"""FillReference: computes the log-probs of a stored reference before training starts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from rich.text import Text
 
 
 class FillReference(Callback):
-    """One pass of the reference over every distinct response, so that training needs none in memory."""
+    """Runs the reference model once over every distinct response and stores its log-probs.
+
+    Training then needs no reference model in memory. Live references are left as they are.
+    """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if any(reference.only_at_start for reference in pl_module.references()):  # type: ignore[operator]
-            trainer.datamodule.setup("test")  # type: ignore[attr-defined]  # what is judged when training has ended
+            trainer.datamodule.setup("test")  # type: ignore[attr-defined]  # also the responses that are evaluated after training
         self._prepare(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == TrainerFn.VALIDATING:  # not one within training, which has read them all
+        if trainer.state.fn == TrainerFn.VALIDATING:  # validation during training needs nothing new
             self._prepare(trainer, pl_module)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -37,9 +40,9 @@ class FillReference(Callback):
             if trainer.num_nodes > 1:
                 reference.over_hosts()
             batches = chain.from_iterable(loaders)
-            shown = track(batches, "reference log-probs", total, transient=True, disable=not trainer.is_global_zero)
-            with trainer.precision_plugin.forward_context():  # as a live reference would compute in a step
-                told = reference.prepare(shown, pl_module.device, pl_module.untrained_policy())  # type: ignore[operator]
-            if told and trainer.is_global_zero:
-                Console().print(Text(told), soft_wrap=True)
-        trainer.strategy.barrier()  # each rank fills its share of the store
+            watched = track(batches, "reference log-probs", total, transient=True, disable=not trainer.is_global_zero)
+            with trainer.precision_plugin.forward_context():  # the precision of a live reference in a training step
+                summary = reference.prepare(watched, pl_module.device, pl_module.untrained_policy())  # type: ignore[operator]
+            if summary and trainer.is_global_zero:
+                Console().print(Text(summary), soft_wrap=True)
+        trainer.strategy.barrier()  # every rank stores its share

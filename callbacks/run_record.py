@@ -1,4 +1,4 @@
-"""RunRecord: what was run, from which code and data, how it ended and what it found."""
+"""RunRecord: configuration, code version, data, status and metrics of a run, in its folder and in MLflow."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ _PACKAGES = ("torch", "lightning", "transformers", "mlflow", "deepspeed", "datas
 
 
 class RunRecord(SaveConfigCallback):
-    """Keeps ``config.yaml`` and ``summary.json`` in the run's folder, and the run's record in MLflow.
+    """Writes ``config.yaml``, ``data.json`` and ``summary.json`` to the run's folder, and the same to MLflow.
 
-    ``summary.json`` holds the last value of every metric over fit and test; two equal runs have equal
-    "metrics", all that depends on the clock is in "timing". Seconds count from the moment the data are ready
-    and add up over stops and restarts. A fast_dev_run leaves nothing; a test of the untrained policy has the
-    status UNTRAINED and leaves the summary of a finished run alone.
+    ``summary.json`` holds the last value of every metric over fit and test. Two equal runs have equal "metrics";
+    everything that depends on the clock is in "timing". Seconds count from the moment the data are ready and add up
+    over stops and restarts. A fast_dev_run writes nothing. A test of the untrained policy has the status UNTRAINED
+    and does not change the summary of a finished run.
 
-    ``data.json`` holds the digest of every file read: a fit goes on from a checkpoint on the same data only.
+    ``data.json`` holds the digest of every file that was read. A fit that resumes from a checkpoint raises if one of
+    the files has changed.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, overwrite: bool = True) -> None:
@@ -41,26 +42,28 @@ class RunRecord(SaveConfigCallback):
         self.folder = Path(config.run_dir)
         self._metrics: dict[str, float] = {}
         self._spent = _Spent()
-        self._code = code_state()  # as it was read; files may be edited while a long run works
+        self._code = code_state()  # now: files may be edited during a long run
         self._fitting = True
-        self._trained = False  # weights come from a fit, here or before
-        self._fitted = False  # by this process, to the end
+        self._trained = False  # True if the weights come from a fit, in this process or an earlier one
+        self._fitted = False  # True once this process has finished its fit
 
     # --- before -----------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        goes_on = self.config.ckpt_path is not None  # the trainer knows only later
-        self._trained = self._trained or stage == "fit" or goes_on
-        if stage == "fit" and goes_on and not _leaves_nothing(trainer):
-            refuse_changed_data(self.folder / "data.json", _digests(trainer))  # on every rank, before any writes
-        super().setup(trainer, pl_module, stage)  # calls save_config, once, on rank zero
+        resumes = self.config.ckpt_path is not None  # the trainer itself knows this only later
+        self._trained = self._trained or stage == "fit" or resumes
+        if stage == "fit" and resumes and not _writes_nothing(trainer):
+            refuse_changed_data(
+                self.folder / "data.json", _digests(trainer)
+            )  # on every rank, before one of them writes
+        super().setup(trainer, pl_module, stage)  # calls save_config once, on rank zero
         self._spent.start()
         tracker = _tracker(trainer)
         if tracker is not None:
             tracker.go_on()
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if _leaves_nothing(trainer):
+        if _writes_nothing(trainer):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._trained and stage != "fit":
@@ -71,8 +74,8 @@ class RunRecord(SaveConfigCallback):
 
     def _write_inputs(self, trainer: Trainer, config: str, stage: str) -> None:
         stored = self.folder / "config.yaml"
-        goes_on = self.config.ckpt_path is not None and stored.exists()
-        if stage == "fit" and not goes_on:  # one that goes on differs at most by its ckpt_path
+        resumes = self.config.ckpt_path is not None and stored.exists()
+        if stage == "fit" and not resumes:  # the configuration of a resumed run differs at most by its ckpt_path
             write_whole(stored, config)
         report = getattr(getattr(trainer, "datamodule", None), "report", None)
         if report is not None:
@@ -101,14 +104,14 @@ class RunRecord(SaveConfigCallback):
         self._collect(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that is killed without warning needs to go on with its record."""
+        """Metrics and seconds so far, from which a resumed run continues its record."""
         return {"metrics": dict(self._metrics), **self._spent.seconds()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._fitting = trainer.state.fn == "fit"
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self._fitting:  # a test of an older checkpoint leaves the run's last metrics alone
+        if self._fitting:  # a test of an older checkpoint must not replace the run's last metrics
             self._remember({"metrics": state_dict["metrics"], "timing": state_dict})
 
     # --- after ------------------------------------------------------------------------------------
@@ -122,21 +125,21 @@ class RunRecord(SaveConfigCallback):
         stored = self._read_summary().get("status")
         if self._fitted or (self._trained and stored == "FINISHED"):
             self._finish(trainer, "FINISHED")
-        elif stored != "FINISHED":  # judging does not finish a training
+        elif stored != "FINISHED":  # a test does not finish a training
             self._finish(trainer, "UNTRAINED" if not self._trained else stored or "JUDGED")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
         judging = trainer.state.fn != "fit" and self._read_summary().get("status") == "FINISHED"
-        if self.already_saved and not judging:  # else the run had not begun, and an earlier record stands
+        if self.already_saved and not judging:  # otherwise the run had not begun: keep the earlier record
             self._finish(trainer, "KILLED" if stopped else "FAILED")
 
     def _collect(self, trainer: Trainer) -> None:
-        """Remember the latest metrics, on every rank: reading them may need all ranks."""
+        """Remember the latest metrics; every rank must call it, because computing them may need all ranks."""
         self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
 
     def _finish(self, trainer: Trainer, status: str) -> None:
-        if _leaves_nothing(trainer) or not trainer.is_global_zero:
+        if _writes_nothing(trainer) or not trainer.is_global_zero:
             return
         write_whole(self.folder / "summary.json", json.dumps(self._summary(status), indent=1) + "\n")
         tracker = _tracker(trainer)
@@ -163,7 +166,7 @@ class RunRecord(SaveConfigCallback):
 
 
 class _Spent:
-    """Wall and CPU seconds of a run: this process's since ``start``, and those before it."""
+    """Wall and CPU seconds of a run: of this process since ``start``, and of the processes before."""
 
     def __init__(self) -> None:
         self._began: tuple[float, float] | None = None
@@ -173,9 +176,9 @@ class _Spent:
         self._began = self._began or _clocks()
 
     def add_earlier(self, timing: dict[str, float]) -> None:
-        """Earlier totals; of two records of the same run the longer one is the later one."""
-        told = (timing.get("wall_seconds", 0.0), timing.get("cpu_seconds", 0.0))
-        self._earlier = max(self._earlier, told)
+        """Take over the totals of earlier processes; of two records of one run the longer one is the later one."""
+        totals = (timing.get("wall_seconds", 0.0), timing.get("cpu_seconds", 0.0))
+        self._earlier = max(self._earlier, totals)
 
     def seconds(self) -> dict[str, float]:
         now = _clocks()
@@ -184,13 +187,13 @@ class _Spent:
 
 
 def refuse_changed_data(record: Path, digests: Mapping[str, str]) -> None:
-    """Raise when a file the run of ``record`` has read holds other data now, naming each by its role."""
+    """Raise ValueError if a file that the run of ``record`` has read holds other data now; names each by its role."""
     before = read_record(record).get("digests", {})
     changed = sorted(role for role in before.keys() & digests.keys() if before[role] != digests[role])
     if changed:
         raise ValueError(
-            f"the data of {', '.join(map(repr, changed))} changed since {record.parent} was begun; put the same files "
-            f"back to go on, remove the folder to start again, or keep both: --run_dir {record.parent}-other"
+            f"the data of {', '.join(map(repr, changed))} changed since {record.parent} was begun. Restore the files "
+            f"to resume the run, remove the folder to start again, or keep both: --run_dir {record.parent}-other"
         )
 
 
@@ -204,18 +207,18 @@ def _clocks() -> tuple[float, float]:
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of every package whose release may change results; absent ones are left out."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of every installed package whose release may change results."""
+    by_package = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            by_package[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 def code_state() -> dict[str, Any]:
-    """The commit of this code and whether files differ from it; both None outside a git checkout."""
+    """The commit of this code, and whether files differ from the commit; both None outside a git checkout."""
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return {"commit": commit, "dirty": bool(changes) if commit else None}
 
@@ -238,5 +241,5 @@ def _tracker(trainer: Trainer) -> MLflow | None:
     return next((logger for logger in trainer.loggers if isinstance(logger, MLflow)), None)
 
 
-def _leaves_nothing(trainer: Trainer) -> bool:
+def _writes_nothing(trainer: Trainer) -> bool:
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""ProcessBench during training: is the first wrong step found, by a threshold chosen on another set?"""
+"""ProcessBench during training: does the first step reward below a threshold mark the first wrong step?"""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ __all__ = ["StepBench"]
 
 
 class StepBench(Collected):
-    """Judges the candidate sets whose first wrong steps are known by the protocol of ProcessBench.
+    """Evaluates candidate sets whose first wrong steps are labelled, by the protocol of ProcessBench.
 
     Logged at validation and test: ``processbench/<set>/f1``, ``error_acc``, ``correct_acc``, ``threshold`` and
-    ``step_auc``, by step rewards; so ``ModelCheckpoint(monitor="processbench/math/f1", mode="max")`` works. The
-    threshold is chosen on the set named ``choose`` and applied to the others. A set has no threshold from elsewhere
-    when it is that set, or is judged without it (among other sets at test, say): then each half of its problems is
-    judged by the best threshold of the other half, and ``threshold`` is the best on both.
+    ``step_auc``, all from step rewards; so ``ModelCheckpoint(monitor="processbench/math/f1", mode="max")`` works.
 
-    ``sets`` names some of them, by default all that have labels of steps. Sets without right or without wrong
-    responses have no F1, and a model that scores only last steps, or tokens, has none to look at.
+    The threshold is chosen on the set named ``choose`` and applied to the other sets. The set ``choose`` itself, and
+    every set that is evaluated without it, has no threshold from another set: then each half of its problems is
+    evaluated by the best threshold of the other half, and ``threshold`` is the best one on both halves.
+
+    ``sets`` names the sets to evaluate; the default is all sets with step labels. Sets without right or without wrong
+    responses have no F1. Models that score only last steps, or that take every token as a step, log nothing.
     """
 
     def __init__(self, choose: str | None = None, sets: Sequence[str] | None = None) -> None:
@@ -41,21 +42,24 @@ class StepBench(Collected):
         unknown = [name for name in (self.choose, *(self.sets or ())) if name is not None and name not in known]
         if unknown:
             raise ValueError(
-                f"StepBench: {', '.join(unknown)} are no sets of data.validation or data.test, "
-                f"these are: {', '.join(known) or 'none'}; name some of them"
+                f"StepBench: {', '.join(unknown)} are no sets of data.validation or data.test. "
+                f"The sets are: {', '.join(known) or 'none'}. Name some of them in choose and sets."
             )
 
     def judge_sets(
         self, trainer: Trainer, pl_module: LightningModule, stage: str, scored: Sequence[tuple[CandidateSet, Scored]]
     ) -> None:
-        found = {candidates.name: of for candidates, s in scored if (of := labelled_steps(candidates, s)) is not None}
-        for name, judged in judge_named(found, self.choose).items():
+        named = {c.name: steps for c, rewards in scored if (steps := labelled_steps(c, rewards)) is not None}
+        for name, judged in judge_named(named, self.choose).items():
             if self.sets is None or name in self.sets:
                 pl_module.log_dict(_metrics(name, judged), sync_dist=trainer.world_size > 1)
 
 
 def labelled_steps(candidates: CandidateSet, scored: Scored) -> tuple[StepScores, Labels] | None:
-    """The step rewards of the responses whose first wrong step is known; None without any, or where steps lack them."""
+    """Step rewards and labels of the responses whose first wrong step is known.
+
+    None if there is no such response or if some of its steps have no reward.
+    """
     known = Known.of(candidates.groups)
     if not len(known.at) or not candidates.own_steps or not np.array_equal(scored.valid, scored.reference_valid):
         return None
@@ -66,19 +70,23 @@ def labelled_steps(candidates: CandidateSet, scored: Scored) -> tuple[StepScores
 
 
 def judge_named(sets: dict[str, tuple[StepScores, Labels]], choose: str | None) -> dict[str, Judged]:
-    """Every set by the threshold of ``choose``; it itself, and all where it has no threshold to give, by halves."""
+    """Evaluate every set by the threshold of the set ``choose``.
+
+    ``choose`` itself is evaluated by halves, and so are all sets if ``choose`` gives no threshold.
+    """
     best = {name: choose_threshold(scores, labels) for name, (scores, labels) in sets.items()}
-    elsewhere = best.get(choose or "", float("nan"))
+    threshold = best.get(choose or "", float("nan"))
     out = {}
     for name, (scores, labels) in sets.items():
-        here = np.isnan(elsewhere) or name == choose
-        out[name] = judge_subset(scores, labels, best[name] if here else elsewhere, chosen_here=bool(here))
+        by_halves = np.isnan(threshold) or name == choose
+        used = best[name] if by_halves else threshold
+        out[name] = judge_subset(scores, labels, used, chosen_here=bool(by_halves))
     return out
 
 
 def _metrics(name: str, judged: Judged) -> dict[str, float]:
-    found = judged.cross_fitted if judged.chosen_here else judged.found
+    result = judged.cross_fitted if judged.chosen_here else judged.found
     numbers = {"threshold": judged.threshold, "step_auc": judged.auc}
-    if found is not None:
-        numbers |= {"f1": found.hits.f1, "error_acc": found.hits.error_acc, "correct_acc": found.hits.correct_acc}
+    if result is not None:
+        numbers |= {"f1": result.hits.f1, "error_acc": result.hits.error_acc, "correct_acc": result.hits.correct_acc}
     return {f"processbench/{name}/{key}": value for key, value in numbers.items() if not np.isnan(value)}

@@ -185,7 +185,7 @@ def test_a_fast_dev_run_saves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_rhythm_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="every_n_updates 0 is not at least 1"):
+    with pytest.raises(ValueError, match="every_n_updates is 0; it must be at least 1"):
         LastCheckpoint("x", 0)
 
 

@@ -1,4 +1,4 @@
-"""No update by what is no number; what it read is kept, and no other update is touched."""
+"""Training stops before an update with NaN; its batch is saved, and no other update changes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BAD = 2  # the problem whose responses spoil an update
 
 
 class Spoils(CE):
-    """Cross-entropy, but for problem 2, whose terms are no numbers."""
+    """Cross-entropy, but for problem 2, whose terms are NaN."""
 
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> Tensor:
         return torch.where(group == BAD, math.nan, 1.0) * super().__call__(rewards, labels, group)
@@ -97,7 +97,7 @@ def test_finite_updates_are_made_and_their_gradients_norm_is_logged(
 def test_a_spoilt_update_is_not_made_and_its_batch_is_kept(
     loss: Loss, told: str, tmp_path: Path, rows: list[Encoded], policy_folder: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    with pytest.raises(ValueError, match=rf"{told}.* at update 2, .*beta 0\.3; .*intact; {tmp_path}/bad-batch\.pt"):
+    with pytest.raises(ValueError, match=rf"{told}.* at update 2, .*beta 0\.3\. .*intact\. {tmp_path}/bad-batch\.pt"):
         train(tmp_path, rows, policy_folder, loss)
     kept = torch.load(tmp_path / "bad-batch.pt", weights_only=True)
     assert kept["update"] == 2

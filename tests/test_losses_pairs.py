@@ -145,5 +145,5 @@ def test_pair_losses_do_not_depend_on_row_order(data: Data) -> None:
 
 
 def test_no_pairs_at_most_is_refused() -> None:
-    with pytest.raises(ValueError, match="at most 0 pairs"):
+    with pytest.raises(ValueError, match="most is 0, which leaves no pair"):
         CappedPairs(0)

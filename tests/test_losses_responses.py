@@ -168,8 +168,8 @@ def test_late_weights_move_from_the_first_prefix_to_the_last() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: KTO(desirable=-1), "desirable -1 is not a weight"),
-        (lambda: KTO(undesirable=math.nan), "undesirable nan is not a weight"),
+        (lambda: KTO(desirable=-1), "desirable -1 is not a finite number"),
+        (lambda: KTO(undesirable=math.nan), "undesirable nan is not a finite number"),
         (lambda: InfoNCA(alpha=0), "alpha 0 is not positive"),
         (lambda: PrefixCE(margin=-1), "margin -1 is not"),
         (lambda: PrefixCE(late=math.inf), "late inf is not finite"),

@@ -134,11 +134,11 @@ def test_a_run_over_one_batch_judges_nothing(candidates: Path, policy_folder: Pa
 
 
 def test_an_unknown_set_is_refused_with_those_there_are(candidates: Path, policy_folder: Path) -> None:
-    with pytest.raises(ValueError, match="'math' is no test set, these are: test;"):
+    with pytest.raises(ValueError, match=r"'math' is no test set\. The test sets are: test\."):
         judged(candidates, policy_folder, PolicyAccuracy(sets=["math"]))
 
 
 @pytest.mark.parametrize("settings", [{"samples": 0}, {"temperature": 0.0}])
 def test_no_draws_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="there must be at least one, at a temperature above 0"):
+    with pytest.raises(ValueError, match="at least one sample, and the temperature must be above 0"):
         PolicyAccuracy(**settings)

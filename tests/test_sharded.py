@@ -23,7 +23,7 @@ from lit_prm.models.zero_weights import (
     state_of,
     whole_in_turn,
 )
-from lit_prm.training.zero import _free_part, _let_stand
+from lit_prm.training.zero import _make_current, _part_to_write
 
 
 def tied() -> nn.Module:
@@ -153,11 +153,11 @@ def test_calls_of_the_head_for_other_ranks_change_no_log_prob_and_no_gradient(
 
 def save(target: Path, content: str, *, killed: bool = False) -> None:
     """As the strategy does, with one file for all that DeepSpeed writes."""
-    folder, part = _free_part(target)
+    folder, part = _part_to_write(target)
     (folder / part).mkdir(parents=True)
     (folder / part / "mp_rank_00_model_states.pt").write_text(content)
     if not killed:
-        _let_stand(folder, part, target)
+        _make_current(folder, part, target)
 
 
 def read(target: Path) -> str:

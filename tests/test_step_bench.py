@@ -147,5 +147,5 @@ def test_a_run_over_a_few_batches_logs_nothing(micro_world: Path, bench: Path) -
 
 
 def test_names_of_no_set_are_refused(micro_world: Path, bench: Path) -> None:
-    with pytest.raises(ValueError, match=r"StepBench: gsm8k are no sets of .* these are: v, w, bench"):
+    with pytest.raises(ValueError, match=r"StepBench: gsm8k are no sets of .* The sets are: v, w, bench"):
         ran(micro_world, bench, StepBench("gsm8k"))

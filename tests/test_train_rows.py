@@ -49,7 +49,7 @@ def test_a_loss_of_steps_keeps_the_responses_whose_steps_are_labelled() -> None:
     groups = [group("known", True, marks=(1.0, 0.0)), group("unknown", False)]
     assert with_step_labels(groups, CE(), "f") == groups
     assert with_step_labels(groups, StepCE(), "f") == groups[:1]
-    with pytest.raises(ValueError, match=r"StepCE trains on labels of steps and f has none; set data\.labeler"):
+    with pytest.raises(ValueError, match=r"StepCE trains on labels of steps and f has none\. Set data\.labeler"):
         with_step_labels(groups[1:], StepCE(), "f")
 
 

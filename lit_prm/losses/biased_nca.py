@@ -1,4 +1,4 @@
-"""Noise-contrastive alignment on pairs, without the term that makes it unbiased."""
+"""Noise-contrastive alignment on pairs without the term that makes the estimate unbiased."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from lit_prm.losses.pairs import PairLoss
 
 
 class BiasedNCA(PairLoss):
-    """-log sigma(r_w) - log sigma(-r_l) for every pair: the right one above 0, the wrong one below.
+    """-log sigma(r_w) - log sigma(-r_l) for every pair of a right response w and a wrong one l.
 
-    On pairs that share no response it is CE twice over: each response counts once for every pair it is in.
+    The loss raises the reward of w above 0 and lowers that of l below 0. Each response counts once for every pair
+    that it is in; on pairs that share no response the sum of the terms equals that of CE.
     """
 
     def terms(self, right: Tensor, wrong: Tensor) -> Tensor:

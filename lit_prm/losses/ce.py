@@ -11,8 +11,8 @@ from lit_prm.losses.base import Loss
 class CE(Loss):
     """-[l log sigma(r) + (1 - l) log(1 - sigma(r))] for every response (eq. 5 of the paper, sign fixed).
 
-    In the form with logits: the sigmoid of a reward of +-20 rounds to 0 or 1 in float32, and with it
-    the gradient of exactly those responses the model is most wrong about.
+    Computed from logits: in float32 the sigmoid of a reward of +-20 rounds to 0 or 1, and the gradient would vanish
+    for exactly those responses that the model is most wrong about.
     """
 
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> Tensor:

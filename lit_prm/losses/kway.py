@@ -12,29 +12,29 @@ from lit_prm.losses.segments import group_log_softmax, group_means, group_sums
 
 
 class KWay(Loss):
-    """Compares each problem's K responses with a target distribution over them, softmax(l / alpha) (Chen 2024).
+    """Base of losses that compare a problem's K responses with a target over them, softmax(l / alpha) (Chen 2024).
 
-    The default alpha leaves a wrong response beside a right one e^-100 of it, which is none: labels of 0 and 1
-    say which is better, not by how much. The target of a problem all right or all wrong is uniform.
+    At the default ``alpha`` a wrong response has e^-100 of a right one's target, which is 0 in practice: labels of 0
+    and 1 say which response is better, not by how much. If all labels of a problem are equal, its target is uniform.
     """
 
     def __init__(self, alpha: float = 0.01) -> None:
         if not 0 < alpha < math.inf:
             raise ValueError(
-                f"alpha {alpha} is not positive and finite; it is the temperature of labels in [0, 1], e.g. 0.01"
+                f"alpha {alpha} is not positive and finite. Give the temperature of labels in [0, 1], for example 0.01."
             )
         self.alpha = alpha
 
     def target(self, labels: Tensor, group: Tensor) -> Tensor:
-        """Sums to 1 over a problem's responses; [N], [N] -> [N]."""
+        """The target distribution, which sums to 1 over the responses of a problem; [N], [N] -> [N]."""
         return group_log_softmax(labels.float() / self.alpha, group).exp()
 
 
 class InfoNCA(KWay):
     """-sum_k target_k log softmax(r)_k over a problem's responses; [N] -> [problems].
 
-    With one right and one wrong response and alpha -> 0 it is DPO. A single response has nothing to be
-    compared with: its term is 0. Problems all right or all wrong are drawn to equal rewards.
+    With one right and one wrong response and alpha -> 0 this is DPO. The term of a single response is 0, because
+    there is nothing to compare. If all labels of a problem are equal, its rewards are drawn to one value.
     """
 
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> Tensor:
@@ -44,8 +44,8 @@ class InfoNCA(KWay):
 class KWayNCA(KWay):
     """-sum_k target_k log sigma(r_k) - mean_k log sigma(-r_k) over a problem's responses; [N] -> [problems].
 
-    With one right and one wrong response and alpha -> 0 it is NCA. A single response, and problems all right
-    or all wrong, are drawn to a reward of 0.
+    With one right and one wrong response and alpha -> 0 this is NCA. The rewards of a single response, and of a
+    problem whose labels are all equal, are drawn to 0.
     """
 
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> Tensor:

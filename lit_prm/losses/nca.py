@@ -11,8 +11,8 @@ from lit_prm.losses.pairs import PairLoss
 class NCA(PairLoss):
     """-log sigma(r_w) - 1/2 log sigma(-r_w) - 1/2 log sigma(-r_l) (Chen 2024, as thu-ml and TRL's ``nca_pair``).
 
-    Unlike DPO's it depends on each reward itself: the right response's is drawn to a finite optimum instead of
-    both falling together.
+    Unlike DPO this loss depends on each reward, not only on their difference: the right response's reward has a
+    finite optimum, and the two rewards cannot fall together.
     """
 
     def terms(self, right: Tensor, wrong: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Objectives on pairs of a right and a wrong response to one problem, and the ways to choose the pairs."""
+"""The base of losses on pairs of a right and a wrong response to one problem, and ways to choose the pairs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lit_prm.losses.segments import group_means, group_sums, numbered, place_in_
 
 
 class Pairs(ABC):
-    """Which right responses are compared with which wrong ones of the same problem.
+    """Chooses which right responses are compared with which wrong ones of the same problem.
 
-    How many pairs there are depends on labels and problems alone, never on rewards, and which ones on nothing
-    outside their problem: a global batch may be cut between any two problems.
+    The number of pairs depends on labels and problems alone, never on rewards. The choice inside a problem depends
+    on nothing outside the problem, so a global batch may be cut between any two problems.
     """
 
     @abstractmethod
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (right, wrong) of every pair; [N], [N], [N] -> [P], [P]."""
+        """Row of the right and row of the wrong response of every pair; [N], [N], [N] -> [P], [P]."""
 
 
 class AllPairs(Pairs):
@@ -41,15 +41,15 @@ class DisjointPairs(Pairs):
 
 
 class CappedPairs(Pairs):
-    """At most ``most`` pairs of a problem, first the disjoint ones.
+    """At most ``most`` pairs of a problem, disjoint pairs first.
 
-    They are taken diagonal by diagonal, i-th right with (i + d)-th wrong for d = 0, 1, ..., of min(R, W) pairs
-    each: no response is in a second pair before the first diagonal is full, or in a third before the second is.
+    The pairs are taken by diagonals d = 0, 1, ...: the i-th right with the (i + d)-th wrong response, min(R, W) pairs
+    each. So no response is in a second pair before every pair of the first diagonal is taken, and so on.
     """
 
     def __init__(self, most: int = 8) -> None:
         if most < 1:
-            raise ValueError(f"at most {most} pairs of a problem leave nothing to train on; give most >= 1")
+            raise ValueError(f"most is {most}, which leaves no pair to train on. Give most >= 1.")
         self.most = most
 
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,22 +59,25 @@ class CappedPairs(Pairs):
 
 
 class BestWorst(Pairs):
-    """One pair of a problem: its right response of highest and its wrong one of lowest reward, the largest margin.
+    """One pair of a problem: the right response with the highest reward and the wrong one with the lowest.
 
-    Of equal rewards the first row's counts.
+    This pair has the largest margin. Among equal rewards the first row is taken.
     """
 
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-        order = torch.where(labels > 0.5, -rewards, rewards).argsort(stable=True)  # the sought ones first on each side
+        order = torch.where(labels > 0.5, -rewards, rewards).argsort(
+            stable=True
+        )  # highest right and lowest wrong reward first
         right, wrong = CappedPairs(1)(rewards[order], labels[order], group[order])
         return order[right], order[wrong]
 
 
 class PairLoss(Loss):
-    """A function of the two rewards of every pair; rewards are computed once a response, whatever the pairs.
+    """Base of losses that are a function of the two rewards of every pair; a subclass defines ``terms``.
 
-    A problem whose responses are all right or all wrong has no pair and no term. ``per_problem``: the term is
-    a problem's mean over its pairs, so that one of 4 right and 4 wrong weighs no more than one of 1 and 7.
+    Each response's reward is computed once, whatever number of pairs it is in. A problem whose responses are all
+    right or all wrong has no pair and no term. By default there is one term a pair. With ``per_problem`` there is one
+    term a problem, the mean over its pairs, so that a problem with 16 pairs weighs no more than one with 7.
     """
 
     contrast = True
@@ -85,7 +88,7 @@ class PairLoss(Loss):
 
     @abstractmethod
     def terms(self, right: Tensor, wrong: Tensor) -> Tensor:
-        """Rewards of each pair's right and wrong response -> its term; [P], [P] -> [P]."""
+        """The term of each pair, from the rewards of its right and its wrong response; [P], [P] -> [P]."""
 
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> Tensor:
         right, wrong = self.pairs(rewards, labels, group)
@@ -103,12 +106,12 @@ def preference_pairs(labels: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _place_in_side(labels: Tensor, group: Tensor) -> Tensor:
-    """Place of each response among those of its problem that are as right, or as wrong, as it is; [N] -> [N]."""
+    """Place of each response among the responses of its problem with the same label; [N], [N] -> [N]."""
     return place_in_group(2 * group + (labels > 0.5).long())
 
 
 def _diagonal_place(right: Tensor, wrong: Tensor, labels: Tensor, group: Tensor) -> Tensor:
-    """Place of each pair in its problem's R * W ones, taken by wrapped diagonals of min(R, W) each; [P] -> [P]."""
+    """Place of each pair among the R * W pairs of its problem, in the order of ``CappedPairs``; [P] -> [P]."""
     place, index = _place_in_side(labels, group), numbered(group)[0][right]
     rights = group_sums((labels > 0.5).long(), group)[index]
     wrongs = group_sums((labels < 0.5).long(), group)[index]

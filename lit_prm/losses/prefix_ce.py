@@ -15,25 +15,27 @@ from lit_prm.losses.segments import group_log_softmax, group_sums, numbered, pla
 class PrefixCE(Loss):
     """-sum_t w_t [l log sigma(v_t - m) + (1 - l) log(1 - sigma(v_t + m))] for every response (IPVRM, arXiv 2604.13197).
 
-    v_t = q_t / t, the value of the prefix of t response tokens per token (``normalise``), or q_t itself: what
-    is read off a prefix is what was trained. The margin m asks of both kinds of response to be m beyond 0.
-    w_t is proportional to (t / T)^late and sums to 1: 0 is the source's plain mean, a positive ``late`` favours
-    long prefixes, a negative one short ones.
+    v_t is the value q_t of the prefix of t response tokens, divided by t with ``normalise``. The values of right
+    responses should exceed ``margin`` m, those of wrong responses should fall below -m. The weight w_t is
+    proportional to (t / T)^late and sums to 1 over a response: ``late`` = 0 is the plain mean of the paper, a positive
+    one favours long prefixes, a negative one short prefixes.
     """
 
     def __init__(self, margin: float = 5.0, normalise: bool = True, late: float = 0.0) -> None:
         if not 0 <= margin < math.inf:
-            raise ValueError(f"margin {margin} is not a finite number >= 0; the source's is 5 at beta 10")
+            raise ValueError(
+                f"margin {margin} is not a finite number >= 0. Give a margin, for example 5, the paper's at beta 10."
+            )
         if not math.isfinite(late):
             raise ValueError(
-                f"late {late} is not finite; it is the exponent of prefix weights (t / T)^late, 0 for equal"
+                f"late {late} is not finite. Give the exponent of the prefix weights (t / T)^late, 0 for equal weights."
             )
         self.margin = margin
         self.normalise = normalise
         self.late = late
 
     def observe(self, view: View) -> Observed:
-        """The value of every response token's prefix, in order; group is the response's row in the batch."""
+        """The value of the prefix ending at every response token, in order; group is the response's row."""
         mask = view.in_response
         tokens = mask.cumsum(1).clamp(min=1)  # t at response tokens; [B, T]
         values = view.values / tokens if self.normalise else view.values
@@ -41,13 +43,13 @@ class PrefixCE(Loss):
         return Observed(values[mask], view.labels.unsqueeze(1).expand_as(mask)[mask], response[mask])
 
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> Tensor:
-        """[N] prefix values, those of a response in order -> one term per response."""
+        """One term per response; [N] prefix values, in order within a response."""
         values, labels = rewards.float(), labels.float()
         likelihoods = labels * logsigmoid(values - self.margin) + (1 - labels) * logsigmoid(-values - self.margin)
         return -group_sums(self._weights(group) * likelihoods, group)
 
     def _weights(self, group: Tensor) -> Tensor:
-        """(t / T)^late over its sum in the response; [N] -> [N]."""
+        """(t / T)^late divided by its sum over the response; [N] -> [N]."""
         index, _ = numbered(group)
         share = (place_in_group(group) + 1).float() / index.bincount()[index]
         return group_log_softmax(self.late * share.log(), group).exp()

@@ -1,4 +1,4 @@
-"""Sums, means, softmaxes and places over the rows of one group, in whatever order the groups come."""
+"""Sums, means, softmaxes and places within groups of rows; the rows may come in any order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def numbered(group: Tensor) -> tuple[Tensor, int]:
-    """Each row's group as a number from 0 in ascending order, and how many groups there are; [N] -> [N], M."""
+    """Each row's group, renumbered 0, 1, ... in ascending order, and the number of groups; [N] -> [N], M."""
     groups, index = group.unique(return_inverse=True)
     return index, len(groups)
 
@@ -34,7 +34,7 @@ def group_log_softmax(x: Tensor, group: Tensor) -> Tensor:
 
 
 def place_in_group(group: Tensor) -> Tensor:
-    """How many earlier rows are of the same group; [N] -> [N]."""
+    """Number of earlier rows with the same group; [N] -> [N]."""
     index, count = numbered(group)
     order = index.argsort(stable=True)
     sizes = index.bincount(minlength=count)

@@ -1,1 +1,1 @@
-"""What Lightning trains: the module, the data module, schedules, ZeRO, the embedded worlds."""
+"""Training with Lightning: the module, the data module, learning-rate schedule, ZeRO, built-in data sets (worlds)."""

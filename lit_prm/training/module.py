@@ -1,4 +1,4 @@
-"""LitPRM: one LightningModule for every objective, reward model and kind of label."""
+"""LitPRM: the LightningModule for every loss, reward model and kind of label."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ OptimizerFactory = Callable[[Any], Optimizer]
 
 
 class LitPRM(LightningModule):
-    """Trains a reward model on outcome labels with any loss; validates by handing out step rewards.
+    """Trains a reward model with any loss; validation, test and predict steps return ``Scores``.
 
-    One update minimises the mean of the loss's terms over the whole *global* batch: the sum of a
-    micro-batch's terms is divided by the number of terms of the global batch it was cut from, so the
-    objective does not depend on the number of micro-batches or ranks.
+    One update minimises the mean of the loss's terms over the whole *global* batch. The sum of a micro-batch's terms
+    is divided by the number of terms of the global batch that it was cut from, so the objective does not depend on
+    the number of micro-batches or ranks. An update without any term has loss 0 and zero gradients.
 
-    ``reference`` is the frozen model that implicit rewards are relative to and that the baselines without training
-    are read from, whatever is trained. ``start`` is a checkpoint whose weights training begins with: a second stage.
+    ``reference`` is the frozen model that implicit rewards are relative to; the untrained baselines of evaluation use
+    its log-probs with every reward model. ``start`` is a checkpoint whose weights a second stage begins with.
     """
 
     def __init__(
@@ -65,55 +65,55 @@ class LitPRM(LightningModule):
 
     @property
     def policy(self) -> nn.Module | None:
-        """The trainable language model, if the reward model is an implicit one and is configured."""
+        """The reward model's language model; None before ``configure_model``, or if there is none."""
         return getattr(self.reward_model, "policy", None)
 
     def untrained_policy(self) -> PreTrainedModel | None:
-        """The policy before the first update of a run that starts from its base model's weights, else None."""
+        """The policy while it still has the weights of its base model; None from the first update on."""
         trainer = self.trainer
         judged = trainer.state.fn != TrainerFn.FITTING
         trained = self._trained or judged or trainer.global_step or trainer.ckpt_path or self.start
         return None if trained else cast(PreTrainedModel | None, self.policy)
 
     def references(self) -> list[Reference]:
-        """Every distinct source of reference log-probs that training or scoring asks."""
+        """The distinct references whose log-probs training or scoring uses."""
         return list({id(r): r for r in (self.reference, *self.reward_model.references())}.values())
 
     def to(self, *args: Any, **kwargs: Any) -> LitPRM:
-        """As of any module, but a type is that of weights alone."""
+        """Move or cast as any module; a dtype is applied to weights alone, not to buffers."""
         with buffers_kept(self):
             return super().to(*args, **kwargs)
 
     def setup(self, stage: str) -> None:
-        """References compute in the type that weights are to have, or equal networks would not say the same."""
+        """Let references compute in the dtype of the trained weights, so that equal networks give equal log-probs."""
         if dtype := weights_type(self.trainer):
             for reference in self.references():
                 reference.compute_in(dtype)
 
     def configure_model(self) -> None:
-        if not self._configured:  # every trainer stage calls this hook
+        if not self._configured:  # Lightning calls this hook in every stage
             self.reward_model.configure_model()
             if self.start:
                 put_weights(self, weights_of(self.start))
             if self._shares_prompts():
-                self._refuse_unshared()
+                self._check_shared_prompts()
             self._configured = True
 
     def _shares_prompts(self) -> bool:
-        trainer = self._trainer  # None where it is built to score
+        trainer = self._trainer  # None without a Trainer, as in scoring
         training = trainer is not None and trainer.state.fn == TrainerFn.FITTING
         return training and getattr(getattr(trainer, "datamodule", None), "share_prompts", False)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take the weights of a checkpoint, which holds no frozen ones; those of another model are refused."""
+        """Load the trained weights of a checkpoint, which holds no frozen ones; raises for those of another model."""
         frozen, own = frozen_names(self), self.state_dict()
         whole = {name: own[name] for name in frozen if name not in state_dict} | dict(state_dict)
         try:
             return super().load_state_dict(whole, strict=strict, assign=assign)
         except RuntimeError as error:
             raise ValueError(
-                f"the checkpoint's weights are not those of this model: {str(error)[:400]} ...; give the --ckpt_path "
-                "of a run with the same base_model and reward model"
+                f"the checkpoint's weights are not those of this model: {str(error)[:400]} ... Give the --ckpt_path of "
+                "a run with the same base_model and reward model."
             ) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -124,10 +124,10 @@ class LitPRM(LightningModule):
         updates = self.trainer.estimated_stepping_batches
         if math.isinf(updates):
             raise ValueError(
-                f"trainer.max_epochs {self.trainer.max_epochs} has no end, but the learning rate falls until the last "
-                "update; set trainer.max_epochs to at least 1, or trainer.max_steps"
+                f"trainer.max_epochs {self.trainer.max_epochs} has no end, but the learning-rate schedule needs the "
+                "number of updates. Set trainer.max_epochs to at least 1, or set trainer.max_steps."
             )
-        self._refuse_part_of_an_update()  # before references are asked for hours
+        self._check_whole_updates()  # before hours are spent on reference log-probs
         optimizer = self.optimizer_factory([p for p in self.parameters() if p.requires_grad])
         schedule = self.schedule(optimizer, int(updates))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -141,10 +141,10 @@ class LitPRM(LightningModule):
         zero = self._zero_point(batch)
         values = self(batch)
         view = self._view(values, batch)
-        seen = self.loss.observe(view)
-        terms = self.loss(seen.rewards - zero, seen.labels, seen.group)
+        observed = self.loss.observe(view)
+        terms = self.loss(observed.rewards - zero, observed.labels, observed.group)
         total = max(self.loss.num_terms(batch.global_labels, batch.global_group), 1)
-        loss: Tensor = (terms.sum() + 0.0 * values.sum()) / total  # the zero keeps a graph when there is no pair
+        loss: Tensor = (terms.sum() + 0.0 * values.sum()) / total  # 0 * values: a graph also without terms
         tokens = batch.length - batch.prompt_length
         self._update_log.add(MicroBatch(loss.detach().view(1), view.reward.detach(), batch.labels, batch.group, tokens))
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
@@ -168,7 +168,7 @@ class LitPRM(LightningModule):
 
     @torch.no_grad()
     def _zero_point(self, batch: Batch) -> Tensor:
-        """The loss's zero for the whole update, found at its first micro-batch, before any of its gradients."""
+        """The loss's zero point for the whole update, computed at its first micro-batch before any gradient."""
         if batch.mismatched:
             rewards = torch.cat([response_rewards(self(b), b.length) for b in batch.mismatched])
             self._zero = self.loss.zero_point(_over_ranks(rewards, self))
@@ -184,7 +184,7 @@ class LitPRM(LightningModule):
         return self.score(batch)
 
     def score(self, batch: Batch) -> Scores:
-        """Rewards of responses and of their steps, beside the reference's log-probs of the same steps."""
+        """Rewards of responses and steps, and the reference's log-probs of the same steps."""
         values = self(batch)
         steps, valid = self.reward_model.step_rewards(values, batch.step)
         reference_steps, exists = step_rewards(self.reference.logps(batch).double().cumsum(1).float(), batch.step)
@@ -197,44 +197,44 @@ class LitPRM(LightningModule):
             reference_valid=exists,
         )
 
-    def _refuse_unshared(self) -> None:
-        """Before the reference is asked, which takes hours for a large one."""
+    def _check_shared_prompts(self) -> None:
         policy = getattr(self.reward_model, "policy", None)
         if policy is None:
             return
         if reason := why_not_shared(policy):
             raise ValueError(
-                f"data.share_prompts is true, but {type(policy).__name__} cannot run so: {reason}; set it to false"
+                f"data.share_prompts is true, but {type(policy).__name__} cannot share prompts: {reason}. Set "
+                "data.share_prompts to false."
             )
 
     def on_train_start(self) -> None:
-        self._refuse_part_of_an_update()  # where updates alone are bounded, batches were not known earlier
+        self._check_whole_updates()  # with max_steps alone, the number of batches was not known earlier
         self._trained = True
         self._update_log.start()
 
     def on_validation_end(self) -> None:
         self._update_log.restart_clock()  # the seconds of validation are not the next update's
 
-    def _refuse_part_of_an_update(self) -> None:
-        """Lightning would step at an epoch's end by the gradients of some micro-batches of a global batch."""
+    def _check_whole_updates(self) -> None:
+        """Raise if an epoch ends within an update: Lightning would then step with a part of its gradients."""
         batches, cuts = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
         if not math.isinf(batches) and batches % cuts and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise ValueError(
                 f"an epoch would end after {batches} micro-batches, in the middle of an update, which has {cuts} "
-                f"(trainer.accumulate_grad_batches); set trainer.limit_train_batches to a multiple of {cuts}"
+                f"(trainer.accumulate_grad_batches). Set trainer.limit_train_batches to a multiple of {cuts}."
             )
 
 
 def weights_type(trainer: Trainer) -> Dtype | None:
-    """The type that the trainer's precision casts all weights to; None where they stay as they are configured."""
+    """The dtype that the trainer's precision casts all weights to; None if weights keep their dtype."""
     precision = str(trainer.precision)
-    if not (precision.endswith("-true") or isinstance(trainer.strategy, ZeRO)):  # which mixes masters in, not weights
+    if not (precision.endswith("-true") or isinstance(trainer.strategy, ZeRO)):  # ZeRO casts weights also with -mixed
         return None
     return "bfloat16" if precision.startswith("bf16") else "float16" if precision.startswith("16") else None
 
 
 def _over_ranks(rewards: Tensor, module: LightningModule) -> Tensor:
-    """The rewards of all ranks, of which each may have another number; [M] -> [M of all]."""
+    """The rewards of all ranks, whose numbers may differ; [M] -> [M of all ranks]."""
     if module.trainer.world_size == 1:
         return rewards
     sizes = cast(Tensor, module.all_gather(torch.tensor(len(rewards), device=rewards.device))).tolist()

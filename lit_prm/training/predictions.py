@@ -1,4 +1,4 @@
-"""Scores of responses as files: what `predict` leaves."""
+"""The files that `predict` writes: scores of every response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lit_prm.training.outputs import Scores
 def write_predictions(folder: Path, sets: Sequence[CandidateSet], outputs: Sequence[Any]) -> list[Path]:
     """``<folder>/<set>.jsonl.gz`` for every set: reward, step rewards and scores of each response, in file order.
 
-    ``outputs`` are the trainer's: the batches of each set, not nested when there is one set.
+    ``outputs`` is what ``trainer.predict`` returned: a list of batches for each set, or one list if there is one set.
     """
     by_set = [outputs] if len(sets) == 1 else outputs
     files = [folder / f"{candidates.name}.jsonl.gz" for candidates in sets]
@@ -30,7 +30,7 @@ def _rows(candidates: CandidateSet, batches: Sequence[Scores]) -> Iterator[dict[
     if len(scored) < len(candidates.encoded):
         raise ValueError(
             f"candidate set {candidates.name!r}: {len(candidates.encoded) - len(scored)} of {len(candidates.encoded)} "
-            "responses were not scored; predict on one device and without trainer.limit_predict_batches"
+            "responses were not scored. Predict on one device and without trainer.limit_predict_batches."
         )
     named = [(group.problem.id, i) for group in candidates.groups for i in range(len(group.rollouts))]
     for (problem, index), source in zip(named, candidates.source, strict=True):
@@ -53,5 +53,5 @@ def _each_response(batches: Sequence[Scores]) -> Iterator[tuple[int, dict[str, A
 
 
 def _finite(score: float) -> float | None:
-    """Five decimals; JSON has no infinity, which a response without steps scores."""
+    """The score with five decimals; None for a response without steps, whose score is infinite."""
     return round(float(score), 5) if math.isfinite(score) else None

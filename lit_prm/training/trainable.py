@@ -1,4 +1,4 @@
-"""Which responses a loss is trained on, of those that the data regime chose."""
+"""Which of the chosen responses a loss can be trained on: labelled ones, in problems that have a term."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from lit_prm.losses import Loss
 
 
 def labelled(groups: Sequence[Group], source: str) -> list[Group]:
-    """The groups without unlabelled responses; a ``source`` that leaves nothing is refused."""
+    """The groups without unlabelled responses; raises if ``source``, the file's name, has no labelled ones."""
     known = [group.keep(i for i, r in enumerate(group.rollouts) if r.correct is not None) for group in groups]
-    found = [group for group in known if group.rollouts]
-    if not found:
+    usable = [group for group in known if group.rollouts]
+    if not usable:
         raise ValueError(
-            f"{source} has no labelled responses to train on; give correctness (in rows of one "
-            "response: label) or label them first"
+            f"{source} has no labelled responses to train on. Give correctness (in rows of one response: label), or "
+            "label the responses first."
         )
-    return found
+    return usable
 
 
 def with_step_labels(groups: Sequence[Group], loss: Loss, source: str) -> list[Group]:
-    """The groups with the responses that have step labels, where the loss trains on those; else as they are."""
+    """The groups without responses that lack step labels, if the loss trains on step labels; otherwise unchanged."""
     if loss.label != "steps":
         return list(groups)
     known = [group.keep(i for i, r in enumerate(group.rollouts) if r.step_labels) for group in groups]
-    found = [group for group in known if group.rollouts]
-    if not found:
+    usable = [group for group in known if group.rollouts]
+    if not usable:
         raise ValueError(
-            f"{type(loss).__name__} trains on labels of steps and {source} has none; set data.labeler, "
-            "to MathShepherd say, or give step_labels beside steps"
+            f"{type(loss).__name__} trains on labels of steps and {source} has none. Set data.labeler, for example to "
+            "MathShepherd, or give step_labels beside steps."
         )
-    return found
+    return usable
 
 
 def with_a_term(encoded: Sequence[Encoded], loss: Loss) -> list[Encoded]:
-    """The rows, numbered anew, without problems whose labels are all alike, where those have no term in the loss."""
+    """The rows without problems that have no term in the loss because all their labels are equal, renumbered."""
     if not loss.contrast:
         return list(encoded)
     labels: dict[int, set[float]] = {}
@@ -46,14 +46,14 @@ def with_a_term(encoded: Sequence[Encoded], loss: Loss) -> list[Encoded]:
     kept = [row for row in encoded if len(labels[row.group]) > 1]
     if not kept:
         raise ValueError(
-            f"{type(loss).__name__} compares right with wrong responses and no problem has both; "
-            "raise data.responses, or train with CE, which needs no pairs"
+            f"{type(loss).__name__} compares right with wrong responses and no problem has both. "
+            "Raise data.responses, or train with CE, which needs no pairs."
         )
     return [replace(row, row=i) for i, row in enumerate(kept)]
 
 
 def token_counts(rollouts: Sequence[Encoded]) -> dict[str, int]:
-    """Responses, and tokens of their prompts and of themselves."""
+    """Number of responses, of their prompts' tokens and of their own tokens."""
     prompts = sum(row.prompt_length for row in rollouts)
     return {
         "rollout_responses": len(rollouts),

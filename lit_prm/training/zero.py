@@ -1,7 +1,7 @@
-"""ZeRO: Lightning's DeepSpeed strategy for these models, whose checkpoints are small, whole and read anywhere.
+"""ZeRO: Lightning's DeepSpeed strategy with small checkpoints that any number of processes can read.
 
-On CUDA it is Lightning's. On CPU (gloo; for tests, and to try a launch file out) three of Lightning's steps take CUDA
-for granted, and only they are replaced: ``setup_environment``, ``setup_distributed`` and ``root_device``.
+On CPU (gloo; for tests, and to try a launch file) three methods replace those of Lightning that need CUDA:
+``setup_environment``, ``setup_distributed`` and ``root_device``.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from torch.optim import Optimizer
 from lit_prm.models.zero_weights import LATEST, consolidated, processes_of, put_weights, state_of
 from lit_prm.storage.atomic import written_whole
 
-_PARTS = ("checkpoint", "checkpoint-2")  # of a checkpoint's folder: one stands while the other is written
+_PARTS = ("checkpoint", "checkpoint-2")  # of a checkpoint's folder: one is complete while the other is written
 
 
 @contextmanager
 def buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Inside, weights may be cast to another type, and buffers keep theirs; all may move.
+    """In the block, casts change the dtype of weights but not of buffers; both may move to another device.
 
-    Lightning and DeepSpeed cast both: rotary frequencies in bfloat16 turn far positions by whole radians.
+    Lightning and DeepSpeed cast both. Rotary frequencies in bfloat16 would turn distant positions by whole radians.
     """
     kept = [(part, name, buffer) for part in module.modules() for name, buffer in part._buffers.items()]
     yield
@@ -42,26 +42,28 @@ def buffers_kept(module: nn.Module) -> Iterator[None]:
 
 
 class ZeRO(DeepSpeedStrategy):
-    """Optimizer (``stage`` 1), gradients (2) and weights (3) cut over all processes.
+    """Shards the optimizer (``stage`` 1), also gradients (2), also weights (3) over all processes.
 
-    A model that ``configure_model`` loads under stage 3 is cut while it is read, parameter by parameter; whatever is
-    loaded later, a live reference say, stays outside the engine and whole.
+    Under stage 3 a model that ``configure_model`` loads is sharded while it is read, parameter by parameter. A model
+    that is loaded later, such as a live reference, is not sharded.
 
-    A checkpoint is a folder that appears, and changes, at one instant: a new state is written beside the one that
-    stands, and the file ``latest`` is replaced when all ranks are done. All ranks must see the same file system. It
-    holds trained weights alone.
+    A checkpoint is a folder that holds the trained weights alone. It changes atomically: the new state is written
+    beside the current one, and the file ``latest`` is replaced when all ranks have written. All ranks must see the
+    same file system.
     """
 
     def __init__(
         self,
         stage: int = 2,
         exclude_frozen_parameters: bool = True,
-        param_persistence_threshold: int = 100_000,  # stage 3 keeps a smaller parameter whole on every rank as well
-        logging_batch_size_per_gpu: int = 1,  # of a printed speed alone; ours vary
+        param_persistence_threshold: int = 100_000,  # stage 3 keeps smaller parameters whole on every rank
+        logging_batch_size_per_gpu: int = 1,  # only for a printed speed; our batch sizes vary
         **options: Any,
     ) -> None:
         if stage not in (1, 2, 3):
-            raise ValueError(f"stage {stage} is none of ZeRO's: 1, 2 or 3; what cuts nothing is trainer.strategy ddp")
+            raise ValueError(
+                f"stage {stage} is not 1, 2 or 3, the stages of ZeRO. To shard nothing, use trainer.strategy ddp."
+            )
         super().__init__(
             stage=stage, exclude_frozen_parameters=exclude_frozen_parameters,
             logging_batch_size_per_gpu=logging_batch_size_per_gpu, **options,
@@ -82,7 +84,7 @@ class ZeRO(DeepSpeedStrategy):
             return
         import deepspeed
 
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # an all-reduce for inference, which needs g++
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # an all-reduce for inference that needs g++
         DDPStrategy.setup_environment(self)  # skips Lightning's check for CUDA
 
     def setup_distributed(self) -> None:
@@ -95,13 +97,13 @@ class ZeRO(DeepSpeedStrategy):
 
     @property
     def root_device(self) -> torch.device:
-        return torch.device("cpu", 0) if self._on_cpu else super().root_device  # DeepSpeed asks for its index
+        return torch.device("cpu", 0) if self._on_cpu else super().root_device  # DeepSpeed reads the device's index
 
     # --- models and updates --------------------------------------------------------------------------
 
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
-        """Inside, models are made and loaded in parts: the configuration transformers looks at is alive only here."""
+        """In the block, models are created and loaded in shards; transformers sees the configuration only here."""
         if not self.zero_stage_3:
             yield
             return
@@ -118,7 +120,7 @@ class ZeRO(DeepSpeedStrategy):
             super().setup(trainer)
 
     def backward(self, closure_loss: Tensor, optimizer: Optimizer | None, *args: Any, **options: Any) -> Tensor:
-        """Lightning has divided by the number of micro-batches; by itself DeepSpeed would do so again."""
+        """Lightning has divided the loss by the number of micro-batches; keep DeepSpeed from dividing it again."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **options)
 
     def optimizer_step(
@@ -128,9 +130,9 @@ class ZeRO(DeepSpeedStrategy):
         model: LightningModule | nn.Module | None = None,
         **options: Any,
     ) -> Any:
-        """One micro-batch, and the update after the last one of it.
+        """Run one micro-batch, and the update after the last micro-batch.
 
-        DeepSpeed passes over an update whose gradient is no number; its ``gradient_norm`` tells.
+        DeepSpeed skips an update whose gradient is NaN or infinite; ``gradient_norm`` shows it.
         """
         result = super().optimizer_step(optimizer, closure, model, **options)
         norm = self.deepspeed_engine.get_global_grad_norm()
@@ -146,30 +148,30 @@ class ZeRO(DeepSpeedStrategy):
     def _format_config(self) -> None:
         super()._format_config()
         assert isinstance(self.config, dict)
-        if "bf16" in self.config:  # where DeepSpeed would update with what is no number
+        if "bf16" in self.config:  # without it DeepSpeed makes updates with NaN
             self.config["bf16"].setdefault("check_grad_overflow", True)
 
     # --- checkpoints ---------------------------------------------------------------------------------
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         target = Path(self.broadcast(filepath))
-        folder, part = self.broadcast(_free_part(target) if self.is_global_zero else (target, ""))
+        folder, part = self.broadcast(_part_to_write(target) if self.is_global_zero else (target, ""))
         state = {name: value for name, value in checkpoint.items() if name not in ("state_dict", "optimizer_states")}
         self.deepspeed_engine.save_checkpoint(  # ends when every rank has written
             str(folder), tag=part, client_state=state, save_latest=False,
             exclude_frozen_parameters=self.exclude_frozen_parameters,
         )  # fmt: skip
         if self.is_global_zero:
-            _let_stand(folder, part, target)
+            _make_current(folder, part, target)
         self.barrier()
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """To train on: everything, saved by as many processes at the same stage. To judge: the weights of any."""
+        """To train: the whole state, if saved by as many processes at the same stage. Otherwise: the weights alone."""
         module, path = self.lightning_module, Path(checkpoint_path)
         assert module is not None
         if module.trainer.state.fn != TrainerFn.FITTING:
             return self._load_weights(module, path)
-        self._refuse_recut(path)
+        self._refuse_other_sharding(path)
         _refuse_other_weights(module, path)
         _, state = self.deepspeed_engine.load_checkpoint(
             str(path), load_lr_scheduler_states=False, load_module_strict=False
@@ -180,48 +182,48 @@ class ZeRO(DeepSpeedStrategy):
         if path.is_dir():
             put_weights(module, consolidated(path))
             return state_of(path)
-        found: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
-        put_weights(module, found["state_dict"])
-        return found
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+        put_weights(module, checkpoint["state_dict"])
+        return checkpoint
 
-    def _refuse_recut(self, path: Path) -> None:
-        """DeepSpeed restores an optimizer's parts to as many processes as saved them, cut in the same way."""
-        asked = f"ZeRO stage {self._zero_options['stage']} on {self.world_size} processes"
-        found = "no ZeRO, in one file"
+    def _refuse_other_sharding(self, path: Path) -> None:
+        """Raise unless the checkpoint was saved by as many processes at the same stage; DeepSpeed needs that."""
+        current = f"ZeRO stage {self._zero_options['stage']} on {self.world_size} processes"
+        at_save = "no ZeRO, in one file"
         if path.is_dir():
             saved = state_of(path)["ds_config"]["zero_optimization"]["stage"]
-            found = f"ZeRO stage {saved} on {processes_of(path)} processes"
-        if found != asked:
+            at_save = f"ZeRO stage {saved} on {processes_of(path)} processes"
+        if at_save != current:
             raise ValueError(
-                f"{path} was saved with {found}, this is {asked}, and DeepSpeed cuts no optimizer's state anew; "
-                f"go on as it was saved, or start another run from its weights: --model.start {path} --run_dir ..."
+                f"{path} was saved with {at_save}, this is {current}, and DeepSpeed cannot reshard an optimizer. "
+                f"Resume as it was saved, or start another run from its weights: --model.start {path} --run_dir ..."
             )
 
 
 def refuse_stock_deepspeed(strategy: Strategy) -> None:
-    """Raise for a strategy of Lightning's DeepSpeed that is not ``ZeRO``."""
+    """Raise ValueError for a DeepSpeed strategy that is not ``ZeRO``."""
     if isinstance(strategy, DeepSpeedStrategy) and not isinstance(strategy, ZeRO):
         raise ValueError(
-            f"trainer.strategy is {type(strategy).__name__}, Lightning's own: it divides accumulated gradients twice, "
-            "and its checkpoints hold other things than ours; take --trainer.strategy lit_prm.training.zero.ZeRO "
-            "--trainer.strategy.init_args.stage N, with N 1, 2 or 3"
+            f"trainer.strategy is {type(strategy).__name__}, Lightning's own. It divides accumulated gradients twice, "
+            "and its checkpoints differ from ours. Use --trainer.strategy lit_prm.training.zero.ZeRO "
+            "--trainer.strategy.init_args.stage N, with N 1, 2 or 3."
         )
 
 
-def _free_part(target: Path) -> tuple[Path, str]:
-    """Where to write, emptied: nothing in it is the state that stands."""
+def _part_to_write(target: Path) -> tuple[Path, str]:
+    """An empty folder to write to, which does not hold the current state, and the name of its part."""
     folder = target if target.is_dir() else target.with_name(f".{target.name}.partial")
-    part = next(name for name in _PARTS if name != _standing(folder))
-    shutil.rmtree(folder / part, ignore_errors=True)  # of a save that was killed, perhaps by other processes
+    part = next(name for name in _PARTS if name != _current_part(folder))
+    shutil.rmtree(folder / part, ignore_errors=True)  # left by a killed save, perhaps of other processes
     return folder, part
 
 
-def _let_stand(folder: Path, part: str, target: Path) -> None:
-    """Make what was written the checkpoint, at one instant, also for a power cut."""
+def _make_current(folder: Path, part: str, target: Path) -> None:
+    """Make the written part the checkpoint, atomically, also at a power cut."""
     for file in (folder / part).iterdir():
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
-    before = _standing(folder)
+    before = _current_part(folder)
     with written_whole(folder / LATEST) as partial:
         partial.write_text(part)
     if folder != target:
@@ -230,7 +232,7 @@ def _let_stand(folder: Path, part: str, target: Path) -> None:
         shutil.rmtree(folder / before, ignore_errors=True)
 
 
-def _standing(folder: Path) -> str | None:
+def _current_part(folder: Path) -> str | None:
     latest = folder / LATEST
     return latest.read_text().strip() if latest.is_file() else None
 

@@ -199,7 +199,7 @@ def test_prompts_that_cannot_be_shared_are_told_before_the_reference_is_asked(
         "--model.reward_model.init_args.attention=sdpa",
     ]
     message = refused("exp", "ce-8resp", *desk.options("--data.share_prompts=true", *of_model))
-    assert "LlamaForCausalLM cannot run so: gradient checkpointing keeps no keys" in message
+    assert "LlamaForCausalLM cannot share prompts: gradient checkpointing keeps no keys" in message
 
 
 def test_a_place_without_experiments_is_told(

@@ -1,4 +1,4 @@
-"""Two processes stop together, whichever of them is told to or meets what is no number."""
+"""Two processes stop together, whichever of them gets a signal or meets NaN."""
 
 from __future__ import annotations
 

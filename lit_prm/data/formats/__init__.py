@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lit_prm.data.formats.base import Layout
 from lit_prm.data.formats.columns import BadRow, Row, sampled
-from lit_prm.data.formats.layouts import Layout, layout_of
+from lit_prm.data.formats.layouts import layout_of
 from lit_prm.data.formats.sources import open_source
 from lit_prm.data.records import Group, Message, Rollout
 from lit_prm.storage.atomic import written_whole
 
-__all__ = ["Reading", "Refused", "group_row", "read_groups", "refuse_unfit_name", "write_groups", "write_rows"]
+__all__ = ["Reading", "RefusedRow", "group_row", "read_groups", "refuse_unfit_name", "write_groups", "write_rows"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
-"""The column layouts in use, one class each: a row becomes a problem with the rollouts the row holds."""
+"""The layouts of files that can be read, one class each, and the choice among them by a row's columns."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import ClassVar
 
+from lit_prm.data.formats.base import Layout
 from lit_prm.data.formats.columns import (
     BadRow,
     Row,
@@ -15,12 +14,10 @@ from lit_prm.data.formats.columns import (
     label,
     maybe_label,
     maybe_text,
-    messages,
     needed,
     parallel,
     problem,
     prompt,
-    reply,
     sampled,
     step_index,
     step_labels,
@@ -29,33 +26,8 @@ from lit_prm.data.formats.columns import (
     tiled,
     wrong,
 )
-from lit_prm.data.records import Group, Message, Rollout
-
-
-class Layout(ABC):
-    """Columns that belong together. ``merges``: rows of one prompt are one group; ``distinct``: repeats are dropped.
-
-    Of the columns, which every row has, the ``nullable`` may say nothing.
-    """
-
-    name: ClassVar[str]
-    columns: ClassVar[tuple[str, ...]]
-    nullable: ClassVar[tuple[str, ...]] = ()
-    merges: ClassVar[bool] = False
-    distinct: ClassVar[bool] = False
-
-    def fits(self, row: Row) -> bool:
-        return set(self.columns) <= set(row)
-
-    def read(self, row: Row) -> Group:
-        """The group of a row; every needed column is there."""
-        for column in self.columns:
-            if column not in row or column not in self.nullable:
-                needed(row, column)
-        return self.group(row)
-
-    @abstractmethod
-    def group(self, row: Row) -> Group: ...
+from lit_prm.data.formats.trl import Conversation, FreshSample, PreferencePairs, Stepwise, Unpaired
+from lit_prm.data.records import Group, Rollout
 
 
 class PaperRollouts(Layout):
@@ -117,80 +89,6 @@ class ProcessBench(Layout):
         return Group(problem=asked, rollouts=(rollout,))
 
 
-class Stepwise(Layout):
-    """TRL's stepwise supervision: one response a row, a label for every step."""
-
-    name = "stepwise"
-    columns = ("prompt", "completions", "labels")
-    merges = True
-
-    def group(self, row: Row) -> Group:
-        steps = tiled(texts(row["completions"], "completions"), "\n")
-        right = [label(v, f"labels[{i}]") for i, v in enumerate(items(row["labels"], "labels"))]
-        if len(right) != len(steps) or not steps:
-            raise BadRow(f"{len(right)} labels for {len(steps)} steps; give one label for each of at least one step")
-        rollout = Rollout(
-            response="".join(steps),
-            correct=all(right),
-            steps=steps,
-            first_error=right.index(False) if False in right else -1,
-            step_labels=tuple(float(r) for r in right),
-        )
-        return _one(row, prompt(row["prompt"]), rollout)
-
-
-class PreferencePairs(Layout):
-    """TRL preference pairs; without a prompt column the messages both sides begin with are the prompt."""
-
-    name = "TRL pairs"
-    columns = ("chosen", "rejected")
-    merges = True
-    distinct = True  # one response stands in many pairs
-
-    def group(self, row: Row) -> Group:
-        sides = [row["chosen"], row["rejected"]]
-        said = self._common(*sides) if row.get("prompt") is None else prompt(row["prompt"])
-        chosen, rejected = (reply(side, said, name) for side, name in zip(sides, self.columns, strict=True))
-        if chosen == rejected:
-            raise BadRow(f"chosen and rejected are the same text {chosen[:40]!r}; remove the row")
-        return _one(row, said, Rollout(response=chosen, correct=True), Rollout(response=rejected, correct=False))
-
-    def _common(self, chosen: object, rejected: object) -> tuple[Message, ...]:
-        if isinstance(chosen, str):
-            raise BadRow("chosen is text and there is no prompt column; give the prompt in a column of its own")
-        both = zip(messages(chosen, "chosen")[:-1], messages(rejected, "rejected")[:-1], strict=False)
-        said = tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        if not said:
-            raise BadRow("chosen and rejected share no first message; give the prompt in a column of its own")
-        return said
-
-
-class Unpaired(Layout):
-    """TRL unpaired preference: one response with its label a row."""
-
-    name = "TRL unpaired"
-    columns: ClassVar[tuple[str, ...]] = ("prompt", "completion", "label")
-    merges = True
-
-    def group(self, row: Row) -> Group:
-        said, right = prompt(row["prompt"]), maybe_label(row.get("label"), "label")
-        response = reply(row["completion"], said, "completion", right)
-        return _one(row, said, Rollout(response=response, correct=right))
-
-
-class Conversation(Layout):
-    """IPVRM: a conversation whose last message is the response, with its label."""
-
-    name = "IPVRM"
-    columns = ("conversation", "label")
-    merges = True
-
-    def group(self, row: Row) -> Group:
-        said = prompt(messages(row["conversation"], "conversation")[:-1], "conversation")
-        response = reply(row["conversation"], said, "conversation")
-        return _one(row, said, Rollout(response=response, correct=label(row["label"], "label")))
-
-
 class Math(Layout):
     """A problem of MATH and its gold answer, no responses yet."""
 
@@ -234,13 +132,6 @@ class Samples(PaperRollouts):
     nullable = ()
 
 
-class FreshSample(Unpaired):
-    """One fresh sample a row, which nobody has labelled."""
-
-    name = "one sample a row"
-    columns = ("prompt", "completion")
-
-
 LAYOUTS: tuple[Layout, ...] = (
     PaperRollouts(),
     ProcessBench(),
@@ -262,7 +153,3 @@ def layout_of(row: Row) -> Layout:
             return layout
     known = "; ".join(f"{layout.name} ({', '.join(layout.columns)})" for layout in LAYOUTS)
     raise BadRow(f"columns {sorted(row)} fit no known layout; rename them to one of: {known}")
-
-
-def _one(row: Row, said: str | tuple[Message, ...], *rollouts: Rollout) -> Group:
-    return Group(problem=problem(row, said, gold(row.get("reference"), "reference")), rollouts=rollouts)
