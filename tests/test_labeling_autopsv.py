@@ -145,9 +145,9 @@ def test_the_labeler_keeps_no_weights(checkpoint: str, policy_folder: Path, enco
 
 def test_a_missing_checkpoint_names_the_experiment_to_run_first(policy_folder: Path, encoder: Encoder) -> None:
     labeler = AutoPSV(StepHead(str(policy_folder)), "runs/tiny/osv-8resp/seed-0/checkpoints/last.ckpt")
-    with pytest.raises(ValueError, match=r"no checkpoint runs/tiny/.* of the verifier; .* make exp NAME=osv-8resp$"):
+    with pytest.raises(ValueError, match=r"checkpoint runs/tiny/.* does not exist\. .* make exp NAME=osv-8resp$"):
         labeler.label(groups(), encoder, CPU)
-    with pytest.raises(ValueError, match=r"no checkpoint here\.ckpt of the verifier; train it first$"):
+    with pytest.raises(ValueError, match=r"checkpoint here\.ckpt does not exist\. Train the verifier first$"):
         AutoPSV(StepHead(str(policy_folder)), "here.ckpt").label(groups(), encoder, CPU)
 
 

@@ -243,7 +243,7 @@ def test_seeds_choose_other_problems(label: Label, encoder: Encoder) -> None:
 
 
 def test_a_budget_for_nothing_is_refused_with_the_first_cost(label: Label) -> None:
-    with pytest.raises(ValueError, match=r"budget 0\.001 allows \d tokens in all, the first problem alone takes \d+"):
+    with pytest.raises(ValueError, match=r"budget 0\.001 allows \d tokens, but the first problem alone takes \d+"):
         label(budget=0.001)
 
 
@@ -277,7 +277,7 @@ def test_tokens_as_steps_and_missing_answers_are_refused(
     label: Label, policy_folder: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     labeler = MathShepherd(str(policy_folder), str(tmp_path / "x.sqlite"))
-    with pytest.raises(ValueError, match=r"EachToken makes every token a step, .* set data\.steps"):
+    with pytest.raises(ValueError, match=r"EachToken makes every token a step, .* Set data\.steps"):
         labeler.label(groups(), Encoder(tokenizer, EachToken()), CPU)
     unknown = Group(problem=Problem(prompt="?", id="p9"), rollouts=groups()[0].rollouts)
     with pytest.raises(ValueError, match="problem p9 has no answer"):

@@ -114,7 +114,7 @@ def test_an_entry_refused_for_itself_ends_no_work_and_holds_up_no_other(
     assert numbered(store.got) == [0, 2]
     assert json.loads(box.damaged.read_text()) == {"n": 1}
     assert not box.waits
-    assert f"goes to {box.damaged} (too large)" in capsys.readouterr().err
+    assert f"refuses are kept in {box.damaged} (too large)" in capsys.readouterr().err
 
 
 # --- the file: half a line, other writers, a long backlog -------------------------------------------
@@ -131,7 +131,7 @@ def test_half_a_line_spoils_neither_the_next_entry_nor_the_next_start(
     assert numbered(store.got) == [0, 1, 2]
     assert (box.sent, box.refused, box.waits) == (2, 1, False)
     assert box.damaged.read_bytes() == b'{"n": \n'
-    assert f"cannot be sent goes to {tmp_path / 'missed.jsonl.damaged'}" in capsys.readouterr().err
+    assert f"refuses are kept in {tmp_path / 'missed.jsonl.damaged'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", [b"not json", b"\xff\xfe\x00", b"5", b"\0" * 8, b'{"n": 0} {"n": 1}'])
@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_written_ends_no_work_and_is_told_once(
     box = outbox(file, Store([True] * 9))
     for n in range(3):
         box.put({"n": n})
-    assert capsys.readouterr().err.count(f"its record has a gap: {file} cannot be written (") == 1
+    assert capsys.readouterr().err.count(f"its MLflow record are lost: {file} cannot be written (") == 1
 
 
 def test_what_another_process_keeps_meanwhile_is_not_lost(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_problem_that_the_server_refuses_ends_the_job_and_says_the_way_out(
     with FakeServer(**SHORT) as server:
         told = refused(capsys, ["fake", str(file), "--server", server.url, "--out", str(tmp_path / "r.jsonl")])
     assert "answered 400: maximum context length" in told
-    assert "--skip-refused leaves out such problems" in told
+    assert "Give --skip-refused to leave out such problems" in told
 
 
 def test_refused_problems_can_be_left_out_and_asked_of_another_server(
@@ -171,8 +171,8 @@ def test_refused_problems_can_be_left_out_and_asked_of_another_server(
     left = rows_of(tmp_path / "r.refused.jsonl")
     assert [row["unique_id"] for row in left] == [row["unique_id"] for row in whole[::3]]
     assert all("maximum context length" in row["refused"] for row in left)
-    assert "4 problems were refused and are not in it, but in" in told
-    assert f": {', '.join(row['unique_id'] for row in left)}; the first: " in told
+    assert "4 problems were refused. They are in" in told
+    assert f": {', '.join(row['unique_id'] for row in left)}. The first reason: " in told
     assert sample(server, tmp_path / "r.refused.jsonl", tmp_path / "rest.jsonl") == whole[::3]
     assert sample(server, file, out, "--skip-refused") == whole
     assert not (tmp_path / "r.refused.jsonl").exists()
@@ -184,10 +184,10 @@ def test_skipping_does_not_hide_a_wrong_setting_nor_lose_samples(
     file, out = long_and_short(tmp_path / "p.jsonl"), tmp_path / "r.jsonl"
     with FakeServer(longest=9) as deaf:
         args = [str(file), "--out", str(out), "--skip-refused", "--server"]
-        assert "every problem is refused" in refused(capsys, ["fake", *args, deaf.url])
+        assert "The server refuses every problem" in refused(capsys, ["fake", *args, deaf.url])
     sample(server, file, out)
     with FakeServer(**SHORT) as short:
-        assert "it answered this one before" in refused(capsys, ["fake", *args, short.url, "--n", "4"])
+        assert "The server answered this prompt before" in refused(capsys, ["fake", *args, short.url, "--n", "4"])
     assert len(rows_of(out)) == 10
 
 
@@ -198,7 +198,7 @@ def test_empty_responses_are_counted_aloud(
     monkeypatch.setattr("tests.fake_server.answer", lambda *_: {"choices": [empty]})
     with FakeServer() as server:
         sample(server, problems, tmp_path / "r.jsonl")
-    assert "warning: 30 responses are empty" in capsys.readouterr().out
+    assert "Warning: 30 responses are empty" in capsys.readouterr().out
 
 
 def test_a_system_prompt_and_more_fields_are_sent_recorded_and_part_of_the_address(
@@ -214,7 +214,7 @@ def test_a_system_prompt_and_more_fields_are_sent_recorded_and_part_of_the_addre
     assert all(row["sampling"] == bare[0]["sampling"] | told for row in rows)
     assert not {s for row in rows for s in row["seeds"]} & {s for row in bare for s in row["seeds"]}
     args = ["fake", str(problems), "--server", server.url, "--out", str(tmp_path / "r.jsonl"), "--n", "3"]
-    assert "another extra;" in refused(capsys, [*args, *more[:2], "--extra", '{"top_k": 21}'])
+    assert "another extra." in refused(capsys, [*args, *more[:2], "--extra", '{"top_k": 21}'])
 
 
 # --- what is there already ------------------------------------------------------------------------
@@ -224,8 +224,8 @@ def test_a_system_prompt_and_more_fields_are_sent_recorded_and_part_of_the_addre
     ("more", "message"),
     [
         (["--temperature", "0.5", "--seed", "1"], "another seed, temperature"),
-        (["--n", "2"], "holds 10 samples that are not asked for now"),
-        (["--limit", "9"], "holds 3 samples that are not asked for now"),
+        (["--n", "2"], "holds 10 samples that this command would drop"),
+        (["--limit", "9"], "holds 3 samples that this command would drop"),
     ],
 )
 def test_samples_are_never_thrown_away_unasked(
@@ -249,7 +249,7 @@ def test_a_file_of_somebody_else_is_left_alone(
 ) -> None:
     out = written(tmp_path / "r.jsonl", [{"prompt": "1", "completions": ["2"]}])
     args = ["fake", str(problems), "--server", server.url, "--out", str(out)]
-    assert "was not written by `sample`" in refused(capsys, args)
+    assert "`sample` did not write this row" in refused(capsys, args)
 
 
 def test_an_unfinished_job_of_other_settings_and_a_running_one_are_told(
@@ -258,7 +258,7 @@ def test_an_unfinished_job_of_other_settings_and_a_running_one_are_told(
     out = tmp_path / "r.jsonl"
     args = ["fake", str(problems), "--server", server.url, "--out", str(out)]
     with alone(tmp_path / "r.jsonl.parts"):
-        assert "another process is writing r.jsonl" in refused(capsys, args)
+        assert "Another process is writing r.jsonl" in refused(capsys, args)
         journal = Journal(tmp_path / "r.jsonl.parts" / "0123.jsonl", {})
         journal.add("0", Sample("", "stop", 0))
         journal.close()
@@ -278,18 +278,18 @@ def test_a_job_that_failed_before_anything_arrived_can_be_corrected(
     ("more", "message"),
     [
         (["--out", "r.parquet"], "groups are written as .jsonl or .jsonl.gz"),
-        (["--temperature", "0"], "would be one and the same; give --n 1"),
+        (["--temperature", "0"], "would be identical. Give --n 1"),
         (["--temperature", "nan"], "--temperature nan is not a number from 0"),
         (["--top-p", "0"], "--top-p 0.0 is not in (0, 1]"),
-        (["--timeout", "0"], "--timeout 0.0 is not a number of seconds"),
+        (["--timeout", "0"], "--timeout 0.0 is not a positive number of seconds"),
         (["--n", "0"], "0 is not at least 1"),
         (["--concurrency", "0"], "0 is not at least 1"),
-        (["--prompt-template", "Solve"], "has no {prompt} to fill in"),
-        (["--dtype", "bfloat16", "--workers", "2"], "--dtype, --workers would be ignored: the server decides"),
-        (["--extra", "top_k=20"], "'top_k=20' is no JSON"),
-        (["--extra", "20"], "is no JSON object"),
+        (["--prompt-template", "Solve"], "lacks the placeholder {prompt}"),
+        (["--dtype", "bfloat16", "--workers", "2"], "--dtype, --workers would have no effect with --server"),
+        (["--extra", "top_k=20"], "'top_k=20' is not JSON"),
+        (["--extra", "20"], "is not a JSON object"),
         (["--extra", '{"n": 4, "temperature": 0}'], "--extra holds n, temperature, which `sample` sets itself"),
-        (["--plain", "--system", "Be brief."], "put it into --prompt-template"),
+        (["--plain", "--system", "Be brief."], "Put the text into --prompt-template"),
         (["--server", "here"], "--server 'here' is not a URL such as http://localhost:8000"),
     ],
 )
@@ -302,8 +302,10 @@ def test_wrong_options_are_told_in_a_line(
 
 
 def test_options_of_servers_are_refused_without_one(problems: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--top-p, --plain would be ignored" in refused(capsys, ["m", str(problems), "--plain", "--top-p", ".9"])
-    assert "--skip-refused would be ignored" in refused(capsys, ["m", str(problems), "--skip-refused"])
+    assert "--top-p, --plain would have no effect without --server" in refused(
+        capsys, ["m", str(problems), "--plain", "--top-p", ".9"]
+    )
+    assert "--skip-refused would have no effect" in refused(capsys, ["m", str(problems), "--skip-refused"])
 
 
 def test_asking_a_server_loads_no_model_library() -> None:
@@ -436,7 +438,7 @@ def test_samples_that_come_together_are_asked_for_together_again(
 def test_a_garbage_line_is_named_with_its_remedy(garbage: bytes, tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     path.write_bytes(b'["0", "a", null, 1]\n' + garbage + b"\n")
-    with pytest.raises(ValueError, match=r"j.jsonl, line 2: b.* is no sample; remove the line"):
+    with pytest.raises(ValueError, match=r"j.jsonl, line 2: b.* is not a sample. Remove the line"):
         Journal(path, {})
 
 

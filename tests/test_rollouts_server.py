@@ -246,7 +246,7 @@ def test_a_message_list_needs_a_chat() -> None:
         assert server.answered[0]["messages"] == list(prompt)
         assert isinstance(drawn[0], Arrival)
         assert drawn[0].sample.seed == server.answered[0]["seed"]
-        with pytest.raises(ValueError, match="leave --plain out"):
+        with pytest.raises(ValueError, match="Leave --plain out"):
             list(sampler(server, plain=True).draw([prompt], 1, [[0]]))
 
 
@@ -254,7 +254,7 @@ def test_a_message_list_needs_a_chat() -> None:
 def test_responses_in_parts_are_refused(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = {"message": {"content": "7", part: "I think"}, "finish_reason": "stop"}
     monkeypatch.setattr("tests.fake_server.answer", lambda *_: {"choices": [choice]})
-    with FakeServer() as server, pytest.raises(ValueError, match=f"{part}.*a reward is of the whole"):
+    with FakeServer() as server, pytest.raises(ValueError, match=f"{part}.*a reward needs the whole response"):
         sampler(server).sample(PROMPTS, 1)
 
 
@@ -267,11 +267,11 @@ WHOLE = {"index": 0, "message": {"content": "7"}, "finish_reason": "stop"}
         ({"finish_reason": "abort"}, "ended with 'abort'"),
         ({"finish_reason": "content_filter"}, "ended with 'content_filter'"),
         ({"finish_reason": ["stop"]}, r"ended with \['stop'\]"),
-        ({"message": {"content": None}}, "no text but None"),
-        ({"message": {"content": [{"type": "text", "text": "7"}]}}, "no text but .*'type'"),
-        ({"message": "7"}, "a message that is no object but '7'"),
-        ({"message": None}, "a message that is no object but None"),
-        ({"index": "first"}, "the index 'first', which is no number"),
+        ({"message": {"content": None}}, "no text: None"),
+        ({"message": {"content": [{"type": "text", "text": "7"}]}}, "no text: .*'type'"),
+        ({"message": "7"}, "a message that is not an object: '7'"),
+        ({"message": None}, "a message that is not an object: None"),
+        ({"index": "first"}, "the index 'first', which is not a number"),
     ],
 )
 def test_what_is_no_whole_response_is_asked_for_again(
@@ -320,8 +320,13 @@ def test_a_proxy_of_the_environment_is_used_except_for_the_hosts_it_names(monkey
 def test_a_connection_serves_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fake_server.Handler.protocol_version", "HTTP/1.1")
     opened = list[Any]()
+
+    def verify(_: Any, client: Any) -> bool:
+        opened.append(client)
+        return True
+
     with FakeServer() as server:
-        monkeypatch.setattr(server, "verify_request", lambda request, address: not opened.append(address))  # type: ignore[func-returns-value]
+        monkeypatch.setattr(server, "verify_request", verify)
         sampler(server, concurrency=1).sample(PROMPTS, 1)
         assert len(server.answered) == len(PROMPTS)
         assert len(opened) == 1

@@ -186,7 +186,7 @@ def test_warm_samples_follow_the_tempered_softmax(policy_folder: Path) -> None:
 
 @pytest.mark.parametrize("temperature", [-0.5, float("nan")])
 def test_a_negative_temperature_is_refused(temperature: float) -> None:
-    with pytest.raises(ValueError, match="is negative; give 0 for the likeliest tokens"):
+    with pytest.raises(ValueError, match=r"is negative\. Give 0 for the most likely tokens"):
         LocalSampler("none", temperature=temperature)
 
 

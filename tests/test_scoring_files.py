@@ -166,7 +166,7 @@ def test_another_process_at_the_same_file_is_told(
 ) -> None:
     with alone(tmp_path / "s.jsonl.parts"), pytest.raises(SystemExit, match="2"):
         main([*args, "--out", str(tmp_path / "s.jsonl")])
-    assert "another process is writing s.jsonl" in capsys.readouterr().err
+    assert "Another process is writing s.jsonl" in capsys.readouterr().err
 
 
 def test_a_lock_loses_its_name_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""Rollouts from problems: sampled by a server or in this process, graded, written as training data."""
+"""Makes rollouts from problems: samples responses from a server or a local model, grades and labels them."""

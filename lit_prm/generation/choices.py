@@ -1,4 +1,4 @@
-"""The responses in a server's answer: only whole ones are taken."""
+"""Reads the responses from a server's answer; an incomplete response repeats the request."""
 
 from __future__ import annotations
 
@@ -6,49 +6,52 @@ from typing import Any, NamedTuple
 
 from lit_prm.generation.http import Answer, Passing
 
-WHOLE = ("stop", "length", None)  # what else ends a response ("abort", "content_filter") is the server's doing
+COMPLETE = ("stop", "length", None)  # other reasons ("abort", "content_filter") mean that the server ended the response
 
 
 class Choice(NamedTuple):
-    """A response as it came, and why it ended."""
+    """Text of one response, and the reason why it ended."""
 
     text: str
     finish_reason: str | None
 
 
 def choices(answer: Answer) -> list[Choice]:
-    """Every choice, in the order of its index."""
-    found = answer.get("choices")
-    if not isinstance(found, list) or not found or not all(isinstance(choice, dict) for choice in found):
-        raise Passing(f"the answer has no choices but {sorted(answer)}: {str(answer.get('error', ''))[:200]}")
-    return [Choice(_text(choice), _reason(choice)) for choice in sorted(found, key=_index)]
+    """All choices, ordered by their index. Raises ``Passing`` if one is not a complete response."""
+    values = answer.get("choices")
+    if not isinstance(values, list) or not values or not all(isinstance(choice, dict) for choice in values):
+        raise Passing(f"the answer has no choices, only {sorted(answer)}: {str(answer.get('error', ''))[:200]}")
+    return [Choice(_text(choice), _reason(choice)) for choice in sorted(values, key=_index)]
 
 
 def _index(choice: dict[str, Any]) -> int:
     index = choice.get("index", 0)
     if not isinstance(index, int):
-        raise Passing(f"a choice has the index {index!r:.200}, which is no number")
+        raise Passing(f"a choice has the index {index!r:.200}, which is not a number")
     return index
 
 
 def _reason(choice: dict[str, Any]) -> str | None:
     reason = choice.get("finish_reason")
-    if reason not in WHOLE:
-        raise Passing(f"a response ended with {reason!r:.200}, neither by itself nor at --max-tokens")
+    if reason not in COMPLETE:
+        raise Passing(
+            f"a response ended with {reason!r:.200}: the server ended it before its end and before --max-tokens"
+        )
     return reason
 
 
 def _text(choice: dict[str, Any]) -> str:
-    said = choice.get("message", {"content": choice.get("text")})
-    if not isinstance(said, dict):
-        raise Passing(f"a choice has a message that is no object but {said!r:.200}")
-    apart = [name for name in ("reasoning_content", "reasoning", "tool_calls") if said.get(name)]
-    if apart:
+    message = choice.get("message", {"content": choice.get("text")})
+    if not isinstance(message, dict):
+        raise Passing(f"a choice has a message that is not an object: {message!r:.200}")
+    removed = [name for name in ("reasoning_content", "reasoning", "tool_calls") if message.get(name)]
+    if removed:
         raise ValueError(
-            f"the server takes a part of the response out of its text ({', '.join(apart)}), and a reward is of the "
-            "whole; start it without reasoning and tool parsers (llama-server: --reasoning-format none)"
+            f"The server removes a part of the response from its text ({', '.join(removed)}), but a reward needs the "
+            "whole response. Start the server without reasoning and tool parsers, as llama-server with "
+            "--reasoning-format none."
         )
-    text = said.get("content")
+    text = message.get("content")
     if not isinstance(text, str):
-        raise Passing(f"a choice has no text but {text!r:.200}")
+        raise Passing(f"a choice has no text: {text!r:.200}")
     return text

@@ -1,4 +1,4 @@
-"""Files of graded samples: a killed job goes on where it was, a finished file can be given more samples."""
+"""Writes files of graded samples. A killed job continues where it was; a finished file can be extended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRADERS = 4  # threads that wait for the processes that grade, while samples arr
 
 
 class Done(NamedTuple):
-    """How many samples are there, and how many problems are graded."""
+    """Progress of a job: numbers of samples that have arrived and of problems that are graded."""
 
     samples: int
     graded: int
@@ -32,12 +32,12 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SamplingJob:
-    """``n`` samples of every problem, graded where it has an answer, to be written to ``out``.
+    """Samples ``n`` responses to every problem, grades them where the problem has an answer, and writes ``out``.
 
-    Law: the file depends on what the source brings, not on the order in which it does, nor on kills. Samples are known
-    by their content: those of a killed job, and those of a finished file that now gets more of them or more
-    problems, are not drawn again. Problems of the same words share their samples. With ``skip_refused`` a problem
-    that the source refuses is left out, and recorded beside the file.
+    Law: the file depends on the samples alone, not on the order in which they arrive, nor on kills. The address of a
+    sample is a hash of how it is drawn: samples of a killed job, and of a finished file that is now extended by samples
+    or problems, are not drawn again. Problems with the same prompt share their samples. With ``skip_refused`` a problem
+    that the source refuses is left out and recorded in a file beside ``out``.
     """
 
     source: SampleSource
@@ -47,49 +47,51 @@ class SamplingJob:
     skip_refused: bool = False
 
     def run(self) -> Iterator[Done]:
-        """Draw what is missing, grade, write; says what is done at first and after every step."""
-        asked = {key: [self._address(words, k) for k in range(self.n)] for key, words in self._prompts.items()}
+        """Draw the missing samples, grade them and write the file; yields progress at the start and after each step."""
+        names = {key: [self._address(prompt, k) for k in range(self.n)] for key, prompt in self._prompts.items()}
         with alone(self.parts):
-            with closing(Journal(self._journal(), self._held(asked.values()))) as samples:
-                refused = yield from self._drawn(asked, samples)
+            with closing(Journal(self._journal(), self._finished(names.values()))) as samples:
+                refused = yield from self._drawn(names, samples)
                 kept = [problem for problem in self.problems if _key(problem) not in refused]
-                rows, every = [], self.samples
-                for row in self._rows(kept, [[samples[name] for name in asked[_key(p)]] for p in kept]):
+                rows, total = [], self.samples
+                for row in self._rows(kept, [[samples[name] for name in names[_key(p)]] for p in kept]):
                     rows.append(row)
-                    yield Done(every, len(rows))
+                    yield Done(total, len(rows))
             self._record(refused)
             write_rows(self.out, rows)
             clear(self.parts)
 
-    def _drawn(self, asked: Mapping[str, Sequence[str]], samples: Journal) -> Generator[Done, None, dict[str, str]]:
-        """Draw what the journal lacks; returns why which prompts are refused."""
-        names, refused = list(asked.values()), dict[str, str]()
-        missing = [[k for k, name in enumerate(of_prompt) if name not in samples] for of_prompt in names]
-        there = self.samples - sum(map(len, missing))
-        yield Done(there, 0)
+    def _drawn(self, names: Mapping[str, Sequence[str]], samples: Journal) -> Generator[Done, None, dict[str, str]]:
+        """Draw the samples that the journal lacks; returns the reasons of refusals by prompt."""
+        prompts, addresses, refused = list(names), list(names.values()), dict[str, str]()
+        missing = [[k for k, name in enumerate(of_prompt) if name not in samples] for of_prompt in addresses]
+        arrived = self.samples - sum(map(len, missing))
+        yield Done(arrived, 0)
         if not any(missing):
             return refused
         with closing(self.source.draw(list(self._prompts.values()), self.n, missing)) as arrivals:
             for arrival in arrivals:
                 if isinstance(arrival, Refusal):
-                    refused[list(asked)[arrival.prompt]] = self._skipped(arrival.why)
+                    refused[prompts[arrival.prompt]] = self._skipped(arrival.why)
                 else:
-                    there += samples.add(names[arrival.prompt][arrival.number], arrival.sample)
-                yield Done(there, 0)
+                    arrived += samples.add(addresses[arrival.prompt][arrival.number], arrival.sample)
+                yield Done(arrived, 0)
         for prompt, why in refused.items():
-            if len(refused) == len(asked):
-                raise ValueError(f"every problem is refused, the first: {why}")
-            if any(name in samples for name in asked[prompt]):
-                raise ValueError(f"{why}; it answered this one before: start it with the settings it had then")
+            if len(refused) == len(names):
+                raise ValueError(f"The server refuses every problem. The first reason: {why}")
+            if any(name in samples for name in names[prompt]):
+                raise ValueError(
+                    f"{why}. The server answered this prompt before: start it with the settings of that time."
+                )
         return refused
 
     def _skipped(self, why: str) -> str:
         if not self.skip_refused:
-            raise ValueError(f"{why}; --skip-refused leaves out such problems")
+            raise ValueError(f"{why}. Give --skip-refused to leave out such problems.")
         return why
 
     def _record(self, refused: Mapping[str, str]) -> None:
-        """The refused problems in a file of their own, which another server can be asked: none, no file."""
+        """Write the refused problems to a file of their own, an input for another server; no file without any."""
         rows = [
             group_row(Group(problem=problem, rollouts=())) | {"refused": refused[_key(problem)]}
             for problem in self.problems
@@ -102,7 +104,7 @@ class SamplingJob:
 
     @property
     def refused(self) -> Path:
-        """Where the problems are that the file lacks."""
+        """File of the refused problems."""
         return self.out.with_name(f"{self.out.name.partition('.jsonl')[0]}.refused.jsonl")
 
     @property
@@ -111,50 +113,50 @@ class SamplingJob:
 
     @property
     def samples(self) -> int:
-        """How many the file takes."""
+        """Number of samples of the finished file; problems with the same prompt count once."""
         return len(self._prompts) * self.n
 
     @property
     def parts(self) -> Path:
-        """The folder of what has arrived, while the whole has not."""
+        """Folder of the samples that have arrived, until the file is complete."""
         return self.out.with_name(f"{self.out.name}.parts")
 
     def _address(self, prompt: Prompt, number: int) -> str:
         return address(self.source.settings, prompt, number)
 
     def _journal(self) -> Path:
-        """What has arrived by these settings; samples of a job by others are not thrown away."""
+        """Journal of the samples with these settings. Raises ValueError if a job with others is unfinished."""
         settings = json.dumps(self.source.settings, sort_keys=True)
-        ours = self.parts / f"{hashlib.sha256(settings.encode()).hexdigest()[:16]}.jsonl"
-        if others := [path for path in self.parts.glob("*.jsonl") if path != ours and path.stat().st_size]:
+        own = self.parts / f"{hashlib.sha256(settings.encode()).hexdigest()[:16]}.jsonl"
+        if others := [path for path in self.parts.glob("*.jsonl") if path != own and path.stat().st_size]:
             raise ValueError(
-                f"{others[0]} holds samples of an unfinished job with other settings; finish that one first, give "
-                "another --out, or remove the folder"
+                f"{others[0]} holds samples of an unfinished job with other settings. Finish that job first, give "
+                "another --out, or remove the folder."
             )
-        return ours
+        return own
 
-    def _held(self, asked: Iterable[Sequence[str]]) -> dict[str, Sample]:
-        """The samples of a finished file, all of which must be asked for again."""
+    def _finished(self, names: Iterable[Sequence[str]]) -> dict[str, Sample]:
+        """Samples of the finished file by address. Raises ValueError if the job would drop one of them."""
         if not self.out.exists():
             return {}
-        held = dict(sample for place, row in open_source(str(self.out)).rows for sample in self._read(place, row))
-        if lost := len(held.keys() - {name for names in asked for name in names}):
+        samples = dict(sample for place, row in open_source(str(self.out)).rows for sample in self._read(place, row))
+        if lost := len(samples.keys() - {name for of_prompt in names for name in of_prompt}):
             raise ValueError(
-                f"{self.out} holds {lost} samples that are not asked for now (a larger --n, other problems); ask for "
-                "these too, or give another --out"
+                f"{self.out} holds {lost} samples that this command would drop (a smaller --n, other problems). "
+                "Keep its --n and problems, or give another --out."
             )
-        return held
+        return samples
 
     def _read(self, place: str, row: Row | BadRow) -> Iterator[tuple[str, Sample]]:
-        """The samples of a row that a job with the same settings wrote."""
+        """Addresses and samples of a row. Raises ValueError unless a job with the same settings wrote the row."""
         if isinstance(row, BadRow) or "sampling" not in row:
-            raise ValueError(f"{place}: the row was not written by `sample`; give another --out")
-        ours, theirs = self.source.settings, row["sampling"]
-        if other := sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k)):
-            raise ValueError(f"{place}: the samples have another {', '.join(other)}; give another --out")
-        prompt, said = PaperRollouts().read(row).problem.prompt, row["completions"]
-        columns = (parallel(row, name, said) for name in ("finish_reasons", "seeds"))
-        for k, sample in enumerate(zip(said, *columns, strict=True)):
+            raise ValueError(f"{place}: `sample` did not write this row. Give another --out.")
+        now, before = self.source.settings, row["sampling"]
+        if other := sorted(k for k in now.keys() | before.keys() if now.get(k) != before.get(k)):
+            raise ValueError(f"{place}: the samples have another {', '.join(other)}. Give another --out.")
+        prompt, responses = PaperRollouts().read(row).problem.prompt, row["completions"]
+        columns = (parallel(row, name, responses) for name in ("finish_reasons", "seeds"))
+        for k, sample in enumerate(zip(responses, *columns, strict=True)):
             yield self._address(prompt, k), Sample(*sample)
 
     def _rows(self, problems: Sequence[Problem], samples: Sequence[Sequence[Sample]]) -> Iterator[dict[str, Any]]:
@@ -173,5 +175,5 @@ class SamplingJob:
 
 
 def _key(problem: Problem) -> str:
-    """What problems of the same words have in common."""
+    """Key that problems with the same prompt share."""
     return json.dumps(problem.prompt)

@@ -1,4 +1,4 @@
-"""Rollouts from a causal language model in this process or in worker processes."""
+"""Samples responses from a causal language model, in this process or in worker processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_prm.models.language_model import Dtype, load_model, load_tokenizer
 
-ROWS = 384  # sequences decoded together: more bring nothing on a CPU
+ROWS = 384  # sequences of one batch; more are not faster on a CPU
 
 
 class Sampler(Protocol):
@@ -28,7 +28,7 @@ class Sampler(Protocol):
 
 
 class DecodingJob(NamedTuple):
-    """Prompts that are decoded together, ``n`` responses to each. What comes depends on the model and this alone."""
+    """A batch of prompts with ``n`` responses to each. The responses depend only on the model and these fields."""
 
     prompts: tuple[str, ...]
     n: int
@@ -36,23 +36,23 @@ class DecodingJob(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """The n responses to one prompt, and what they cost."""
+    """The n responses to one prompt, and their numbers of tokens."""
 
     texts: list[str]
-    generated: list[int]  # tokens of each, its end-of-turn token among them
+    generated: list[int]  # tokens of each response, with its end-of-turn token
     prompt: int  # tokens of the prompt
-    whole: list[bool]  # whether each ended by itself
+    whole: list[bool]  # whether each response ended with an end token, not at max_new_tokens
 
 
 class Decoder:
-    """Draws responses from a loaded model, on its device and in the mode it is in.
+    """Samples responses from a loaded model, on the model's device; the model's train or eval mode stays.
 
-    Each token is the inverse of the tempered distribution function at a uniform number of its own, so a row's
-    draws depend on the seed and its place in the job alone; at temperature 0 it is the likeliest token.
-    A prompt is read once, whatever the number of its responses.
+    Each token is the inverse of the tempered distribution function at one uniform random number, so the draws of a row
+    depend only on the seed and the row's place in the job. Temperature 0 takes the most likely token. The model reads
+    a prompt once for all its responses.
     """
 
-    FULL = 0.75  # share of rows still going below which finished ones leave the batch
+    FULL = 0.75  # finished rows leave the batch when a smaller share of rows is unfinished
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Decoder:
     def _decode(self, ids: Tensor, mask: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Token ids of ``n`` responses to each prompt, ``stop`` after the end; [Q n, up to max_new_tokens].
 
-        A finished row goes on for nothing until enough are finished: moving the others' cache costs more.
+        Finished rows stay in the batch until enough rows are finished: moving the cache of the others costs more.
         """
         count, device = len(ids) * n, ids.device
         out = torch.full((count, self.max_new_tokens), self.stop, device=device)
@@ -122,7 +122,7 @@ class Decoder:
         return out[:, : t + 1]
 
     def _next(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """Logits of the token after ``ids``, and the cache that has seen them; [R, L] -> [R, V]."""
+        """Logits of the token after ``ids`` and the updated cache; [R, L] -> [R, V]."""
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         result = self.model(
             input_ids=ids,
@@ -135,7 +135,7 @@ class Decoder:
         return result.logits[:, -1].float(), result.past_key_values
 
     def _draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
-        """One token id for each row; [R, V], [R] -> [R]. In float64, or the last token would be drawn now and then."""
+        """One token id for each row; [R, V], [R] -> [R]. Float32 sums would sometimes draw the last token."""
         if self.temperature == 0:
             return logits.argmax(-1)
         reached = torch.softmax(logits / self.temperature, -1).double().cumsum(-1)  # [R, V]
@@ -144,15 +144,15 @@ class Decoder:
 
 
 class LocalSampler:
-    """Sampling from a model on this machine's CPU cores, or in this process on another ``device``.
+    """Samples from a model with ``workers`` processes on the CPU, or in this process on another ``device``.
 
-    Prompts are dealt into jobs of similar length and every job draws from a generator of its own, seeded by
-    (seed, job): the responses depend on the seed, the prompts and n, not on the workers (who have one torch
-    thread each; without them let this process have one too). ``workers`` processes of one thread each are
-    faster than one process of many threads at this size. At temperature 0 every response is the likeliest.
+    Prompts are split into jobs of similar length. Every job has a random generator of its own, seeded by (seed, job).
+    Law: the responses depend on the seed, the prompts and n, not on the number of workers. Each worker has one torch
+    thread, since several processes are faster than several threads for small models; for equal rounding set one thread
+    in this process too.
     """
 
-    FEW = 8  # jobs that are done here before workers have started
+    FEW = 8  # so few jobs are done in this process, before workers would have started
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class LocalSampler:
         return _sampled(self.draw, prompts, n, self.seed, self.progress)
 
     def draw(self, jobs: Sequence[DecodingJob]) -> Generator[list[Drawn], None, None]:
-        """What each job brings, in order and as it comes; close it to leave jobs undone."""
+        """Yield the responses of each job, in order; closing the generator cancels the jobs that are left."""
         if self.workers <= 1 or len(jobs) <= self.FEW:
             if jobs:
                 yield from map(_decoder_of(*self.settings, self.device), jobs)
@@ -188,11 +188,11 @@ class LocalSampler:
             initializer=_start_worker,
             initargs=self.settings,
         ) as pool:
-            yield from pool.map(_work, jobs)  # when closed, it cancels what is not begun
+            yield from pool.map(_work, jobs)  # closing it cancels the jobs that have not begun
 
 
 def dealt(prompts: Sequence[str], n: int) -> list[list[int]]:
-    """Numbers of prompts of similar length, those together whose ``n`` responses are drawn in one job."""
+    """Indices of prompts in jobs: prompts of similar length, with ``n`` responses to each."""
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     size = max(ROWS // n, 1)
     return [order[i : i + size] for i in range(0, len(order), size)]
@@ -207,13 +207,13 @@ def _sampled(
 ) -> list[list[str]]:
     """``n`` responses to each prompt, drawn in jobs of prompts of similar length."""
     if n < 1:
-        raise ValueError(f"{n} responses to each prompt are less than one; ask for n >= 1")
+        raise ValueError(f"{n} responses to each prompt are less than one. Set n to 1 or more.")
     parts = dealt(prompts, n)
     jobs = [DecodingJob(tuple(prompts[i] for i in part), n, f"{seed}-{j}") for j, part in enumerate(parts)]
     out: list[list[str]] = [[] for _ in prompts]
     with closing(draw(jobs)) as drawn:
-        shown = track(drawn, progress or "", len(jobs), transient=True, disable=not progress)
-        for part, responses in zip(parts, shown, strict=True):
+        tracked = track(drawn, progress or "", len(jobs), transient=True, disable=not progress)
+        for part, responses in zip(parts, tracked, strict=True):
             for i, of_prompt in zip(part, responses, strict=True):
                 out[i] = of_prompt.texts
     return out
@@ -240,7 +240,9 @@ def _work(job: DecodingJob) -> list[Drawn]:
 
 def _refuse_negative(temperature: float) -> None:
     if not temperature >= 0:  # nan is neither
-        raise ValueError(f"temperature {temperature} is negative; give 0 for the likeliest tokens, or more to draw")
+        raise ValueError(
+            f"temperature {temperature} is negative. Give 0 for the most likely tokens, or more to sample."
+        )
 
 
 def _as_int(seed: str) -> int:

@@ -18,9 +18,9 @@ from lit_prm.models.weights import weights_hash
 
 
 class LocalSource:
-    """Jobs of prompts of similar length, each with a seed made of all its words: drawn again it is the same.
+    """Samples from a local model, in jobs of prompts of similar length; a job's seed is a hash of all its prompts.
 
-    A job is drawn as a whole if any of its samples is missing, so that a killed one ends as it would have.
+    Law: a job that is drawn again gives the same samples. If any sample of a job is missing, the whole job is drawn.
     """
 
     trouble = ""

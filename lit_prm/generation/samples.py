@@ -1,4 +1,4 @@
-"""A sample, its address, and the file that samples are kept in while they arrive."""
+"""Samples, their addresses, and the journal that stores samples as they arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Prompt = str | tuple[Message, ...]
 
 
 class Sample(NamedTuple):
-    """One response as it came: why it ended ("stop", "length": cut) and the seed it was drawn with."""
+    """One response, the reason why it ended ("stop", or "length" if it was cut) and the seed of its sampling."""
 
     response: str
     finish_reason: str | None
@@ -24,7 +24,7 @@ class Sample(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A sample with the numbers of its prompt and of itself among the prompt's samples."""
+    """A sample, the index of its prompt, and its own number among the samples of that prompt."""
 
     prompt: int
     number: int
@@ -32,61 +32,63 @@ class Arrival(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """The number of a prompt that is not answered, and why."""
+    """The index of a prompt that the source refuses, and the reason."""
 
     prompt: int
     why: str
 
 
-Arrivals = Generator[Arrival | Refusal, None, None]  # close it to leave the others undone
+Arrivals = Generator[Arrival | Refusal, None, None]  # closing it cancels the samples that are missing
 
 
 class SampleSource(Protocol):
-    """Where samples come from. What comes depends on ``settings``, the prompts and the seeds made of them."""
+    """A source of samples. The samples depend on ``settings``, the prompts and the seeds that follow from both."""
 
     @property
     def settings(self) -> Mapping[str, Any]: ...
 
     @property
     def trouble(self) -> str:
-        """What went wrong last and was tried again, for who watches."""
+        """The last failure that was tried again, for a progress bar."""
         ...
 
     def draw(self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]) -> Arrivals:
-        """The ``missing`` ones of ``n`` samples of each prompt, in any order; it may bring others of them too.
+        """Draw the samples with the ``missing`` numbers, of ``n`` for each prompt, in any order.
 
-        A prompt that cannot be answered is refused, once or for each of its samples.
+        The source may also draw samples that are not missing. It refuses a prompt that it cannot answer, once or once
+        for each sample.
         """
         ...
 
 
 def address(settings: Mapping[str, Any], prompt: Prompt, number: int) -> str:
-    """What a sample is known by: a hash of how it is drawn, the words it answers and its number."""
+    """Address of a sample: a hash of the settings, the prompt and the sample's number."""
     return hashlib.sha256(json.dumps([settings, prompt, number], sort_keys=True).encode()).hexdigest()
 
 
 def seed_of(name: str) -> int:
-    """A seed that every server takes, made of a name; [31 bits]."""
+    """Seed of 31 bits, which every server accepts, from the hash of an address."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little") >> 1
 
 
 class Journal:
-    """Samples by address, a line each, appended as they arrive: a kill costs at most the line it cuts.
+    """File of samples by address, one line each, appended as they arrive; a kill loses at most an incomplete line.
 
-    ``known`` ones lie elsewhere. Only the process that holds the folder's lock may open it.
+    ``stored`` are samples that another file holds already. Only the process that holds the folder's lock may open the
+    journal.
     """
 
-    def __init__(self, path: Path, known: Mapping[str, Sample]) -> None:
-        self._samples = dict(known)
-        whole = 0
+    def __init__(self, path: Path, stored: Mapping[str, Sample]) -> None:
+        self._samples = dict(stored)
+        complete = 0  # bytes of complete lines
         if path.exists():
             data = path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            for number, line in enumerate(data[:whole].splitlines(), 1):
+            complete = data.rfind(b"\n") + 1
+            for number, line in enumerate(data[:complete].splitlines(), 1):
                 name, sample = _read(line, f"{path}, line {number}")
                 self._samples[name] = sample
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(self._file, whole)
+        os.ftruncate(self._file, complete)
 
     def __contains__(self, name: str) -> bool:
         return name in self._samples
@@ -95,11 +97,11 @@ class Journal:
         return self._samples[name]
 
     def add(self, name: str, sample: Sample) -> bool:
-        """Whether the sample is a new one, and is kept; the first of an address stays."""
+        """Store a sample unless its address has one. Returns whether it was stored."""
         if name in self._samples:
             return False
         line = memoryview((json.dumps([name, *sample]) + "\n").encode())
-        while line:  # the system may take a part
+        while line:  # a write may be partial
             line = line[os.write(self._file, line) :]
         self._samples[name] = sample
         return True
@@ -109,19 +111,19 @@ class Journal:
 
 
 def _read(line: bytes, place: str) -> tuple[str, Sample]:
-    """The address and the sample of a line."""
+    """Address and sample of a line of the journal."""
     try:
         match json.loads(line):
             case [str(name), str(response), str() | None as reason, int(seed)]:
                 return name, Sample(response, reason, seed)
     except ValueError:
         pass  # what a power cut or an editor left
-    raise ValueError(f"{place}: {line[:60]!r} is no sample; remove the line, and its sample is drawn again")
+    raise ValueError(f"{place}: {line[:60]!r} is not a sample. Remove the line; its sample is drawn again.")
 
 
-_HALF = re.compile("[\ud800-\udfff]")  # of a character that a limit on tokens cut
+_HALF = re.compile("[\ud800-\udfff]")  # half a character, at the end of a response that was cut
 
 
 def writable(text: str) -> str:
-    """The response as files and tokenizers take it: whole characters, and nothing where it is blank."""
+    """The response with half characters replaced, as files and tokenizers need it; empty if it is blank."""
     return _HALF.sub("\ufffd", text) if text.strip() else ""

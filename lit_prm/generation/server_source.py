@@ -1,4 +1,4 @@
-"""Samples from any OpenAI-compatible server (vLLM, SGLang, llama.cpp), many at once."""
+"""Samples from an OpenAI-compatible server (vLLM, SGLang, llama.cpp), with concurrent requests."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from lit_prm.generation.choices import choices
 from lit_prm.generation.http import Endpoint, RequestRefused
 from lit_prm.generation.samples import Arrival, Arrivals, Prompt, Refusal, Sample, address, seed_of, writable
 
-OF_A_PROMPT = (400, 413, 422)  # statuses that may be the fault of one prompt, as "maximum context length" is
+OF_A_PROMPT = (400, 413, 422)  # statuses that one prompt may cause, e.g. "maximum context length"
 
-OURS = {"model", "messages", "prompt", "n", "seed", "stream", "temperature", "top_p", "max_tokens", "stop"}
+RESERVED = {"model", "messages", "prompt", "n", "seed", "stream", "temperature", "top_p", "max_tokens", "stop"}
 
 
 class RequestedSamples(NamedTuple):
-    """Samples of one prompt that one request may bring together."""
+    """Numbers of the samples of one prompt that one request asks for."""
 
-    prompt: int
-    words: Prompt
+    prompt_index: int
+    prompt: Prompt
     numbers: Sequence[int]
 
 
 class ServerSampler:
-    """Asks a server for responses, ``concurrency`` requests at a time; batching and GPUs are the server's.
+    """Samples responses from a server, with ``concurrency`` requests in flight; the server does the batching.
 
-    A request is a chat of one user turn behind the ``system`` prompt, which the server's chat template renders;
-    ``plain`` ones are text to go on with. ``template`` wraps prompts that are plain text; ``extra`` are fields of the
-    request beside ours. Each carries a seed made of the settings, the prompt and the sample's number. ``per_request``
-    samples are asked for together (``n`` of the API) and share the seed of the first; from a server that brings fewer,
-    the others are asked for again. A prompt that the server finds wrong or too long is brought as a ``Refusal``.
+    A request is a chat: the ``system`` prompt and one user turn, which the server's chat template renders. With
+    ``plain`` the request is text that the model completes. ``template`` wraps prompts that are plain text. ``extra``
+    holds additional fields of the request. The seed of a sample is a hash of the settings, the prompt and the sample's
+    number. ``per_request`` samples come from one request (``n`` of the API) and share the seed of the first; if the
+    server returns fewer, further requests ask for the rest. A prompt that the server refuses, for example because it is
+    too long, gives a ``Refusal``.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class ServerSampler:
             "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": list(stop) or None,
             "seed": seed, "per_request": per_request,
         }  # fmt: skip
-        given = {"system": system, "extra": dict(extra or {})}
-        self.settings |= {name: value for name, value in given.items() if value}  # samples without keep their address
+        optional = {"system": system, "extra": dict(extra or {})}
+        self.settings |= {name: value for name, value in optional.items() if value}  # addresses without them stay
 
     @property
     def chats(self) -> bool:
@@ -73,16 +74,16 @@ class ServerSampler:
         return self.endpoint.trouble
 
     def check(self) -> None:
-        """Refuses a server that is not there, or that says it serves other models."""
+        """Raise ValueError if no server is reachable, or if it lists its models without this one."""
         served = self.endpoint.models()
         if served and self.settings["model"] not in served:
             some = ", ".join(served[:8]) + (", ..." if len(served) > 8 else "")
             raise ValueError(
-                f"{self.endpoint.url} serves {some}, not {self.settings['model']}; give the name of one it serves"
+                f"{self.endpoint.url} serves {some}, not {self.settings['model']}. Give the name of one that it serves."
             )
 
     def sample(self, prompts: Sequence[str], n: int) -> list[list[str]]:
-        """``n`` responses to each prompt, in order."""
+        """``n`` responses to each prompt, in the order of the prompts."""
         out = [[""] * n for _ in prompts]
         for arrival in self.draw(prompts, n, [range(n)] * len(prompts)):
             if isinstance(arrival, Refusal):
@@ -91,7 +92,7 @@ class ServerSampler:
         return out
 
     def draw(self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]) -> Arrivals:
-        """The missing samples as they come; the first error that no repetition helps ends it."""
+        """Yield the missing samples as they arrive; the first error that is not worth a repetition is raised."""
         self.check()
         todo = self._requests(prompts, n, missing)
         lock, stop, arrived = threading.Lock(), threading.Event(), SimpleQueue[Arrival | Refusal | Exception | None]()
@@ -100,17 +101,17 @@ class ServerSampler:
             try:
                 while not stop.is_set():
                     with lock:
-                        asked = next(todo, None)
-                    if asked is None:
+                        request = next(todo, None)
+                    if request is None:
                         break
-                    for arrival in self._answered(asked, stop):
+                    for arrival in self._answered(request, stop):
                         arrived.put(arrival)
                 arrived.put(None)
-            except Exception as error:  # raised again by who asked
+            except Exception as error:  # the consumer raises it
                 arrived.put(error)
 
         workers = [threading.Thread(target=work, daemon=True) for _ in range(self.concurrency)]
-        for worker in workers:  # daemons: nobody who leaves waits for the answers
+        for worker in workers:  # daemons: the end of the process does not wait for answers
             worker.start()
         working = len(workers)
         try:
@@ -128,31 +129,31 @@ class ServerSampler:
     def _requests(
         self, prompts: Sequence[Prompt], n: int, missing: Sequence[Sequence[int]]
     ) -> Iterator[RequestedSamples]:
-        """The requests of an unbroken run that bring a missing sample: a part of one would bring other samples."""
-        for i, (words, lacking) in enumerate(zip(prompts, map(set, missing), strict=True)):
+        """The requests of an uninterrupted run that hold a missing sample; always whole: its samples share a seed."""
+        for i, (prompt, lacking) in enumerate(zip(prompts, map(set, missing), strict=True)):
             for start in range(0, n, self.per_request):
                 numbers = range(start, min(start + self.per_request, n))
                 if not lacking.isdisjoint(numbers):
-                    yield RequestedSamples(i, words, numbers)
+                    yield RequestedSamples(i, prompt, numbers)
 
-    def _answered(self, asked: RequestedSamples, stop: threading.Event) -> Iterator[Arrival | Refusal]:
-        numbers = asked.numbers
+    def _answered(self, request: RequestedSamples, stop: threading.Event) -> Iterator[Arrival | Refusal]:
+        numbers = request.numbers
         while numbers and not stop.is_set():
             try:
-                samples = self._ask(asked.words, numbers, stop)
+                samples = self._samples(request.prompt, numbers, stop)
             except ValueError as error:
-                why = f"{error} (asked: {str(asked.words)[:60]!r}, --per-request {len(numbers)})"
+                why = f"{error} (the prompt: {str(request.prompt)[:60]!r}, --per-request {len(numbers)})"
                 if not isinstance(error, RequestRefused) or error.status not in OF_A_PROMPT:
                     raise ValueError(why) from None
-                yield Refusal(asked.prompt, why)
+                yield Refusal(request.prompt_index, why)
                 break
             for number, sample in zip(numbers, samples, strict=False):
-                yield Arrival(asked.prompt, number, sample)
+                yield Arrival(request.prompt_index, number, sample)
             numbers = numbers[len(samples) :]
 
-    def _ask(self, words: Prompt, numbers: Sequence[int], stop: threading.Event) -> list[Sample]:
-        """At least one sample, at most one for each number."""
-        seed = seed_of(address(self.settings, words, numbers[0]))
+    def _samples(self, prompt: Prompt, numbers: Sequence[int], stop: threading.Event) -> list[Sample]:
+        """Samples of one request: at least one, at most one for each number."""
+        seed = seed_of(address(self.settings, prompt, numbers[0]))
         body = {name: self.settings[name] for name in ("model", "temperature", "top_p", "max_tokens")} | {"seed": seed}
         body |= self.settings.get("extra", {})
         if self.settings["stop"]:
@@ -160,26 +161,30 @@ class ServerSampler:
         if len(numbers) > 1:
             body["n"] = len(numbers)
         path = f"/{'chat/' if self.chats else ''}completions"
-        asked = {"messages": self._turns(words)} if self.chats else {"prompt": self._text(words)}
-        found = self.endpoint.post(path, body | asked, choices, stop)
-        return [Sample(writable(text), reason, seed) for text, reason in found[: len(numbers)]]
+        body |= {"messages": self._turns(prompt)} if self.chats else {"prompt": self._text(prompt)}
+        responses = self.endpoint.post(path, body, choices, stop)
+        return [Sample(writable(text), reason, seed) for text, reason in responses[: len(numbers)]]
 
-    def _turns(self, words: Prompt) -> list[Message]:
-        turns = [{"role": "user", "content": self._text(words)}] if isinstance(words, str) else list(words)
+    def _turns(self, prompt: Prompt) -> list[Message]:
+        turns = [{"role": "user", "content": self._text(prompt)}] if isinstance(prompt, str) else list(prompt)
         system = self.settings.get("system")
         if system and turns[0]["role"] == "system":
-            raise ValueError("the prompt brings a system message of its own; leave --system out")
+            raise ValueError("The prompt has a system message of its own. Leave --system out.")
         return [{"role": "system", "content": system}, *turns] if system else turns
 
-    def _text(self, words: Prompt) -> str:
-        if not isinstance(words, str):
-            raise ValueError("plain completions take text, and this prompt is a list of messages; leave --plain out")
-        filled: str = self.settings["template"].replace("{prompt}", words)
-        return filled
+    def _text(self, prompt: Prompt) -> str:
+        if not isinstance(prompt, str):
+            raise ValueError("Plain completions need text, but this prompt is a list of messages. Leave --plain out.")
+        text: str = self.settings["template"].replace("{prompt}", prompt)
+        return text
 
 
 def _refuse_unfit(plain: bool, system: str, extra: Mapping[str, Any]) -> None:
     if plain and system:
-        raise ValueError("--system is a turn of a chat, and --plain asks for none; put it into --prompt-template")
-    if taken := sorted(OURS & extra.keys()):
-        raise ValueError(f"--extra holds {', '.join(taken)}, which `sample` sets itself; leave it to the options")
+        raise ValueError(
+            "--system is a turn of a chat, but --plain requests have no turns. Put the text into --prompt-template."
+        )
+    if taken := sorted(RESERVED & extra.keys()):
+        raise ValueError(
+            f"--extra holds {', '.join(taken)}, which `sample` sets itself. Use the command's own options instead."
+        )

@@ -1,4 +1,4 @@
-"""Files that are complete whenever they exist, made by one process at a time."""
+"""Atomic writes: a file is complete whenever it exists, and one process at a time writes it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LOCK = "lock"  # in the folder of `alone`
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """A path to write to; renamed to ``target`` when the block ends well: no kill or power cut leaves half of it.
+    """Yield a temporary path, and rename it to ``target`` if the block raises nothing: no kill leaves half a file.
 
-    The process number keeps two writers of one target apart: the later one wins.
+    The name of the temporary file holds the process id, so two processes may write one target: the later one wins.
     """
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -25,7 +25,7 @@ def written_whole(target: Path) -> Iterator[Path]:
         _reach_the_disk(partial)
         os.replace(partial, target)
     except (OSError, RuntimeError) as error:
-        full = error if isinstance(error, OSError) else error.__context__  # torch has words of its own for it
+        full = error if isinstance(error, OSError) else error.__context__  # torch raises a RuntimeError of its own
         if not isinstance(full, OSError) or full.errno is None or full.filename is not None:
             raise
         raise OSError(full.errno, full.strerror, str(target)) from error  # a full disk names no file
@@ -35,7 +35,7 @@ def written_whole(target: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(target: Path) -> None:
-    """What writers of ``target`` that were killed left beside it; for one who is known to be its only writer."""
+    """Remove temporary files of killed writers of ``target``. No other process may be writing it now."""
     for partial in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
         partial.unlink(missing_ok=True)
 
@@ -47,17 +47,19 @@ def _reach_the_disk(file: Path) -> None:
 
 @contextmanager
 def alone(parts: Path) -> Iterator[None]:
-    """One process works on a file at a time: ``parts`` is the folder ``FILE.parts`` of what is done so far.
+    """Hold the lock of the folder ``parts``, named ``FILE.parts``, which stores the finished parts of FILE.
 
-    A block that leaves the folder empty leaves none. The lock's file goes while it is held, so that one who opened it
-    before finds that it has no name any more (filelock looks), and is refused.
+    Raises ValueError if another process holds the lock. A folder that is empty at the end is removed. The lock's file
+    is removed while the lock is held: a process that opened the file before notices (filelock checks), and is refused.
     """
     parts.mkdir(parents=True, exist_ok=True)
     lock = FileLock(parts / LOCK)
     try:
         lock.acquire(blocking=False)
-    except (Timeout, FileNotFoundError):  # or it removes the folder just now
-        raise ValueError(f"another process is writing {parts.name.removesuffix('.parts')}; wait for it") from None
+    except (Timeout, FileNotFoundError):  # the other process removes the folder at this moment
+        raise ValueError(
+            f"Another process is writing {parts.name.removesuffix('.parts')}. Wait until it ends."
+        ) from None
     try:
         yield
     finally:
@@ -66,12 +68,12 @@ def alone(parts: Path) -> Iterator[None]:
             (parts / LOCK).unlink()
         lock.release()
         if empty:
-            with suppress(OSError):  # another process has begun there, or NFS keeps what was open
+            with suppress(OSError):  # another process uses the folder again, or NFS keeps open files
                 parts.rmdir()
 
 
 def clear(parts: Path) -> None:
-    """Remove what is in the folder of ``alone``, once it is closed and the whole is there."""
+    """Remove the parts, after FILE itself is complete; the lock stays."""
     for path in parts.iterdir():
         if path.name != LOCK:
             path.unlink()

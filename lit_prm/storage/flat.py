@@ -1,4 +1,4 @@
-"""Configurations as flat names and values, and how two of them differ."""
+"""Configurations as flat names and values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLflow logger: needs no set-up, goes on in the same MLflow run, ends with the true status."""
+"""MLflow logger: needs no set-up, continues the MLflow run of a folder, and records how the run ended."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from lit_prm.storage.mlflow_send import is_outage, send
 _NAME, _PARAM_VALUE, _TAG_VALUE = 250, 6000, 8000
 
 _WAYS_OUT = (
-    "start the server or correct MLFLOW_TRACKING_URI, unset it to record in ./mlflow.db, or train without a record: "
+    "Start the server or correct MLFLOW_TRACKING_URI. Or unset it to record in ./mlflow.db. Or train without a record: "
     "--trainer.logger false"
 )
 
-# MLflow's own patience with a server that does not answer is four minutes per call.
+# By default MLflow waits four minutes in each call for a server that does not answer.
 _PATIENCE = {"MAX_RETRIES": "1", "TIMEOUT": "10", "BACKOFF_FACTOR": "1"}
 
 
 class MLflow(MLFlowLogger):
-    """One MLflow run per run folder, however often it is stopped and started again.
+    """Records one MLflow run per run folder, also if training is stopped and started again.
 
-    Recorded at ``tracking_uri``, else at MLFLOW_TRACKING_URI, else in ``mlflow.db`` of the working directory.
-    The run is RUNNING while something works on it and ends FINISHED, FAILED (an exception) or KILLED (Ctrl-C,
-    SIGTERM); a run ended by SIGKILL cannot say so and stays RUNNING until it is started again.
+    The store is ``tracking_uri``, else MLFLOW_TRACKING_URI, else ``mlflow.db`` in the working directory. The run is
+    RUNNING while a process works on it. It ends as FINISHED, FAILED (an exception) or KILLED (Ctrl-C, SIGTERM). A run
+    that SIGKILL ends stays RUNNING until it is started again.
 
-    A store that cannot be opened is an error. One that goes away later costs no work: what it misses waits in
-    ``<folder>/mlflow-missed.jsonl`` and is sent when it is back: during the run, at its next start, or by
+    A store that cannot be opened is an error. If the store fails later, training continues: entries are kept in
+    ``<folder>/mlflow-missed.jsonl`` and sent when the store is back, during the run, at its next start, or by
     ``python -m lit_prm mlflow-upload FOLDER``.
     """
 
     def __init__(
         self, folder: str, run_name: str, experiment: str = "lit_prm", tracking_uri: str | None = None
     ) -> None:
-        # The parent's constructor opens the store (seconds, or a missing server): it waits for the first use.
+        # The parent's constructor opens the store (seconds, or an error): called at the first use.
         self._folder = Path(folder)
         self._run_name = run_name
         self._experiment_name = experiment
@@ -85,7 +85,7 @@ class MLflow(MLFlowLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """Record nested ``params`` as dotted names; those already there stay, since MLflow refuses changes."""
+        """Record nested ``params`` under dotted names; MLflow refuses to change recorded ones, which stay."""
         nested = params if isinstance(params, Mapping) else vars(params)
         self._put({"params": {entity_name(k): str(v)[:_PARAM_VALUE] for k, v in flatten(nested).items()}})
 
@@ -95,39 +95,40 @@ class MLflow(MLFlowLogger):
 
     @rank_zero_only
     def log_data(self, digests: Mapping[str, str]) -> None:
-        """Record content hashes by role: as data set inputs (MLflow keeps 36 characters) and whole, as tags."""
+        """Record content hashes by role: as data set inputs, cut to MLflow's 36 characters, and in full as tags."""
         self._put({"data": dict(digests)})
         self.log_tags({f"data.{role}": digest for role, digest in digests.items()})
 
     @rank_zero_only
     def log_files(self, path: Path) -> None:
-        """Keep a file, or a folder under its own name, as artifacts; a path that does not exist is no artifact."""
+        """Record a file, or a folder under its own name, as artifacts; a path that does not exist is skipped."""
         if path.exists():
             self._put({"files": str(path.absolute())})
 
     @rank_zero_only
     def go_on(self) -> None:
-        """The run is RUNNING again, e.g. tested after it was trained."""
+        """Set the status to RUNNING again, e.g. for a test after training."""
         self._put({"status": "RUNNING", "ended": None})
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         if self._initialized:
-            # Lightning says "failed" of a stop from outside too; the exception being handled tells them apart.
+            # Lightning passes "failed" for Ctrl-C and SIGTERM too; the current exception tells which it was.
             stopped = isinstance(sys.exc_info()[1], KeyboardInterrupt | SIGTERMException)
-            told = ("KILLED" if stopped else "FAILED") if status == "failed" else "FINISHED"
-            self._put({"status": told, "ended": int(time.time() * 1000)}, now=True)
+            ended = ("KILLED" if stopped else "FAILED") if status == "failed" else "FINISHED"
+            self._put({"status": ended, "ended": int(time.time() * 1000)}, now=True)
             if self._outbox.waits:
                 print(
-                    f"send it when the store is back: python -m lit_prm mlflow-upload {self._folder}", file=sys.stderr
+                    f"When the store is back, send the rest: python -m lit_prm mlflow-upload {self._folder}",
+                    file=sys.stderr,
                 )
 
     def flush(self) -> bool:
-        """Whether the store holds all there is, after one more try to send it what it missed."""
+        """Try to send the kept entries. Returns whether the store has all entries now."""
         return self._outbox.flush()
 
     def _put(self, entry: dict[str, Any], *, now: bool = False) -> None:
-        _ = self.experiment  # open: that the store cannot be used at all is an error
+        _ = self.experiment  # opens the store, or raises
         self._outbox.put(entry, now=now)
 
     def _open(self) -> None:
@@ -146,7 +147,7 @@ class MLflow(MLFlowLogger):
         self.flush()
 
     def _make_experiment(self) -> None:
-        """The experiment exists afterwards, also when another process makes it at the same moment."""
+        """Create the experiment, unless it exists or another process creates it at the same moment."""
         from mlflow.exceptions import MlflowException
 
         if self._mlflow_client.get_experiment_by_name(self._experiment_name) is None:
@@ -157,7 +158,7 @@ class MLflow(MLFlowLogger):
                     raise
 
     def _earlier_run(self) -> str | None:
-        """The run this folder was recorded in; None when there is none or the store no longer has it."""
+        """Id of the run in which this folder is recorded; None without one, or if the store has it no longer."""
         from mlflow.exceptions import MlflowException
 
         file = self._folder / "mlflow-run-id"
@@ -179,29 +180,29 @@ def entity_name(key: str) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """``path`` holds ``text`` afterwards, and never a part of it."""
+    """Write ``text`` to ``path`` atomically."""
     with written_whole(path) as partial:
         partial.write_text(text)
 
 
 def store_uri(given: str | None = None) -> str:
-    """The store to record in and read from: the one given, MLFLOW_TRACKING_URI, else `mlflow.db` here."""
+    """URI of the store: the given one, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory."""
     return given or os.getenv("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
 def database_of(uri: str) -> Path | None:
-    """The file of an SQLite store."""
+    """The file of an SQLite store; None for another store."""
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
 def _artifacts(uri: str) -> str | None:
-    """Beside a database; None: a server chooses."""
+    """Where artifacts go: beside an SQLite file; None lets a server choose."""
     database = database_of(uri)
     return (database.parent / "mlartifacts").as_uri() if database else None
 
 
 def _one_at_a_time(uri: str) -> AbstractContextManager[Any]:
-    """Two processes that create or migrate the same database at once would corrupt it."""
+    """Lock of an SQLite store: two processes that create or migrate one database at once would corrupt it."""
     database = database_of(uri)
     if database is None:
         return nullcontext()
@@ -211,7 +212,7 @@ def _one_at_a_time(uri: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def clear_error(uri: str, ways_out: str) -> Iterator[None]:
-    """What goes wrong with the store inside is raised within seconds, naming the store and the ways out."""
+    """Raise RuntimeError with the store's URI and the remedies if MLflow fails in the block, within seconds."""
     for name, value in _PATIENCE.items():
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
     from mlflow.exceptions import MlflowException
@@ -222,4 +223,4 @@ def clear_error(uri: str, ways_out: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         reason = str(error).split("\n", 1)[0][:300]
-        raise RuntimeError(f"the MLflow store {uri} cannot be used: {reason}; {ways_out}") from error
+        raise RuntimeError(f"The MLflow store {uri} cannot be used: {reason}. {ways_out}") from error

@@ -1,4 +1,4 @@
-"""Entries for a store that may be away: sent in order, or kept in a file until it is back."""
+"""Queue of entries for a store that may be unreachable: entries are sent in order, or kept in a file meanwhile."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ Entry = Mapping[str, Any]  # JSON
 
 
 class EntryRefused(Exception):
-    """The store or the disk will never take this entry; others it may."""
+    """The store or the disk refuses this entry for good, but may accept others."""
 
 
 class Outbox:
-    """Sends every entry once at least, in the order given; the sender is never kept waiting for long.
+    """Sends every entry at least once, in order, and does not block the caller for long.
 
-    An entry that meets an outage goes to ``file``, a JSON line each, and so do those after it. Another try is made
-    when 30 times as long as the failed one took has passed, and ``SHORTEST`` seconds: an outage costs 3 % of the
-    sender's time. When the store is back, what is kept is sent in pieces of ``LONGEST`` seconds, one for each entry
-    that comes; the file is gone when all is sent, and one left by a killed process is sent first. Sending an
-    entry twice must be harmless, and what ``send`` raises for other reasons is not
-    ours to catch, but for ``EntryRefused``.
+    During an outage entries go to ``file``, one JSON line each. The next try comes after 30 times the duration of the
+    failed try, and after ``SHORTEST`` seconds at least, so an outage costs 3 % of the caller's time. When the store is
+    back, each new entry also sends kept entries for up to ``LONGEST`` seconds. The file is removed when all entries are
+    sent; a file of a killed process is sent first. Sending an entry twice must be harmless. Exceptions of ``send``
+    that are neither an outage nor ``EntryRefused`` are raised.
 
-    A refused entry, and a kept line that is none (a power cut or a full disk leaves half of one) or that the store does
-    not take, goes to ``<file>.damaged`` and holds up no other. Processes that share a file write it and send from it in
-    turn.
+    A refused entry goes to ``<file>.damaged`` and does not block others. So does a kept line that is not an entry (half
+    a line after a power cut or on a full disk) or that the store refuses. Processes that share a file take turns.
     """
 
     SHORTEST, LONGEST = 20.0, 10.0
@@ -43,22 +41,22 @@ class Outbox:
     def __init__(self, file: Path, send: Callable[[Entry], None], is_outage: Callable[[Exception], bool]) -> None:
         self.file, self._send, self._is_outage = file, send, is_outage
         self.damaged = file.with_name(f"{file.name}.damaged")
-        self.sent, self.refused = 0, 0  # lines that were kept
+        self.sent, self.refused = 0, 0  # counts of kept lines
         self._lock = FileLock(file.with_name(f".{file.name}.lock"))
         self._next_try = 0.0
         self._lost = False
 
     def put(self, entry: Entry, *, now: bool = False) -> None:
-        """Send or keep; with ``now``, a try is made however lately the last one failed."""
+        """Send or keep an entry; ``now`` tries to send even shortly after a failed try."""
         self._keep(entry) if self._away(now) else self._deliver(entry)
 
     @property
     def waits(self) -> bool:
-        """Whether something is kept."""
+        """Whether entries are kept in the file."""
         return self.file.exists()
 
     def flush(self) -> bool:
-        """Whether nothing is kept after one more try, which takes the time it takes."""
+        """Try to send all kept entries, however long this takes. Returns whether none is left."""
         return not self.waits or self._attempt(lambda: self._send_kept(math.inf))
 
     def _away(self, now: bool) -> bool:
@@ -90,8 +88,8 @@ class Outbox:
         return True
 
     def _tell(self, error: Exception) -> None:
-        if not self.waits:  # once an outage
-            _say(f"the work goes on; what its record misses is kept in {self.file}", error)
+        if not self.waits:  # once per outage
+            _say(f"Training continues without the MLflow store. Entries are kept in {self.file}", error)
 
     # --- the file ---------------------------------------------------------------------------------------
 
@@ -99,17 +97,17 @@ class Outbox:
         self._append(self.file, json.dumps(entry).encode())
 
     def _append(self, file: Path, line: bytes) -> None:
-        """Behind what is there, half a line included; a disk that is full ends no work."""
+        """Append a line, also after half a line. A full disk causes a warning, not an error."""
         try:
             with self._lock, file.open("a+b") as opened:
                 opened.write(line + b"\n" if _ends_a_line(opened) else b"\n" + line + b"\n")
         except OSError as error:
             if not self._lost:  # once
-                _say(f"the work goes on, but its record has a gap: {file} cannot be written", error)
+                _say(f"Training continues, but entries of its MLflow record are lost: {file} cannot be written", error)
             self._lost = True
 
     def _send_kept(self, seconds: float) -> None:
-        """The first of what is kept; what is sent, before an outage too, is kept no longer."""
+        """Send kept entries for so many seconds, and remove the sent ones from the file, also after an outage."""
         until = time.monotonic() + seconds
         with self._lock:
             lines = deque(line for line in self._read().split(b"\n") if line)
@@ -137,7 +135,7 @@ class Outbox:
 
     def _set_aside(self, line: bytes, error: Exception) -> None:
         if not self.refused:  # once
-            _say(f"the work goes on; what of its record cannot be sent goes to {self.damaged}", error)
+            _say(f"Training continues. Entries that the MLflow store refuses are kept in {self.damaged}", error)
         self.refused += 1
         self._append(self.damaged, line)
 
@@ -145,7 +143,7 @@ class Outbox:
         if not lines:
             self.file.unlink(missing_ok=True)
             return
-        with suppress(OSError), written_whole(self.file) as partial:  # of a full disk: some are sent once more
+        with suppress(OSError), written_whole(self.file) as partial:  # on a full disk some entries are sent twice
             partial.write_bytes(b"".join(line + b"\n" for line in lines))
 
 

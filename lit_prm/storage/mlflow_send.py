@@ -1,4 +1,4 @@
-"""Sends entries of a run's record, as JSON tells them, to an MLflow store."""
+"""Sends entries of a run's record, which are JSON objects, to an MLflow store."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _METRICS, _PARAMS, _DIGEST = 1000, 100, 36
 
 
 def send(client: Any, run: str, entry: Entry) -> None:
-    """Record one entry, of the kind that its first key names; again is harmless."""
+    """Record one entry, whose first key is its kind. Recording an entry twice is harmless."""
     _SENDERS[next(iter(entry))](client, run, *entry.values())
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether the store was away, broken or busy, not what it was sent wrong."""
+    """Whether the error means that the store is unreachable, broken or busy, rather than that the entry is wrong."""
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
 
@@ -44,11 +44,11 @@ def _metrics(client: Any, run: str, rows: Sequence[tuple[str, float, int, int]])
 
 
 def _params(client: Any, run: str, named: Mapping[str, str]) -> None:
-    """Those already there stay."""
+    """Recorded params keep their values."""
     from mlflow.entities import Param
 
-    known = client.get_run(run).data.params
-    for part in _parts([(key, value) for key, value in named.items() if key not in known], _PARAMS):
+    recorded = client.get_run(run).data.params
+    for part in _parts([(key, value) for key, value in named.items() if key not in recorded], _PARAMS):
         client.log_batch(run, params=[Param(*pair) for pair in part])
 
 
@@ -71,13 +71,13 @@ def _data(client: Any, run: str, digests: Mapping[str, str]) -> None:
 
 
 def _files(client: Any, run: str, path: str) -> None:
-    """One too large for the store, or a disk that is full, is no reason to stop the work."""
+    """Upload files; raises EntryRefused for a full disk or a file too large for the store: training goes on."""
     try:
         if Path(path).is_dir():
             client.log_artifacts(run, path, Path(path).name)
         else:
             client.log_artifact(run, path)
-    except OSError as error:  # answers to HTTP requests among them
+    except OSError as error:  # includes HTTP errors
         if is_outage(error):
             raise
         raise EntryRefused(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""AutoPSV: a step is wrong where the verifier's confidence falls."""
+"""AutoPSV: a step is wrong if the verifier's confidence falls over it."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ from lit_prm.models.values import step_values
 
 
 class AutoPSV(Labeler):
-    """Labels of steps by an outcome verifier's own confidence (Lu et al. 2024, section 4).
+    """Labels steps by the confidence of an outcome verifier (Lu et al. 2024, section 4).
 
-    Confidence is sigmoid(value). The first step over which it falls by more than ``drop`` of what it was, or
-    which begins with none, is the first error: 0 from there on, 1 before. A step begins where the one before
-    it ends; the first one at its first token, as every segment does in the authors' code, since a verifier says nothing
-    of a prompt. Steps of which no token is left (cut off by max_length) are nan, unless an error came before.
+    Confidence is sigmoid(value). The first error is the first step over which the confidence falls by more than the
+    share ``drop``, or at whose start it is 0. Steps before the first error are labelled 1, the others 0. The
+    confidence at the start of a step is that at the end of the step before; for the first step it is that at its first
+    token, as in the authors' code, since a verifier gives no value to a prompt. Steps without a token (cut off by
+    max_length) are labelled nan, or 0 after an error.
+
+    ``checkpoint`` is a Lightning checkpoint of ``verifier``; ``tokens`` is the size of a batch, with padding.
     """
 
-    NONE = 1e-5  # confidence that counts as none in the authors' code
+    NONE = 1e-5  # confidence that counts as 0 in the authors' code
 
     def __init__(self, verifier: RewardModel, checkpoint: str, drop: float = 0.5, tokens: int = 16384) -> None:
         if not 0 < drop < 1:
             raise ValueError(
-                f"drop {drop} is not between 0 and 1; it is the share of confidence lost, the authors' is 0.5"
+                f"drop {drop} is not between 0 and 1. It is the share of confidence lost; the authors use 0.5."
             )
         self.verifier = verifier
         self.checkpoint = checkpoint
         self.drop = drop
-        self.tokens = tokens  # padded tokens of one batch
+        self.tokens = tokens
 
     def label(self, groups: Sequence[Group], encoder: Encoder, device: torch.device) -> Labelled:
         refuse_tokens_as_steps(encoder)
@@ -59,7 +62,7 @@ class AutoPSV(Labeler):
 
     @torch.no_grad()
     def _confidences(self, encoded: Sequence[Encoded], device: torch.device) -> list[list[float]]:
-        """Of every response: at its first token and at the end of each step, nan where a step has no token."""
+        """Confidence at the first token of each response and at the end of each of its steps; nan without a token."""
         verifier = self._loaded().to(device)
         out: list[list[float]] = [[] for _ in encoded]
         responses, cuts = EncodedResponses(encoded), TokenBudget(encoded, self.tokens)
@@ -74,11 +77,11 @@ class AutoPSV(Labeler):
         return out
 
     def _loaded(self) -> RewardModel:
-        """The verifier with the checkpoint's weights, in eval mode; its memory is its user's to give back."""
+        """The verifier with the checkpoint's weights, in eval mode. The caller frees it."""
         path = Path(self.checkpoint)
         if not path.exists():
             raise ValueError(
-                f"there is no checkpoint {self.checkpoint} of the verifier; train it first"
+                f"The verifier's checkpoint {self.checkpoint} does not exist. Train the verifier first"
                 + (f": make exp NAME={path.parts[-4]}" if path.parts[-2:-1] == ("checkpoints",) else "")
             )
         verifier = copy.deepcopy(self.verifier)
@@ -88,13 +91,14 @@ class AutoPSV(Labeler):
 
 
 def step_labels(confidences: Sequence[float], steps: int, drop: float, none: float) -> tuple[float, ...]:
-    """1 before the first error, 0 from it on; nan for a step that no confidence tells of, unless after the error.
+    """Labels of ``steps`` steps: 1 before the first error, 0 from it on, nan for a step without a confidence before it.
 
-    ``confidences`` begin with that at the start, those at step ends follow; a nan or a missing one is passed over.
+    ``confidences`` holds the confidence at the start and at the end of each step. A nan or missing end is skipped: the
+    next step is compared with the last confidence that exists.
     """
     start, *ends = confidences
-    known = [(s, p) for s, p in enumerate(ends[:steps]) if p == p]
-    pairs = zip(known, pairwise([start, *(p for _, p in known)]), strict=True)
+    defined = [(s, p) for s, p in enumerate(ends[:steps]) if p == p]
+    pairs = zip(defined, pairwise([start, *(p for _, p in defined)]), strict=True)
     error = next((s for (s, _), (a, b) in pairs if abs(a) < none or (b - a) / a < -drop), steps)
-    scored = {s for s, _ in known}
+    scored = {s for s, _ in defined}
     return tuple(0.0 if s >= error else 1.0 if s in scored else float("nan") for s in range(steps))

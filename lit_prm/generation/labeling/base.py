@@ -1,4 +1,4 @@
-"""What a source of step labels is."""
+"""The interface of step labelers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lit_prm.data.records import Group, Rollout
 
 
 class Labelled(NamedTuple):
-    """Groups whose rollouts have ``steps`` and ``step_labels``, and the tokens that these labels cost.
+    """Groups whose rollouts have ``steps`` and ``step_labels``, and the tokens that the labels cost, by kind.
 
-    What is kept in a file counts as if it had just been made: the cost is that of the labels, not of the run.
+    Completions that were read from a file cost as much as new ones: the cost is that of the labels, not of the run.
     """
 
     groups: list[Group]
@@ -23,21 +23,21 @@ class Labelled(NamedTuple):
 
 
 class Labeler(ABC):
-    """A source of labels for every step of a response."""
+    """Gives a label to every step of a response."""
 
     @abstractmethod
     def label(self, groups: Sequence[Group], encoder: Encoder, device: torch.device) -> Labelled:
-        """The groups in their order with labelled steps, without those that could not be labelled."""
+        """The groups with labelled steps, in their order; groups that could not be labelled are left out."""
 
 
 def steps_of(rollout: Rollout, encoder: Encoder) -> tuple[str, ...]:
-    """The steps that training will score: the response's own, else those of the encoder's rule."""
+    """The steps that training scores: the rollout's own steps, or those of the encoder's step rule."""
     return rollout.steps or tuple(encoder.steps.split(rollout.response))
 
 
 def refuse_tokens_as_steps(encoder: Encoder) -> None:
     if not encoder.own_steps:
         raise ValueError(
-            f"step rule {type(encoder.steps).__name__} makes every token a step, and labels are about steps of text; "
-            "set data.steps to one that cuts text, e.g. Newline or BlankLine"
+            f"The step rule {type(encoder.steps).__name__} makes every token a step, but labels need steps of text. "
+            "Set data.steps to a rule that cuts text, e.g. Newline or BlankLine."
         )

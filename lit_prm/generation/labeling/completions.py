@@ -1,4 +1,4 @@
-"""How many of a response prefix's completions are right: sampled once, kept in a file."""
+"""Counts how many completions of a response prefix are right; each count is sampled once and stored in a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lit_prm.models.reference import weights_id
 
 
 class Part(NamedTuple):
-    """Prefixes of one problem's responses that are completed together."""
+    """Prefixes of responses to one problem that are completed in one batch."""
 
     prompt: str
     answer: str
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What the completions of one prefix brought and cost."""
+    """Right completions of one prefix, and the tokens that all its completions cost."""
 
     right: int
     generated: int  # tokens of all completions
@@ -36,11 +36,11 @@ class Counts(NamedTuple):
 
 
 class Completions:
-    """Counts of right completions by prefix, committed part by part.
+    """SQLite file of counts of right completions by prefix; each part is committed when it is complete.
 
-    The address of an entry is its content: the completer's weights, how it is sampled, and the whole part. A
-    part is drawn from its address as seed, alone: its counts are the same whatever else is asked for, whatever
-    is in the file already and whoever was killed before.
+    The address of an entry is a hash of the completer's weights, the sampling settings and the whole part. The address
+    is also the seed of the part's sampling. Law: the counts of a part do not depend on other parts, on the contents of
+    the file, or on kills.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class Completions:
         )
 
     def of(self, parts: Sequence[Part]) -> Generator[dict[str, Counts], None, None]:
-        """Counts of every prefix, one part after the other and as they come; close it to leave parts undone."""
+        """Yield the counts of every prefix, part by part; closing the generator cancels the parts that are left."""
         addresses = [self._address(part) for part in parts]
         with closing(self._open()) as database:
-            known = {address for address in addresses if _read(database, address) is not None}
-            missing = [(part, address) for part, address in zip(parts, addresses, strict=True) if address not in known]
+            stored = {address for address in addresses if _read(database, address) is not None}
+            missing = [(part, address) for part, address in zip(parts, addresses, strict=True) if address not in stored]
             jobs = [self._job(part, address) for part, address in missing]
             with closing(self.sampler.draw(jobs)) as drawn:
-                shown = track(addresses, "completions", transient=True, disable=not jobs)
-                for part, address in zip(parts, shown, strict=True):
-                    if address not in known:
+                progress = track(addresses, "completions", transient=True, disable=not jobs)
+                for part, address in zip(parts, progress, strict=True):
+                    if address not in stored:
                         _write(database, address, _graded(part, next(drawn)))
                     yield dict(zip(part.prefixes, _entry(database, address), strict=True))
 
@@ -98,7 +98,7 @@ class Completions:
 
 
 def _graded(part: Part, drawn: Sequence[Drawn]) -> list[Counts]:
-    """The completed responses' final answers compared with the problem's."""
+    """Counts by prefix: the final answers of the completed responses are compared with the problem's answer."""
     return [
         Counts(sum(is_correct(prefix + text, part.answer) for text in of.texts), sum(of.generated), of.prompt)
         for prefix, of in zip(part.prefixes, drawn, strict=True)
@@ -113,8 +113,8 @@ def _write(database: sqlite3.Connection, address: bytes, counts: Sequence[Counts
 
 
 def _read(database: sqlite3.Connection, address: bytes) -> list[Counts] | None:
-    found = database.execute("SELECT counts FROM counts WHERE address = ?", (address,)).fetchone()
-    return found and [Counts(*row) for row in np.frombuffer(found[0], dtype=np.int32).reshape(-1, 3).tolist()]
+    row = database.execute("SELECT counts FROM counts WHERE address = ?", (address,)).fetchone()
+    return row and [Counts(*counts) for counts in np.frombuffer(row[0], dtype=np.int32).reshape(-1, 3).tolist()]
 
 
 def _entry(database: sqlite3.Connection, address: bytes) -> list[Counts]:

@@ -1,4 +1,4 @@
-"""Math-Shepherd: a step is as right as its completions are."""
+"""Math-Shepherd: the label of a step is the share of its completions that are right."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from lit_prm.generation.local_sampler import ROWS
 from lit_prm.generation.outcomes import gold
 from lit_prm.models.language_model import Dtype
 
-OUTCOME_READS = 3  # times an implicit reward's rollouts are read: sampled, by the reference, in training
-STEP_READS = 2  # times those of a model of steps are: sampled, in training
+OUTCOME_READS = 3  # passes over a rollout for an implicit reward: sampling, reference, training
+STEP_READS = 2  # passes over a rollout for a model of steps: sampling, training
 
 
 class MathShepherd(Labeler):
-    """Labels of steps by what a completer makes of them (Wang et al. 2024, section 3.3).
+    """Labels steps by completing the response from their ends (Wang et al. 2024, section 3.3).
 
-    From the end of every step but the last, ``completions`` responses are finished. The soft label is the
-    share of them whose final answer is right, the ``hard`` one is 1 if any is; the last step's label is the
-    response's own outcome. Equal prefixes of a problem are completed once. Counts are kept in the file at ``path``, for
-    hard and soft labels and every budget alike.
+    The model ``completer`` continues the response ``completions`` times from the end of every step but the last. The
+    soft label is the share of completions whose final answer is right; the ``hard`` label is 1 if any is right. The
+    label of the last step is the outcome of the response. Equal prefixes of a problem are completed once. The file at
+    ``path`` stores the counts, which hard labels, soft labels and all budgets share.
 
-    ``budget`` limits what sampling, labelling and training on the responses take, in tokens, to that multiple of
-    what outcome labels take for all responses given (sampling, a reference's pass and training: each token
-    three times). 1 is Math-Shepherd for as many tokens as an implicit reward. Problems are labelled whole, in an
-    order that ``seed`` and their texts decide, until the next one would cost too much; from it on all are dropped.
+    ``budget`` limits the tokens of sampling, labelling and training. It is a multiple of the tokens that an implicit
+    reward needs for all given responses: each token three times, for sampling, the reference and training. Budget 1
+    means as many tokens as an implicit reward. Problems are labelled as a whole, in an order that depends
+    on ``seed`` and their prompts. The first problem that exceeds the budget and all problems after it are dropped.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class MathShepherd(Labeler):
         dtype: Dtype = "float32",
     ) -> None:
         if not 1 <= completions <= ROWS:
-            raise ValueError(f"{completions} completions of a step are not between 1 and {ROWS}; the paper's are 8")
+            raise ValueError(f"{completions} completions of a step are not between 1 and {ROWS}. The paper uses 8.")
         if budget is not None and not budget > 0:
             raise ValueError(
-                f"budget {budget} is not positive; it is a multiple of what outcome labels take, null for no limit"
+                f"budget {budget} is not positive. It is a multiple of the tokens of outcome labels; null: no limit."
             )
         self.completer, self.path = completer, path
         self.completions, self.hard, self.budget = completions, hard, budget
@@ -82,15 +82,15 @@ class MathShepherd(Labeler):
                 labelled[g] = self._labelled(groups[g], encoder, counts)
         if groups and not labelled:
             raise ValueError(
-                f"budget {self.budget} allows {allowed:.0f} tokens in all, the first problem alone takes {cost}; "
-                "raise the budget or lower completions"
+                f"budget {self.budget} allows {allowed:.0f} tokens, but the first problem alone takes {cost}. "
+                "Raise the budget or lower completions."
             )
         return Labelled([labelled[g] for g in sorted(labelled)], dict(spent))
 
     def _counted(
         self, groups: Sequence[Group], encoder: Encoder, device: torch.device
     ) -> Generator[tuple[int, dict[str, Counts]], None, None]:
-        """Groups and the counts of their prefixes, in the order of labelling; what nobody asks for is not made."""
+        """Yield the index of each group and the counts of its prefixes, in the order of labelling."""
         order = sorted(range(len(groups)), key=lambda g: (self._place(groups[g].problem), g))
         parts = [self._parts(groups[g], encoder) for g in order]
         store = Completions(
@@ -100,16 +100,16 @@ class MathShepherd(Labeler):
         )  # fmt: skip
         with closing(store.of([part for of_group in parts for part in of_group])) as counts:
             for g, of_group in zip(order, parts, strict=True):
-                found: dict[str, Counts] = {}
+                of_prefix: dict[str, Counts] = {}
                 for of_part in islice(counts, len(of_group)):
-                    found |= of_part
-                yield g, found
+                    of_prefix |= of_part
+                yield g, of_prefix
 
     def _place(self, problem: Problem) -> bytes:
         return hashlib.sha256(f"{self.seed} {problem.prompt}".encode()).digest()
 
     def _parts(self, group: Group, encoder: Encoder) -> list[Part]:
-        """The distinct prefixes of a group's responses, those of like length together."""
+        """The distinct prefixes of a group's responses, in batches of similar length."""
         prompt, answer = encoder.prompt_text(group.problem), gold(group.problem)
         distinct = {prefix for r in group.rollouts for prefix in _prefixes(steps_of(r, encoder))}
         prefixes = sorted(distinct, key=lambda prefix: (len(prefix), prefix))
@@ -131,13 +131,13 @@ class MathShepherd(Labeler):
 
 
 def _tokens(groups: Sequence[Group], encoder: Encoder) -> list[int]:
-    """Tokens of every group's prompts and responses."""
-    found = [0] * len(groups)
+    """Number of tokens of each group, in prompts and responses."""
+    tokens = [0] * len(groups)
     for row in encoder.encode(groups):
-        found[row.group] += len(row)
-    return found
+        tokens[row.group] += len(row)
+    return tokens
 
 
 def _prefixes(steps: Sequence[str]) -> list[str]:
-    """The response up to the end of every step but the last."""
+    """Prefixes of the response, up to the end of every step but the last."""
     return list(accumulate(steps))[:-1]
