@@ -66,7 +66,7 @@ def test_a_response_that_was_not_scored_is_an_error_with_the_remedy(tokenizer: P
 
 @pytest.mark.parametrize("aggregates", [[], ["min", "minimum"]])
 def test_unknown_aggregates_are_refused_when_it_is_made(aggregates: list[str]) -> None:
-    with pytest.raises(ValueError, match="known are min, sum, mean"):
+    with pytest.raises(ValueError, match="at least one of min, sum, mean"):
         BestOfN("x", aggregates)
 
 

@@ -283,14 +283,14 @@ def test_the_sampling_error_of_votes_is_their_spread_over_seeds_and_none_where_e
 
 def test_scores_are_weights_only_where_none_is_negative() -> None:
     np.testing.assert_array_equal(Unchanged()(np.array([0.5, 0.0, 2.0, -math.inf])), [0.5, 0, 2, 0])
-    with pytest.raises(ValueError, match=r"scores go down to -1; .*weigh by sigmoid, softmax or rank"):
+    with pytest.raises(ValueError, match=r"The lowest score is -1, .*Weigh by sigmoid, softmax or rank"):
         Unchanged()(np.array([0.5, -1.0]))
 
 
 def test_the_sum_of_scores_votes_with_products_but_not_with_minima() -> None:
     found = find(pool_of(groups(), 0), Settings(Unchanged(), "product")).each[0].judgement.curves
     assert [name for name in found if name.startswith("vote/")] == ["vote/product"]
-    with pytest.raises(ValueError, match="scores go down to"):
+    with pytest.raises(ValueError, match="The lowest score is"):
         find(pool_of(groups(), 0), Settings(Unchanged(), "min"))
 
 

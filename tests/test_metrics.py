@@ -285,7 +285,7 @@ def test_mistakes_are_named(metric: ResponseMetric, given_columns: dict[str, Any
 
 
 def test_unknown_aggregates_and_no_bins_are_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="known are min"):
+    with pytest.raises(ValueError, match="at least one of min"):
         BestOfNAccuracy(1, "median")
     with pytest.raises(ValueError, match="at least 1"):
         CalibrationError(bins=0)

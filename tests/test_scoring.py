@@ -271,7 +271,7 @@ def test_without_reference_the_log_prob_is_the_reward(folders: tuple[str, str]) 
             {"steps": '{"class_path": "Pattern", "init_args": {"regexp": "x"}}'},
             "Pattern cannot be built as a StepRule .*regexp",
         ),
-        ({"aggregate": "worst"}, "known are min"),
+        ({"aggregate": "worst"}, "at least one of min"),
         ({"beta": -1.0}, "not positive"),
         ({"prompt_template": "Solve"}, r"no \{prompt\}"),
         ({"dtype": "fp8"}, "is not one of"),

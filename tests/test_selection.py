@@ -317,10 +317,10 @@ def test_counts_double_up_to_k() -> None:
     [
         (lambda: best_of_n([1.0], [1], 0), "n is 0"),
         (lambda: best_of_n([1.0, 2.0], [1], 1), r"correct has shape \(1,\)"),
-        (lambda: best_of_n([np.nan, 2.0], [1, 0], 1), "scores has nan at"),
+        (lambda: best_of_n([np.nan, 2.0], [1, 0], 1), "scores is nan at"),
         (lambda: best_of_n([], [], 1), "scores has shape"),
-        (lambda: any_of_n([0.5, 1], 1), "correct has 0.5"),
-        (lambda: weighted_vote([-1, 1], [0, 1], [0, 1], 1), "weights span -1.0"),
+        (lambda: any_of_n([0.5, 1], 1), "correct holds 0.5"),
+        (lambda: weighted_vote([-1, 1], [0, 1], [0, 1], 1), "The weights range from -1.0"),
         (lambda: weighted_vote([np.inf, 1], [0, 1], [0, 1], 1), "to inf"),
         (lambda: majority(np.zeros(2001), np.zeros(2001), 1), "2001 candidates"),
         (lambda: bootstrap_interval([1.0, np.nan]), "1 of 2 values are nan"),

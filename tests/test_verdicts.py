@@ -97,7 +97,7 @@ def test_a_file_that_cannot_be_used_costs_a_warning(judged: Callable[[Verdict], 
     judged(Verdict.EQUAL)
     (tmp_path / "broken").write_bytes(b"no database at all" * 99)
     for place in (tmp_path / "broken", tmp_path / "broken" / "inside"):
-        with pytest.warns(UserWarning, match="delete that file, or set LIT_PRM_CACHE"):
+        with pytest.warns(UserWarning, match="Delete that file, or set LIT_PRM_CACHE"):
             verdicts = Verdicts(place)
         assert verdicts.equal([("x", "y")], 3) == [True]
 

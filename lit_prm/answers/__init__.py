@@ -1,4 +1,4 @@
-"""Final answers: extract them from a response, normalise, compare, group the equal ones."""
+"""Final answers: extracts, normalises, compares and groups them."""
 
 from lit_prm.answers.clusters import cluster
 from lit_prm.answers.comparison import all_equivalent, equivalent, is_correct

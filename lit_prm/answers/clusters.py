@@ -1,4 +1,4 @@
-"""Groups of equal answers, for votes that know no gold one."""
+"""Groups equal answers, for votes that do not see the gold answer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from lit_prm.answers.normal import normalise, number
 
 
 def cluster(answers: Sequence[str | None]) -> list[int]:
-    """[K] the group of each answer: ids in order of first appearance, -1 for no answer.
+    """[K] group of each answer: numbered by first appearance, -1 for no answer.
 
-    Answers of a group are equivalent in pairs: only answers are compared, the gold one is not an input. Equivalence is
-    not transitive (math-verify reads ``x + y = 0`` as ``0``, but not as ``x = 0``): the shorter spelling is placed
-    first, so which answers share a group does not depend on their order. Repeats, and numbers among themselves,
-    never reach the symbolic comparison.
+    All answers of a group are equivalent in pairs. Equivalence is not transitive (math-verify reads ``x + y = 0`` as
+    ``0``, but not as ``x = 0``). So the groups are built from the shortest answer to the longest, and do not depend on
+    the order of ``answers``. Repeated answers, and pairs of numbers, need no symbolic comparison.
     """
     texts = [None if answer is None else normalise(answer) for answer in answers]
     group = _groups({text for text in texts if text is not None})
@@ -24,10 +23,10 @@ def cluster(answers: Sequence[str | None]) -> list[int]:
 
 
 def _groups(texts: Collection[str]) -> dict[str, int]:
-    """The number of the group of each normalised answer."""
-    numbers: dict[Fraction | str, int] = {}  # of every value and every other text
+    """Group number of each normalised answer."""
+    numbers: dict[Fraction | str, int] = {}  # group by value of a number or by text
     groups: list[list[str]] = []
-    found: dict[str, int] = {}
+    group_of: dict[str, int] = {}
     for text in sorted(texts, key=lambda t: (len(t), t)):
         value = number(text)
         key = text if value is None else value
@@ -36,12 +35,12 @@ def _groups(texts: Collection[str]) -> dict[str, int]:
             if numbers[key] == len(groups):
                 groups.append([])
             groups[numbers[key]].append(text)
-        found[text] = numbers[key]
-    return found
+        group_of[text] = numbers[key]
+    return group_of
 
 
 def _fitting(text: str, groups: Sequence[Sequence[str]]) -> int:
-    """The first group all of whose members the text is equivalent to; the number of groups if there is none."""
+    """Index of the first group whose members are all equivalent to the text; the number of groups without one."""
     equal = all_equivalent([(members[0], text) for members in groups])
     fitting = (i for i, same in enumerate(equal) if same)
     return next((i for i in fitting if all(all_equivalent([(m, text) for m in groups[i][1:]]))), len(groups))

@@ -1,4 +1,4 @@
-"""Are two answers the same: as text, as numbers, or symbolically?"""
+"""Compares two answers: as text, as numbers, or symbolically."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ _NEGATED = re.compile(r"-\d*[A-Za-z]=[^=]+")  # -x = 12
 
 
 def equivalent(a: str, b: str, timeout: float = 3.0) -> bool:
-    """Whether two answers are the same: as text, as exact numbers, or symbolically; symmetric, never raises.
+    """Whether two answers are equal as text, as exact numbers, or symbolically. Symmetric; never raises.
 
-    Symbolic comparison runs in a killable worker; what it cannot decide within ``timeout`` seconds, or what
-    crashes it, is not equivalent. Words and very long answers are equal only as text. A number with another
-    base behind it in digits is another, one without a base too: math-verify would read ``10_2`` and ``10`` alike.
-    Of an equation it compares the right side, so ``-x = 12`` would be 12, and is ruled out here.
+    math-verify compares symbolically in a worker process. Two answers are not equivalent if the comparison takes more
+    than ``timeout`` seconds or crashes. Words and very long answers are equal only as text. Numbers with different
+    bases, or with and without a base, differ, although math-verify reads ``10_2`` and ``10`` alike. Of an equation
+    math-verify compares the right side, so ``-x = 12`` would equal 12; this function returns False for such a pair.
     """
     return all_equivalent([(a, b)], timeout)[0]
 
 
 def all_equivalent(pairs: Sequence[tuple[str, str]], timeout: float = 3.0) -> list[bool]:
-    """``equivalent`` of every pair; many are compared on all cores."""
-    found: list[bool] = []
+    """``equivalent`` of every pair; many pairs are compared on all cores."""
+    equal: list[bool] = []
     unsettled: dict[tuple[str, str], list[int]] = {}
     for row, (a, b) in enumerate(pairs):
         first, second = normalise(a), normalise(b)
         settled = _settled(first, second)
-        found.append(settled or False)
+        equal.append(settled or False)
         if settled is None:
             first, second = sorted(_BASE.sub(r"\1", x) for x in (first, second))
             unsettled.setdefault((first, second), []).append(row)
     verdicts = symbolically_equal(list(unsettled), timeout) if unsettled else []
-    for rows, equal in zip(unsettled.values(), verdicts, strict=True):
+    for rows, verdict in zip(unsettled.values(), verdicts, strict=True):
         for row in rows:
-            found[row] = equal
-    return found
+            equal[row] = verdict
+    return equal
 
 
 def _settled(first: str, second: str) -> bool | None:
-    """What needs no symbolic comparison of two normalised answers: text, numbers, bases; None for the others."""
+    """Equality of two normalised answers by text, numbers and bases; None if it needs a symbolic comparison."""
     if first == second:
         return True
     if max(len(first), len(second)) > LONGEST or _bases(first) != _bases(second):
@@ -59,11 +59,11 @@ def _settled(first: str, second: str) -> bool | None:
 
 
 def _bases(answer: str) -> list[str]:
-    """The base written behind each number that has one, in order."""
+    """Bases that the answer writes behind its numbers, in order."""
     return [plain or braced for _, plain, braced in _BASE.findall(answer)]
 
 
 def is_correct(response: str, gold: str) -> bool:
-    """Whether the response states an answer equivalent to ``gold``; no answer is wrong."""
+    """Whether the response states an answer equivalent to ``gold``; False if it states none."""
     answer = extract_answer(response)
     return answer is not None and equivalent(answer, gold)

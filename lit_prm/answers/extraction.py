@@ -1,4 +1,4 @@
-"""The final answer that a response states."""
+"""Extracts the final answer of a response."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _VALUE = re.compile(
 
 
 def extract_answer(text: str) -> str | None:
-    r"""The final answer a response states, or None.
+    r"""The final answer that a response states, or None.
 
-    The last ``\boxed{}`` or ``\fbox{}`` with balanced braces; else what follows the last ``####``; else the
-    last ``<answer>`` tag; else the rest of the sentence after the last "answer is" or "answer:"; of both, where
-    they are prose, the last value in it; else the whole response if it is nothing but one number or formula.
-    Time grows with the length of the response, whatever it holds.
+    The first of these that exists: the last ``\boxed{}`` or ``\fbox{}`` with balanced braces; the text after the last
+    ``####``; the last ``<answer>`` tag; the rest of the sentence after the last "answer is" or "answer:"; the whole
+    response if it is a single number or formula. If a tag or sentence is prose, the answer is the last value in it.
+    The time is linear in the length of the response.
     """
-    said = map(_value_of_prose, _tagged(text)), map(_value_of_prose, _sentences(text))
-    places: tuple[Iterator[str], ...] = (_boxes(text), reversed(_HASHES.findall(text)), *said)
+    prose = map(_value_of_prose, _tagged(text)), map(_value_of_prose, _sentences(text))
+    places: tuple[Iterator[str], ...] = (_boxes(text), reversed(_HASHES.findall(text)), *prose)
     for last_first in places:
         if answer := next(filter(None, (raw.strip(" \t\n*") for raw in last_first)), None):
             return answer
@@ -41,23 +41,23 @@ def extract_answer(text: str) -> str | None:
 
 
 def guess_answer(text: str) -> str | None:
-    """``extract_answer``, else the last bold text, formula or number: for responses that state no answer.
+    """``extract_answer``, else the last bold text, formula or number of the response.
 
-    Half-finished responses get an answer too, so labels made with it are doubtful; votes gain from it.
+    Also a cut response gets an answer. This helps votes, but makes labels unreliable.
     """
     return extract_answer(text) or _last_value(text)
 
 
-def _value_of_prose(said: str) -> str:
-    return (_last_value(said) if _is_prose(said) else None) or said
+def _value_of_prose(text: str) -> str:
+    return (_last_value(text) if _is_prose(text) else None) or text
 
 
-def _is_prose(said: str) -> bool:
-    return bool(_VERB.search(said)) or len(list(islice(_WORD.finditer(said), 4))) == 4
+def _is_prose(text: str) -> bool:
+    return bool(_VERB.search(text)) or len(list(islice(_WORD.finditer(text), 4))) == 4
 
 
 def _last_value(text: str) -> str | None:
-    """The last bold text, formula or number; of a chain of equations, its last side."""
+    """The last bold text, formula or number; the last side of a chain of equations."""
     values = deque(_VALUE.finditer(_closable(text)), maxlen=1)
     if not values:
         return None
@@ -66,7 +66,7 @@ def _last_value(text: str) -> str | None:
 
 
 def _closable(text: str) -> str:
-    """The text with the openings of formulas that nothing closes blanked: each would be read to the end in vain."""
+    """The text without formula openings that are never closed: the search would read to the end for each."""
     for opening, closing in ((r"\[", r"\]"), (r"\(", r"\)")):
         closed = text.rfind(closing) + 1
         text = text[:closed] + text[closed:].replace(opening, "  ")
@@ -78,14 +78,14 @@ def _tagged(text: str) -> Iterator[str]:
 
 
 def _boxes(text: str) -> Iterator[str]:
-    """Contents of boxes that close, the last to open first."""
+    """Contents of closed boxes, from the last opening to the first."""
     openings = [box.end() for box in _BOX.finditer(text)]
     closings = _closing_braces(text) if openings else {}
     yield from (text[start : closings[start]] for start in reversed(openings) if start in closings)
 
 
 def _closing_braces(text: str) -> dict[int, int]:
-    """Where each brace closes, by where its content begins."""
+    """Position of the closing brace by position of the content's start."""
     opened, closings = list[int](), dict[int, int]()
     for brace in _BRACE.finditer(text):
         if brace.group() == "{":

@@ -1,4 +1,4 @@
-"""The normal form of an answer, and the exact number it may be."""
+"""The normal form of an answer, and its exact value if it is a number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 LONGEST = 300  # characters; a longer "answer" is prose or a derivation and is compared as text only
-LONGEST_RAW = 2000  # characters; what is longer before normalising is not even normalised
+LONGEST_RAW = 2000  # characters; a longer raw answer is not normalised
 
 _SYMBOLS = str.maketrans({"−": "-", "π": r"\pi ", "∞": r"\infty ", "°": None, "×": r"\times ", "·": r"\cdot "})
 _NOTATION = tuple(
@@ -45,12 +45,12 @@ _SPACES = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 
 
 def normalise(answer: str) -> str:
-    r"""The answer without what only typesets it: delimiters, spaces, dollars, percent, degrees, ``\text``, units.
+    r"""The answer without typesetting and units: delimiters, spaces, dollars, percent, degrees, ``\text``, units.
 
     ``\dfrac12`` is ``\frac{1}{2}``, ``.5`` is ``0.5``, ``1,000`` is ``1000``, ``1 1/2`` is ``\frac{3}{2}``, ``x = 5``
-    is ``5``, ``5 square inches`` is ``5``; words lose their case. A unit is dropped without being read: 5 km
-    is 5 m. Two numbers stay two: ``2 3`` is not ``23``. Normalising twice changes nothing more. An answer of more
-    than ``LONGEST_RAW`` characters is prose and stays as it is.
+    is ``5``, ``5 square inches`` is ``5``; words become lower case. Units are removed unread: 5 km is 5 m. Two numbers
+    stay two: ``2 3`` is not ``23``. Law: normalising twice equals normalising once. An answer of more than
+    ``LONGEST_RAW`` characters is prose and stays unchanged.
     """
     return _normalised(answer) if len(answer) <= LONGEST_RAW else answer
 
@@ -60,12 +60,12 @@ def _normalised(answer: str) -> str:
     text = answer.translate(_SYMBOLS)
     for pattern, replacement in _NOTATION:
         text = pattern.sub(replacement, text)
-    if found := _UNITS.fullmatch(text):
-        text = found.group(1)
+    if quantity := _UNITS.fullmatch(text):
+        text = quantity.group(1)
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "").replace(" ", "")
-    if found := _MIXED.fullmatch(text):
-        text = _improper(*found.groups())
+    if mixed := _MIXED.fullmatch(text):
+        text = _improper(*mixed.groups())
     spaced = " ".join(text.split())
     return spaced.casefold() if WORDS.fullmatch(text) else _SPACES.sub("", spaced)
 
@@ -76,11 +76,11 @@ def _improper(sign: str, whole: str, *parts: str | None) -> str:
 
 
 def number(answer: str) -> Fraction | None:
-    """The exact value of a normalised integer, decimal or fraction of integers."""
-    found = _NUMBER.fullmatch(answer) if len(answer) <= LONGEST else None
-    if found is None:
+    """Exact value of a normalised integer, decimal or fraction of integers; None for another answer."""
+    match = _NUMBER.fullmatch(answer) if len(answer) <= LONGEST else None
+    if match is None:
         return None
-    sign, decimal, *parts = found.groups()
+    sign, decimal, *parts = match.groups()
     top, bottom = (p for p in parts if p is not None) if decimal is None else (decimal, "1")
     if int(bottom) == 0:
         return None

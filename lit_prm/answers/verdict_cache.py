@@ -1,4 +1,4 @@
-"""Verdicts on pairs of answers: remembered on disk by content, asked of the judges when unknown."""
+"""Cache of verdicts on pairs of answers: stored on disk by content; workers decide the pairs that it lacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lit_prm.answers.workers import Pair, Verdict
 
 
 def symbolically_equal(pairs: Sequence[Pair], timeout: float) -> list[bool]:
-    """Whether math-verify calls the answers of each pair equal; what it cannot decide in time is a no."""
+    """Whether math-verify calls the answers of each pair equal; False if it does not decide in time."""
     return _memory(os.getpid(), _file()).equal(pairs, timeout)
 
 
@@ -26,17 +26,18 @@ def _file() -> Path:
     return Path(os.environ.get("LIT_PRM_CACHE", ".cache")) / "verdicts.sqlite"
 
 
-@cache  # never dropped: a forked copy must not close the connection of its parent
+@cache  # never dropped: a forked process must not close the connection of its parent
 def _memory(pid: int, file: Path) -> Verdicts:
     return Verdicts(file)
 
 
 class Verdicts:
-    """A file of verdicts that processes and threads may share and be killed over.
+    """SQLite file of verdicts that processes and threads share; a kill does not damage it.
 
-    A verdict is known by the pair, the versions that made it and our reading of them. "Undecided" is known for the
-    limits it was given and below; a longer one asks again. What a busy machine interrupted is kept by this
-    process only, so that one run answers a question once. A file that cannot be used costs a warning, not the run.
+    The key of a verdict is a hash of the pair, the versions of math-verify and its dependencies, and the source of
+    ``workers/judge.py``. "Undecided" holds for time limits up to the one that was used; a longer limit compares again.
+    A comparison that a busy machine interrupted is remembered by this process only. A file that cannot be used causes
+    a warning and no error.
     """
 
     def __init__(self, file: Path) -> None:
@@ -51,22 +52,22 @@ class Verdicts:
 
     def equal(self, pairs: Sequence[Pair], timeout: float) -> list[bool]:
         keys = [_key(pair) for pair in pairs]
-        found = self._known(keys, timeout)
-        unknown = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in found}
+        equal = self._stored(keys, timeout)
+        unknown = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in equal}
         outcomes = equivalence.verdicts(list(unknown.values()), timeout)
         for key, verdict in zip(unknown, outcomes, strict=True):
-            found[key] = verdict is Verdict.EQUAL
+            equal[key] = verdict is Verdict.EQUAL
             self._keep(key, verdict, timeout)
-        return [found[key] for key in keys]
+        return [equal[key] for key in keys]
 
-    def _known(self, keys: Sequence[bytes], timeout: float) -> dict[bytes, bool]:
-        found = {key: False for key in keys if (key, timeout) in self._interrupted}
+    def _stored(self, keys: Sequence[bytes], timeout: float) -> dict[bytes, bool]:
+        equal = {key: False for key in keys if (key, timeout) in self._interrupted}
         with self._trying():
             for key in keys:
                 row = self._file.execute("SELECT equal, seconds FROM verdicts WHERE key = ?", (key,)).fetchone()
                 if row and (row[0] is not None or timeout <= row[1]):
-                    found[key] = bool(row[0])
-        return found
+                    equal[key] = bool(row[0])
+        return equal
 
     def _keep(self, key: bytes, verdict: Verdict, timeout: float) -> None:
         if verdict is Verdict.INTERRUPTED:
@@ -86,8 +87,8 @@ class Verdicts:
 
     def _give_up(self, error: Exception) -> None:
         warnings.warn(
-            f"verdicts on answers are not kept in {self._path} ({error}); delete that file, or set LIT_PRM_CACHE to "
-            "a folder that can be written",
+            f"Verdicts on answers are not kept in {self._path} ({error}). Delete that file, or set LIT_PRM_CACHE to "
+            "a folder that can be written.",
             stacklevel=2,
         )
         self._file = _opened(":memory:")
@@ -96,13 +97,13 @@ class Verdicts:
 _INSERT = (
     "INSERT INTO verdicts VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET equal = excluded.equal, "
     "seconds = excluded.seconds WHERE equal IS NULL AND (excluded.equal IS NOT NULL OR excluded.seconds > seconds)"
-)  # nobody's "undecided" replaces a verdict
+)  # "undecided" replaces no verdict
 
 
 def _opened(name: str) -> sqlite3.Connection:
-    """A connection whose statements are transactions: no kill spoils the file. It never waits for the disk.
+    """A connection that commits each statement, so that a kill does not damage the file. It does not wait for the disk.
 
-    So a power cut may spoil it; what cannot be read then is asked again, after a warning.
+    So a power cut may damage the file; then a warning follows, and the pairs are compared again.
     """
     file = sqlite3.connect(name, timeout=30, isolation_level=None, check_same_thread=False)
     try:
@@ -117,13 +118,13 @@ def _opened(name: str) -> sqlite3.Connection:
 
 
 def _key(pair: Pair) -> bytes:
-    """[32 bytes] of the pair in either order and of what judges it."""
+    """[32 bytes] hash of the pair, in either order, and of the rules."""
     return hashlib.sha256(json.dumps([*sorted(pair), _rules()]).encode()).digest()
 
 
 @lru_cache(maxsize=1)
 def _rules() -> str:
-    """What a verdict depends on besides the answers: our use of math-verify, and what it runs on."""
+    """Hash of the source of the judge, and the versions of the packages on which a verdict depends."""
     import inspect
     from importlib.metadata import version
 

@@ -38,29 +38,29 @@ def mean(steps: Floats, valid: NDArray[np.bool_]) -> Floats:
 
 def last(steps: Floats, valid: NDArray[np.bool_]) -> Floats:
     """The reward of the last valid step."""
-    none = np.full((*steps.shape[:-1], 1), -np.inf)  # column 0: what a response without steps gets
+    none = np.full((*steps.shape[:-1], 1), -np.inf)  # column 0: the score of a response without steps
     column = np.where(valid, np.arange(1, steps.shape[-1] + 1), 0).max(-1, initial=0, keepdims=True)
     return cast(Floats, np.take_along_axis(np.concatenate([none, steps], -1), column, -1)[..., 0])
 
 
 def product(steps: Floats, valid: NDArray[np.bool_]) -> Floats:
-    """The product of sigmoid(step reward): the chance that every step is right.
+    """The product of sigmoid(step reward): the probability that every step is right.
 
-    A reward has any sign, so a plain product would reward two wrong steps; the sigmoid reads each as
-    the log-odds of its step and makes the product fall with every doubt. Summed as log-sigmoids and
-    exponentiated once; it reaches 0, and ties there, when the logs sum to less than -745.
+    Rewards may be negative, so a plain product would give two wrong steps a positive score. The sigmoid reads a reward
+    as the log-odds of its step. The product is the exponential of a sum of log-sigmoids; it is 0, and scores tie, when
+    the sum is below -745.
     """
     return _where_any(np.exp(-np.logaddexp(0.0, -np.where(valid, steps, np.inf)).sum(-1)), valid)
 
 
 AGGREGATES: dict[str, Aggregate] = {"min": least, "sum": total, "mean": mean, "last": last, "product": product}
 
-"""``steps`` [..., S], ``valid`` [..., S] -> scores [...]. Values where not valid are never read; a
-response without a valid step scores -inf: it is chosen only when no candidate has a step."""
+"""Functions ``steps`` [..., S], ``valid`` [..., S] -> scores [...]. Values that are not valid are ignored. A response
+without a valid step scores -inf: it is selected only if no candidate has a valid step."""
 
 
 def aggregated(step_rewards: Sequence[float | None]) -> dict[str, float | None]:
-    """One score per aggregate from one response's step rewards, None being no reward; None without any."""
+    """Score of one response by each aggregate, None without any reward; None in ``step_rewards``: no reward."""
     steps = np.array([[0.0 if x is None else x for x in step_rewards]])  # [1, S]
     valid = np.array([[x is not None for x in step_rewards]], dtype=bool)
     scores = {name: float(aggregate(steps, valid)[0]) for name, aggregate in AGGREGATES.items()}
@@ -68,6 +68,6 @@ def aggregated(step_rewards: Sequence[float | None]) -> dict[str, float | None]:
 
 
 def refuse_unknown_aggregates(names: Collection[str]) -> None:
-    """Raise unless there is a name and every one is known."""
+    """Raise ValueError unless there is at least one name and all names are aggregates."""
     if not names or not set(names) <= AGGREGATES.keys():
-        raise ValueError(f"aggregates {list(names)}: known are {', '.join(AGGREGATES)}; name at least one")
+        raise ValueError(f"{list(names)} are not aggregates. Name at least one of {', '.join(AGGREGATES)}.")

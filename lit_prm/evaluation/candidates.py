@@ -1,4 +1,4 @@
-"""A named set of candidate groups, encoded once per distinct response, answers clustered once per problem."""
+"""Candidate sets: groups of responses, encoded once for each distinct response, with clusters of equal answers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class CandidateSet:
-    """Groups to choose among. Equal responses of a problem share one encoding and are scored once.
+    """Groups of candidates for selection. Equal responses of a problem share one encoding and are scored once.
 
-    ``source[r]`` is the row of ``encoded`` that scores the r-th response, counted over the groups;
-    ``clusters[r]`` is which answer of its problem it gave, -1 for none: equal for equivalent answers.
-    Without ``own_steps`` the scored steps are tokens, and the responses' step labels say nothing of them. A set
-    that is only scored, not ``judged``, may lack labels, and its answers were not compared.
+    ``source[r]`` is the row of ``encoded`` for the r-th response, counted over all groups. ``clusters[r]`` numbers its
+    answer within the problem: equal for equivalent answers, -1 without an answer. Without ``own_steps`` the
+    scored steps are tokens, and the responses' step labels do not apply. A set that is scored but not ``judged`` may
+    lack labels, and its answers are not compared.
     """
 
     name: str
@@ -39,9 +39,11 @@ class CandidateSet:
 
     @classmethod
     def of(cls, name: str, groups: Sequence[Group], encoder: Encoder, *, judged: bool = True) -> CandidateSet:
-        """Encode the groups; to be ``judged`` every response needs its label, to be scored none does."""
+        """Encode the groups. With ``judged`` every response needs a label."""
         if not groups:
-            raise ValueError(f"candidate set {name!r} has no problem with responses; give a file that has, or drop it")
+            raise ValueError(
+                f"The candidate set {name!r} has no problem with responses. Give another file, or remove the set."
+            )
         refuse_unfit(name, groups, judged)
         rows = encoder.encode(groups)
         first: dict[tuple[int, bytes, bytes], int] = {}  # equal responses may have other steps in the file
@@ -53,7 +55,7 @@ class CandidateSet:
         return cls(name, tuple(groups), encoded, source, clusters, encoder.own_steps, judged)
 
     def summary(self) -> str:
-        """The size in a line: problems, candidates of each, cut-off ones if there are any."""
+        """One line: numbers of problems, of candidates per problem and of truncated responses."""
         sizes = sorted({len(g.rollouts) for g in self.groups})
         truncated = sum(self.encoded[u].truncated for u in self.source)
         candidates = "-".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
@@ -71,7 +73,7 @@ def split(groups: Sequence[Group], per_response: NDArray[Kind]) -> list[NDArray[
 
 
 def refuse_unfit(name: str, groups: Sequence[Group], judged: bool = True) -> None:
-    """Raise when a problem has no response, or when to be ``judged`` one of its responses has no label."""
+    """Raise ValueError if a problem has no response or, with ``judged``, a response without a label."""
     bad = [g.problem.id for g in groups if not g.rollouts or (judged and any(r.correct is None for r in g.rollouts))]
     if bad:
         labels = (
@@ -86,15 +88,15 @@ def refuse_unfit(name: str, groups: Sequence[Group], judged: bool = True) -> Non
 
 
 def answer_clusters(name: str, groups: Sequence[Group]) -> NDArray[np.intp]:
-    """[R] which answer of its problem each response gave, -1 for none; one read without an answer is searched."""
-    found: list[int] = []
+    """[R] number of each response's answer within its problem, -1 without one; missing answers are extracted."""
+    clusters: list[int] = []
     for group in _watched(f"{name}: comparing answers", groups):
-        found += cluster([guess_answer(r.response) if r.answer is None else r.answer for r in group.rollouts])
-    return np.array(found, dtype=np.intp)
+        clusters += cluster([guess_answer(r.response) if r.answer is None else r.answer for r in group.rollouts])
+    return np.array(clusters, dtype=np.intp)
 
 
 def _watched(label: str, groups: Sequence[Group], patience: float = 2.0) -> Iterator[Group]:
-    """The groups in order; a progress bar appears once they have taken ``patience`` seconds."""
+    """Yield the groups; shows a progress bar after ``patience`` seconds."""
     progress = Progress(transient=True)
     task = progress.add_task(label, total=len(groups))
     patient_until = monotonic() + patience

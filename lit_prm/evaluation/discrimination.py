@@ -1,4 +1,4 @@
-"""What rewards are worth before selection: do they tell right from wrong, do they find the first wrong step?"""
+"""Metrics of rewards themselves: separation of right and wrong responses, and detection of the first wrong step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Floats = NDArray[np.float64]
 
 
 class Scored(NamedTuple):
-    """What the model said of the U distinct responses of a candidate set; S steps."""
+    """Rewards of the U distinct responses of a candidate set; S steps."""
 
     reward: Floats  # [U] r(y)
     steps: Floats  # [U, S] step rewards
     valid: NDArray[np.bool_]  # [U, S]
     reference_steps: Floats  # [U, S] summed reference log-probs of each step; nan without a reference
-    reference_valid: NDArray[np.bool_]  # [U, S] steps that exist, whether or not the model scores them
+    reference_valid: NDArray[np.bool_]  # [U, S] steps that exist, also those that the model does not score
 
     @property
     def has_reference(self) -> bool:
@@ -33,36 +33,36 @@ class Scored(NamedTuple):
 
 
 class Located(NamedTuple):
-    """Share of each problem's wrong responses whose first wrong step was found; nan without such a response; [P] each.
+    """Share of each problem's wrong responses whose first wrong step a rule finds; [P] each, nan without such.
 
-    ``position`` always points at the step where most first errors of the whole set lie: it knows the labels, so it
-    is the best that a rule without eyes for the text could do. ``chance`` draws one of the response's steps.
+    ``position`` always names the step at which most first errors of the set lie. It uses the labels, so no rule that
+    ignores the text does better. ``chance`` names a random step of the response.
     """
 
     found: Floats  # by the lowest step reward
-    reference: Floats  # by the lowest reference log-likelihood, untrained
+    reference: Floats  # by the lowest log-likelihood of the reference, without training
     position: Floats
     chance: Floats
 
 
 def outcome_metrics(name: str, groups: Sequence[Group], reward: Floats, length: Floats) -> dict[str, float]:
-    """How well r(y) separates right from wrong: over all responses, and inside problems where selection happens.
+    """AUC of the rewards r(y), over all responses and as a mean within problems, and their correlation with length.
 
-    ``reward`` and ``length`` are those of every response, over the groups; [R].
+    ``reward`` and ``length`` [R] hold one value for each response of the groups, in order.
     """
     correct = np.array([bool(r.correct) for g in groups for r in g.rollouts])
-    found = {"auc": auc(reward[correct], reward[~correct])}
+    values = {"auc": auc(reward[correct], reward[~correct])}
     pairs = zip(split(groups, reward), split(groups, correct), strict=True)
     inside = [auc(r[c], r[~c]) for r, c in pairs if c.any() and not c.all()]
     if inside:
-        found["auc_within_problems"] = float(np.mean(inside))
+        values["auc_within_problems"] = float(np.mean(inside))
     if reward.std() > 0 and length.std() > 0:
-        found["length_correlation"] = float(np.corrcoef(reward, length)[0, 1])
-    return {f"outcome/{name}/{key}": value for key, value in found.items() if not np.isnan(value)}
+        values["length_correlation"] = float(np.corrcoef(reward, length)[0, 1])
+    return {f"outcome/{name}/{key}": value for key, value in values.items() if not np.isnan(value)}
 
 
 def auc(right: Floats, wrong: Floats) -> float:
-    """Share of (right, wrong) pairs that are ordered correctly, ties half; nan without pairs."""
+    """AUC: share of (right, wrong) pairs with the larger value at the right one; ties count 1/2, nan without pairs."""
     if not len(right) or not len(wrong):
         return float("nan")
     wrong = np.sort(wrong)
@@ -71,7 +71,7 @@ def auc(right: Floats, wrong: Floats) -> float:
 
 
 def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
-    """Is the lowest step reward that of the first wrong step? Over responses whose first error is known."""
+    """Whether the lowest step reward is that of the first wrong step, over responses whose first error is labelled."""
     all_problems = located(candidates, scored)
     known = Located(*(column[~np.isnan(all_problems.chance)] for column in all_problems))
     name, metrics = candidates.name, dict[str, float]()
@@ -82,25 +82,25 @@ def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
             metrics[f"steps/{name}/first_error_by_{rule}"] = float(theirs.mean())
             metrics |= with_interval(f"gain/{name}/first_error-{rule}", known.found - theirs)
     if not np.array_equal(scored.valid, scored.reference_valid):
-        return metrics  # an outcome model scores last steps alone: its numbers would stand beside others' of all steps
-    found = {"auc": auc(*_judged_steps(candidates, scored)), "f1": _f1(candidates, scored)}
-    return metrics | {f"steps/{name}/{key}": value for key, value in found.items() if not np.isnan(value)}
+        return metrics  # an outcome model scores last steps only: its AUC and F1 would not compare with those of others
+    values = {"auc": auc(*_judged_steps(candidates, scored)), "f1": _f1(candidates, scored)}
+    return metrics | {f"steps/{name}/{key}": value for key, value in values.items() if not np.isnan(value)}
 
 
 def _f1(candidates: CandidateSet, scored: Scored) -> float:
-    """Of the first wrong step by a threshold, over all responses whose steps were checked."""
+    """F1 of finding the first wrong step with a threshold, over all responses with labelled steps."""
     known, rows = _checked(candidates)
     return cross_fitted_f1(scored.steps[rows], scored.valid[rows], known.first_error, known.problem)
 
 
 def _checked(candidates: CandidateSet) -> tuple[Known, NDArray[np.intp]]:
-    """The responses whose own steps were checked, none where others were scored, and their rows among the scored."""
+    """Responses with labelled steps and their rows in ``Scored``; none if other steps were scored."""
     known = Known.of(candidates.groups if candidates.own_steps else ())
     return known, candidates.source[known.at]
 
 
 def located(candidates: CandidateSet, scored: Scored) -> Located:
-    """The first wrong step as found by rewards and by three rules without training. Ties share the hit."""
+    """How often rewards, and three rules without training, find the first wrong step. Ties share a hit."""
     known = _known_errors(candidates, scored)
     errors = Counter(e for pairs in known for _, e in pairs)
     common = min(errors, key=lambda e: (-errors[e], e)) if errors else 0
@@ -116,7 +116,7 @@ def located(candidates: CandidateSet, scored: Scored) -> Located:
 
 
 def _known_errors(candidates: CandidateSet, scored: Scored) -> list[list[tuple[int, int]]]:
-    """(row, first wrong step) of every response that has one and whose own steps were scored, by problem."""
+    """(row, first wrong step) of every response that has one and whose own steps are scored; one list per problem."""
     if not candidates.own_steps:
         return [[] for _ in candidates.groups]
     return [
@@ -135,18 +135,18 @@ def _hits(steps: Floats, valid: NDArray[np.bool_], pairs: list[tuple[int, int]])
 
 def _is_worst(steps: Floats, valid: NDArray[np.bool_], step: int) -> float:
     """1 when ``step`` alone has the lowest reward, a share of it when others have it too, 0 otherwise."""
-    return float(lowest_share(steps[None], valid[None])[0, step]) if step < len(steps) else 0.0  # lost by a cut
+    return float(lowest_share(steps[None], valid[None])[0, step]) if step < len(steps) else 0.0  # cut off
 
 
 def _judged_steps(candidates: CandidateSet, scored: Scored) -> tuple[Floats, Floats]:
-    """Rewards of steps known to be right and of first wrong steps."""
+    """Rewards of right steps and of first wrong steps."""
     known, rows = _checked(candidates)
     right, wrong = judged_steps(scored.valid[rows], known.first_error)
     return scored.steps[rows][right], scored.steps[rows][wrong]
 
 
 def with_interval(name: str, per_problem: Floats) -> Iterator[tuple[str, float]]:
-    """The mean and a 95 % bootstrap interval over problems; one problem has no interval."""
+    """Yield the mean and a 95 % bootstrap interval over problems; no interval for a single problem."""
     yield name, float(per_problem.mean())
     if len(per_problem) > 1:
         yield from zip((f"{name}/low", f"{name}/high"), bootstrap_interval(per_problem), strict=True)

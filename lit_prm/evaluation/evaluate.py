@@ -1,4 +1,4 @@
-"""Every selection rule beside its baselines, problem by problem: on a candidate set, or on any scores."""
+"""Evaluates selection rules and their baselines, problem by problem, on a candidate set or on given scores."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from lit_prm.evaluation.votes import Votes, majority, sampled_votes
 class Judgement:
     """Results on one candidate set.
 
-    ``curves`` hold the expected accuracy of every problem at every number of candidates; [P, C]. Their
-    names are a method and the scorer it used: ``bon/min``, ``vote/min``, ``majority``, ``any``. ``errors`` [C] are
-    what sampling subsets adds to the standard error of a curve's mean, of those that are not exact: votes.
+    ``curves`` hold the expected accuracy of every problem at every number of candidates; [P, C]. A curve's name is a
+    method and its scorer: ``bon/min``, ``vote/min``, ``majority``, ``any``. ``errors`` [C] are the standard errors that
+    sampled subsets add to the mean of a weighted vote's curve.
     """
 
     name: str
@@ -42,16 +42,16 @@ def judge(
     weight: VoteWeight,
     seed: int = 0,
 ) -> Judgement:
-    """``judge_scores`` of what a model said of a candidate set, and what its rewards say of outcomes and steps."""
+    """``judge_scores`` for the rewards of a model on a candidate set, with the metrics of outcomes and steps."""
     length = np.array([len(e) - e.prompt_length for e in candidates.encoded], dtype=float)  # [U]
     of = candidates.source
     scores = {name: values[of] for name, values in scores_of(scored, length, aggregates).items()}
     voters = (*aggregates, *(["reference-min"] if scored.has_reference else []))
-    found = judge_scores(
+    judgement = judge_scores(
         candidates.name, candidates.groups, candidates.clusters, scores, voters=voters, weight=weight, seed=seed
     )
     outcome = outcome_metrics(candidates.name, candidates.groups, scored.reward[of], length[of])
-    return replace(found, metrics={**found.metrics, **outcome, **step_metrics(candidates, scored)})
+    return replace(judgement, metrics={**judgement.metrics, **outcome, **step_metrics(candidates, scored)})
 
 
 def judge_scores(
@@ -65,10 +65,11 @@ def judge_scores(
     counts: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Judgement:
-    """Accuracy of every rule for N = 1, 2, 4, ... K; the first of ``voters``, scores that votes weigh by, is primary.
+    """Accuracy of every selection rule for N = 1, 2, 4, ... K candidates.
 
-    ``clusters`` [R] and every score [R] go over the responses of all groups. For N < K the values are expectations
-    over all subsets, exact but for weighted votes (see there); a problem with fewer than N candidates uses all it has.
+    ``clusters`` [R] and every score [R] hold one value for each response of all groups. ``voters`` names the scores
+    that weigh votes; the first is primary. For N < K the values are expectations over all subsets, exact except for
+    ``weighted_votes``. A problem with fewer than N candidates uses all its candidates.
     """
     counts = tuple(counts or candidate_counts(max(len(g.rollouts) for g in groups)))
     correct = [np.array([bool(r.correct) for r in g.rollouts], dtype=float) for g in groups]
@@ -87,17 +88,17 @@ def judge_scores(
 
     votes = {f"vote/{voter}": voted(scores[voter]) for voter in voters}
     curves = {f"bon/{scorer}": chosen(values) for scorer, values in scores.items()}
-    curves |= {vote: found.values for vote, found in votes.items()}
+    curves |= {vote: result.values for vote, result in votes.items()}
     curves["majority"] = curve(lambda p, n: majority(answers[p], correct[p], n))
     curves["any"] = curve(lambda p, n: any_of_n(correct[p], n))
     metrics = dict(_metrics(name, groups, counts, curves, next(iter(voters), None)))
-    return Judgement(name, counts, curves, scores, metrics, {vote: found.errors for vote, found in votes.items()})
+    return Judgement(name, counts, curves, scores, metrics, {vote: result.errors for vote, result in votes.items()})
 
 
 def scores_of(scored: Scored, length: Floats, aggregates: Sequence[str]) -> dict[str, Floats]:
-    """One float per row from every scorer: the model's aggregates first, then what needs no training.
+    """Scores [U] by name: aggregates of the model's rewards first, then baselines without training.
 
-    ``length`` [U] is that of each row; a reference that scored no step at all is left out.
+    ``length`` [U] is the length of each response. The scores of a reference that scored no step are left out.
     """
     refuse_unknown_aggregates(aggregates)
     reference = (scored.reference_steps, scored.reference_valid)
@@ -111,11 +112,11 @@ def scores_of(scored: Scored, length: Floats, aggregates: Sequence[str]) -> dict
 
 
 def length_scores(length: Floats) -> dict[str, Floats]:
-    """What can be chosen by without having read a response."""
+    """Scores that ignore the text of a response: its length, and random choice."""
     return {
         "shortest": -length,
         "longest": length,
-        "random": np.zeros(len(length)),  # all tied: a uniform draw, in expectation
+        "random": np.zeros(len(length)),  # all tied: the expectation of a uniform draw
     }
 
 

@@ -1,4 +1,4 @@
-"""The first wrong step by a threshold, and its F1: ProcessBench's, with a threshold that never sees its test."""
+"""Finds the first wrong step with a threshold, and measures ProcessBench's F1 with a cross-fitted threshold."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Mask = NDArray[np.bool_]
 class Known(NamedTuple):
     """The R responses of some groups whose first wrong step is known."""
 
-    at: Ints  # [R] place among all responses, counted over the groups
-    first_error: Ints  # [R] -1: every step is right
-    problem: Ints  # [R] first group that asks the same: benchmarks ask a problem more than once
+    at: Ints  # [R] index among all responses, counted over the groups
+    first_error: Ints  # [R] -1 if every step is right
+    problem: Ints  # [R] first group with the same problem text: benchmarks repeat problems
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Known:
-        asked: dict[str, int] = {}
-        numbers = [asked.setdefault(group.problem.text, p) for p, group in enumerate(groups)]
+        first: dict[str, int] = {}
+        numbers = [first.setdefault(group.problem.text, p) for p, group in enumerate(groups)]
         rollouts = [(p, r.first_error) for p, group in zip(numbers, groups, strict=True) for r in group.rollouts]
-        known = [(i, error, p) for i, (p, error) in enumerate(rollouts) if error is not None]
-        return cls(*np.array(known, dtype=np.intp).reshape(-1, 3).T)
+        labelled = [(i, error, p) for i, (p, error) in enumerate(rollouts) if error is not None]
+        return cls(*np.array(labelled, dtype=np.intp).reshape(-1, 3).T)
 
 
 # ---- the decision and its score ------------------------------------------------------------------
@@ -42,9 +42,9 @@ def first_below(steps: Floats, valid: Mask, threshold: float) -> Ints:
 
 
 class Hits(NamedTuple):
-    """How many wrong responses had their first error named exactly, and how many right ones none.
+    """Hits of a rule: wrong responses whose first error it names, and right responses in which it names none.
 
-    A rule that guesses hits a share of a response, in expectation.
+    A rule that guesses has fractional hits: its expectation.
     """
 
     on_wrong: float
@@ -59,27 +59,27 @@ class Hits(NamedTuple):
 
     @property
     def error_acc(self) -> float:
-        """Share of the wrong responses; nan without any."""
+        """Share of hits among wrong responses; nan without any."""
         return self.on_wrong / self.wrong if self.wrong else float("nan")
 
     @property
     def correct_acc(self) -> float:
-        """Share of the right responses; nan without any."""
+        """Share of hits among right responses; nan without any."""
         return self.on_right / self.right if self.right else float("nan")
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of the two; nan when one of them is missing (Zheng et al. 2024, ProcessBench)."""
+        """Harmonic mean of ``error_acc`` and ``correct_acc``; nan if one is nan (Zheng et al. 2024, ProcessBench)."""
         return float(_harmonic(np.float64(self.error_acc), np.float64(self.correct_acc)))
 
 
 def f1(predicted: Ints, first_error: Ints) -> float:
-    """F1 of ``Hits``: exact first errors among wrong responses, -1 among right ones; [R], [R], -1: no error."""
+    """F1 of predicted first errors; [R], [R], where -1 means no error."""
     return Hits.of(predicted == first_error, first_error).f1
 
 
 def resampled_f1(hit: Floats | Mask, first_error: Ints, problem: Ints, seed: int = 0, samples: int = 2000) -> Floats:
-    """F1 with the problems drawn anew, responses and decisions as they are; [samples], nan where a kind is missing."""
+    """[samples] F1 over resampled problems; nan in a resample without right or without wrong responses."""
     _, of = np.unique(problem, return_inverse=True)
     wrong = first_error >= 0
     counts = [np.bincount(of, weights) for weights in (hit * wrong, wrong, hit * ~wrong, ~wrong)]
@@ -90,13 +90,13 @@ def resampled_f1(hit: Floats | Mask, first_error: Ints, problem: Ints, seed: int
 
 @lru_cache(maxsize=8)
 def _drawn(problems: int, seed: int, samples: int) -> Floats:
-    """How often each problem is drawn, [P, samples]: the same for every rule that is asked about the same problems."""
+    """[P, samples] how often each problem is drawn; equal for all rules, so that rules are compared on paired draws."""
     drawn = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), samples)
     return np.asarray(drawn.T, dtype=float)
 
 
 def interval(samples: Floats, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of resampled values; those that are undefined are left out, all of them give nan."""
+    """Percentile interval of resampled values without nan; (nan, nan) if all are nan."""
     defined = samples[~np.isnan(samples)]
     if not len(defined):
         return float("nan"), float("nan")
@@ -105,7 +105,7 @@ def interval(samples: Floats, level: float = 0.95) -> tuple[float, float]:
 
 
 def _harmonic(a: Floats | np.float64, b: Floats | np.float64) -> Floats:
-    """0 where both are 0."""
+    """Harmonic mean; 0 if both are 0."""
     both = np.asarray(a + b)
     return np.divide(2 * a * b, both, out=np.where(np.isnan(both), np.nan, 0.0), where=both > 0)
 
@@ -114,27 +114,27 @@ def _harmonic(a: Floats | np.float64, b: Floats | np.float64) -> Floats:
 
 
 def every_cut(steps: Floats, valid: Mask) -> Floats:
-    """One threshold for each way to cut the U distinct step rewards in two: below all, halfway, above all; [U + 1]."""
-    found = np.unique(steps[valid])
-    if not len(found):
+    """[U + 1] thresholds between the U distinct step rewards: the lowest reward, midpoints, and one above all."""
+    rewards = np.unique(steps[valid])
+    if not len(rewards):
         return np.zeros(1)
-    halfway = found[:-1] / 2 + found[1:] / 2
-    halfway = np.where(halfway > found[:-1], halfway, found[1:])  # neighbouring floats have none between them
-    return np.concatenate([found[:1], halfway, [max(found[-1] + 1, np.nextafter(found[-1], np.inf))]])
+    halfway = rewards[:-1] / 2 + rewards[1:] / 2
+    halfway = np.where(halfway > rewards[:-1], halfway, rewards[1:])  # adjacent floats have no midpoint
+    return np.concatenate([rewards[:1], halfway, [max(rewards[-1] + 1, np.nextafter(rewards[-1], np.inf))]])
 
 
 def best_threshold(steps: Floats, valid: Mask, first_error: Ints) -> float:
-    """The threshold of ``every_cut`` with the highest F1 here; the lowest of equals. nan when F1 is undefined."""
+    """The lowest threshold of ``every_cut`` with the highest F1 on these responses; nan if F1 is undefined."""
     thresholds = every_cut(steps, valid)
-    found = f1_at(thresholds, steps, valid, first_error)
-    return float("nan") if np.isnan(found).all() else float(thresholds[int(np.nanargmax(found))])
+    scores = f1_at(thresholds, steps, valid, first_error)
+    return float("nan") if np.isnan(scores).all() else float(thresholds[int(np.nanargmax(scores))])
 
 
 def f1_at(thresholds: Floats, steps: Floats, valid: Mask, first_error: Ints) -> Floats:
-    """F1 by ``first_below`` at every threshold; [H], found without deciding for each.
+    """[H] F1 of ``first_below`` at every threshold, without a pass over the responses for each.
 
-    A first error e is named by the thresholds above its reward, up to the lowest reward before it; none is
-    named up to the lowest reward of all.
+    The thresholds that name a first error are those above its reward and up to the lowest reward before it. The
+    thresholds that name no step are those up to the lowest reward of the response.
     """
     lowest_before = _lowest_before(steps, valid)  # [R, S + 1]
     wrong = first_error >= 0
@@ -149,33 +149,33 @@ def f1_at(thresholds: Floats, steps: Floats, valid: Mask, first_error: Ints) -> 
 
 
 def _lowest_before(steps: Floats, valid: Mask) -> Floats:
-    """The lowest valid reward before each step and, in the last column, of all; inf where there is none."""
+    """[R, S + 1] lowest valid reward before each step and, in the last column, of all steps; inf without any."""
     rewards = np.where(valid, steps, np.inf)
     return np.minimum.accumulate(np.concatenate([np.full((len(steps), 1), np.inf), rewards], 1), 1)
 
 
 def _below(values: Floats, thresholds: Floats) -> Floats:
-    """How many values lie below each threshold."""
+    """Number of values below each threshold."""
     return np.searchsorted(np.sort(values), thresholds, "left").astype(float)
 
 
 def cross_fitted(steps: Floats, valid: Mask, first_error: Ints, problem: Ints) -> Ints | None:
-    """First errors where each half of the problems, even and odd, is judged by the best threshold of the other half.
+    """Predicted first errors: problems with even numbers use the best threshold of those with odd ones, and vice versa.
 
-    None when a half has no best threshold.
+    None if one half has no best threshold.
     """
     predicted = np.full(len(first_error), -1)
     for half in (0, 1):
-        mine = problem % 2 == half
-        threshold = best_threshold(steps[~mine], valid[~mine], first_error[~mine])
+        tested = problem % 2 == half
+        threshold = best_threshold(steps[~tested], valid[~tested], first_error[~tested])
         if np.isnan(threshold):
             return None
-        predicted[mine] = first_below(steps[mine], valid[mine], threshold)
+        predicted[tested] = first_below(steps[tested], valid[tested], threshold)
     return predicted
 
 
 def cross_fitted_f1(steps: Floats, valid: Mask, first_error: Ints, problem: Ints) -> float:
-    """F1 of ``cross_fitted``; nan where that is none."""
+    """F1 of ``cross_fitted``; nan if that is None."""
     predicted = cross_fitted(steps, valid, first_error, problem)
     return float("nan") if predicted is None else f1(predicted, first_error)
 
@@ -184,13 +184,13 @@ def cross_fitted_f1(steps: Floats, valid: Mask, first_error: Ints, problem: Ints
 
 
 def lowest_share(steps: Floats, valid: Mask) -> Floats:
-    """Where the lowest reward of each response falls, equal ones sharing it; [R, S], rows of 1, or 0 without steps."""
+    """[R, S] 1 at the step with the lowest reward, shared among equal rewards; a row of 0 without steps."""
     lowest = valid & (steps == _lowest_before(steps, valid)[:, -1:])
     return cast(Floats, lowest / np.maximum(lowest.sum(1, keepdims=True), 1))
 
 
 def judged_steps(valid: Mask, first_error: Ints) -> tuple[Mask, Mask]:
-    """Steps known to be right and first wrong steps; what follows an error is judged by nobody. [R, S] each."""
+    """[R, S] masks of the right steps and of the first wrong steps; steps after an error have no label."""
     place = np.arange(valid.shape[1])
     end = np.where(first_error >= 0, first_error, valid.shape[1])[:, None]
     return valid & (place < end), valid & (place == end)

@@ -1,8 +1,8 @@
 """Best-of-N and any-of-N as exact expectations over subsets.
 
-Arrays of one problem: ``scores`` [K] float, ``correct`` [K] 0, 1 or a share, ``cluster`` [K] int, the
-answer each candidate gave with -1 for none. Every number is what a random size-n subset of the K
-candidates gives on average, so it carries no luck of which n were drawn first.
+Arrays of one problem: ``scores`` [K] float; ``correct`` [K] 0, 1 or a share; ``cluster`` [K] int, the number of each
+candidate's answer, -1 without one. Every result is the mean over all size-n subsets of the K candidates, so it does not
+depend on their order.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from lit_prm.evaluation.votes import Floats, subset_size
 
 
 def _inside(k: int, n: int) -> Floats:
-    """[K+1]: the chance that a random n-subset of K lies within m given candidates, for m = 0 ... K.
+    """[K+1] probability that a random n-subset of K candidates lies within m given ones, for m = 0 ... K.
 
-    C(m, n) / C(K, n) as a running product of ratios below 1: no factorial, so no overflow at any K.
+    C(m, n) / C(K, n) as a running product of ratios below 1: without factorials, so no overflow at any K.
     """
     m = np.arange(k, n - 1, -1)
     falling = np.concatenate([[1.0], np.cumprod((m - n) / m)])  # m = K, K-1, ..., n-1
@@ -24,12 +24,12 @@ def _inside(k: int, n: int) -> Floats:
 
 
 def best_of_n(scores: ArrayLike, correct: ArrayLike, n: int) -> float:
-    """Expected correctness of the best-scored of n random candidates; exact, ties shared uniformly.
+    """Expected correctness of the candidate with the best score among n random ones; exact, tied candidates share.
 
-    ``correct`` may be any other number that a candidate has, as its length or the score itself.
+    ``correct`` may be any number of a candidate, for example its length or its score. n = 1 gives the mean accuracy.
 
-    Every block of equal scores wins with the chance that the subset lies within "this score or less"
-    but not within "less", and all of a block are then equally likely. n = 1 is the mean accuracy.
+    A block of equal scores wins with the probability that the subset lies within "this score or less" but not within
+    "less"; each candidate of the block is then equally likely.
     """
     score, right = np.asarray(scores, float), np.asarray(correct, float)
     n = subset_size(len(score), n, scores=score, correct=right)
@@ -40,11 +40,13 @@ def best_of_n(scores: ArrayLike, correct: ArrayLike, n: int) -> float:
 
 
 def any_of_n(correct: ArrayLike, n: int) -> float:
-    """The chance that n random candidates hold at least one right one (pass@n without bias)."""
+    """Probability that at least one of n random candidates is right (unbiased pass@n)."""
     right = np.asarray(correct, float)
     n = subset_size(len(right), n, correct=right)
     if not np.isin(right, (0, 1)).all():
-        raise ValueError(f"correct has {right[~np.isin(right, (0, 1))][0]}; any-of-n counts right ones: use 0 or 1")
+        raise ValueError(
+            f"correct holds {right[~np.isin(right, (0, 1))][0]}, but any-of-n counts right candidates. Use 0 and 1."
+        )
     return float(1 - _inside(len(right), n)[int((right == 0).sum())])
 
 

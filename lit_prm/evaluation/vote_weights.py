@@ -1,4 +1,4 @@
-"""Vote weights: what one response's score counts in a weighted vote."""
+"""Vote weights: turn the score of a response into the weight of its vote."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lit_prm.evaluation.votes import Floats
 class VoteWeight(ABC):
     """Turns the scores [K] of one problem into vote weights [K] >= 0.
 
-    Scores of one problem share an offset nobody knows (a reward is known up to a function of the
-    prompt): a strategy either ignores it or says that it does not.
+    Scores of one problem share an unknown offset, since a reward is defined up to a function of the prompt. Each
+    subclass ignores the offset or says that it does not.
     """
 
     takes_negative: ClassVar[bool] = True  # whether scores may be below 0
@@ -26,7 +26,7 @@ class VoteWeight(ABC):
 
 @dataclass(frozen=True)
 class EqualWeight(VoteWeight):
-    """Every candidate counts the same: majority vote."""
+    """Weight 1 for every candidate: majority vote."""
 
     def __call__(self, scores: Floats) -> Floats:
         return np.ones(len(scores))
@@ -34,7 +34,7 @@ class EqualWeight(VoteWeight):
 
 @dataclass(frozen=True)
 class Sigmoid(VoteWeight):
-    """sigmoid(scale * score): the chance of being right if the score is a log-odds; moves with the offset."""
+    """sigmoid(scale * score): the probability of a right response if the score is a log-odds; depends on the offset."""
 
     scale: float = 1.0
 
@@ -44,7 +44,7 @@ class Sigmoid(VoteWeight):
 
 @dataclass(frozen=True)
 class Softmax(VoteWeight):
-    """exp(score / temperature), the best of the problem at 1: the unknown offset cancels."""
+    """exp(score / temperature), scaled so that the best score of the problem has weight 1: the offset cancels."""
 
     temperature: float = 1.0
 
@@ -57,7 +57,7 @@ class Softmax(VoteWeight):
 
 @dataclass(frozen=True)
 class Rank(VoteWeight):
-    """1 for the worst of the problem to K for the best, ties share: any increasing map of scores gives the same."""
+    """Rank from 1 (worst of the problem) to K (best), ties share: equal for any increasing map of the scores."""
 
     def __call__(self, scores: Floats) -> Floats:
         _, block = np.unique(scores, return_inverse=True)
@@ -67,7 +67,7 @@ class Rank(VoteWeight):
 
 @dataclass(frozen=True)
 class Unchanged(VoteWeight):
-    """The scores themselves, as chances and counts allow; refused below 0. A response without steps weighs nothing."""
+    """The scores themselves, which must not be negative. A response without steps has weight 0."""
 
     takes_negative = False
 
@@ -76,7 +76,7 @@ class Unchanged(VoteWeight):
         weight = np.where(np.isneginf(score), 0.0, score)
         if (weight < 0).any():
             raise ValueError(
-                f"scores go down to {weight.min():.4g}; their sum is a vote only where none is below 0: "
-                "weigh by sigmoid, softmax or rank"
+                f"The lowest score is {weight.min():.4g}, but vote weights must not be negative. "
+                "Weigh by sigmoid, softmax or rank."
             )
         return weight

@@ -1,4 +1,4 @@
-"""Votes over the answers of one problem's candidates: exact majority, weighted votes, their weights."""
+"""Votes over the answers of one problem's candidates: exact majority votes and weighted votes."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ SAMPLED_SUBSETS = 512  # ... and draws this many when there are more
 
 
 def subset_size(k: int, n: int, **arrays: Any) -> int:
-    """``n`` capped at K, after refusing what no subset can be drawn from."""
+    """``n`` capped at K. Raises ValueError for arrays of another shape, with nan, or for n below 1."""
     for name, array in arrays.items():
         if array.shape != (k,) or k == 0:
-            raise ValueError(f"{name} has shape {array.shape}; one problem's K >= 1 candidates want [K] = ({k},)")
+            raise ValueError(f"{name} has shape {array.shape}, but one problem's K >= 1 candidates need [K] = ({k},).")
         if np.isnan(array).any():
-            raise ValueError(f"{name} has nan at {np.flatnonzero(np.isnan(array))[:5]}; leave those candidates out")
+            raise ValueError(f"{name} is nan at {np.flatnonzero(np.isnan(array))[:5]}. Leave those candidates out.")
     if n < 1:
-        raise ValueError(f"n is {n}; a subset has at least one candidate: use n >= 1")
+        raise ValueError(f"n is {n}, but a subset has at least one candidate. Use n >= 1.")
     return min(n, k)
 
 
 def majority(cluster: ArrayLike, correct: ArrayLike, n: int) -> float:
     """Expected correctness of the most frequent answer among n random candidates; exact.
 
-    Ties are shared uniformly among the tied answers; an answer is as right as its candidates are on
-    average; a candidate without answer can be drawn but never votes; a subset without votes is wrong.
+    Tied answers share uniformly. The correctness of an answer is the mean over its candidates. A candidate without an
+    answer may be drawn but does not vote. A subset without votes is wrong.
     """
     answer, right = np.asarray(cluster), np.asarray(correct, float)
     n = subset_size(len(right), n, cluster=answer, correct=right)
@@ -44,7 +44,7 @@ def majority(cluster: ArrayLike, correct: ArrayLike, n: int) -> float:
 
 
 def _clusters(answer: NDArray[Any], right: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Size and mean correctness of every answer given."""
+    """Number of candidates and mean correctness of each answer."""
     _, ids = np.unique(answer[answer >= 0], return_inverse=True)
     size = np.bincount(ids)
     return size, np.bincount(ids, right[answer >= 0]) / np.maximum(size, 1)
@@ -61,7 +61,9 @@ def _majority_curve(sizes: tuple[int, ...], shares: tuple[float, ...], blanks: i
     """
     k = sum(sizes) + blanks
     if k > 2000:
-        raise ValueError(f"{k} candidates: C(K, K/2) leaves the range of floats above 2000; vote over at most 2000")
+        raise ValueError(
+            f"{k} candidates are too many: C(K, K/2) exceeds the range of floats above 2000. Vote over at most 2000."
+        )
     ways = np.zeros(k + 1)
     for t in range(1, max(sizes, default=0) + 1):
         ways += _winning_ways(t, [(c, p) for c, p in zip(sizes, shares, strict=True) if c >= t], k)
@@ -69,7 +71,7 @@ def _majority_curve(sizes: tuple[int, ...], shares: tuple[float, ...], blanks: i
 
 
 def _winning_ways(t: int, active: list[tuple[int, float]], k: int) -> Floats:
-    """[K+1]: share-weighted number of subsets of each size that a cluster wins with t votes."""
+    """[K+1] number of subsets of each size that a cluster wins with t votes, weighted by its correctness."""
     nodes, weights = _gauss(len(active) // 2 + 1)  # degree in y < len(active)
     free = k - sum(c for c, _ in active)  # blanks and clusters that cannot reach t votes
     polys = np.zeros((2, len(nodes), k + 1))  # [no winner yet | winner marked, y, x]
@@ -102,7 +104,7 @@ def _binomials(k: int) -> Floats:
 
 @lru_cache(maxsize=64)
 def _subsets(k: int, n: int, seed: int) -> Floats:
-    """[M, K] membership of all n-subsets, or of a seeded sample where there are more than ``EXACT_SUBSETS``."""
+    """[M, K] membership of all n-subsets, or of a seeded sample if there are more than ``EXACT_SUBSETS``."""
     if math.comb(k, n) <= EXACT_SUBSETS:
         chosen = np.array(list(combinations(range(k), n)))
     else:
@@ -116,10 +118,10 @@ def _subsets(k: int, n: int, seed: int) -> Floats:
 def weighted_vote(weights: ArrayLike, cluster: ArrayLike, correct: ArrayLike, n: int, seed: int = 0) -> float:
     """Expected correctness of the answer with the largest summed weight among n random candidates.
 
-    Exact where the subsets can be enumerated (at most ``EXACT_SUBSETS``; n >= K is one). Beyond, an
-    estimate from ``SAMPLED_SUBSETS`` subsets, the same for every call with this K, n and seed, as the exact
-    majority vote plus the sampled difference to it: votes are compared on paired subsets, equal weights
-    give exactly ``majority``, and the result is kept in [0, 1]. Ties and blanks as in ``majority``.
+    Exact if there are at most ``EXACT_SUBSETS`` subsets. Otherwise an estimate from ``SAMPLED_SUBSETS`` subsets, which
+    depend on K, n and seed only: the exact majority vote plus the sampled difference to it, clipped to [0, 1]. So
+    votes are compared on paired subsets, and equal weights give exactly ``majority``. Ties and missing answers count
+    as in ``majority``.
     """
     return float(weighted_votes([weights], [cluster], [correct], [n], seed)[0, 0])
 
@@ -131,12 +133,12 @@ def weighted_votes(
     counts: Sequence[int],
     seed: int = 0,
 ) -> Floats:
-    """``weighted_vote`` of many problems at many n, all subsets of problems of one K in a few products; [P, C]."""
+    """[P, C] ``weighted_vote`` of many problems at many n, vectorised over problems with the same K."""
     return sampled_votes(weights, clusters, corrects, counts, seed).values
 
 
 class Votes(NamedTuple):
-    """Weighted votes of P problems at C numbers of candidates, and what sampling subsets costs their mean."""
+    """Weighted votes of P problems at C numbers of candidates, with the error that sampled subsets add to the mean."""
 
     values: Floats  # [P, C]
     errors: Floats  # [C] standard error of the mean over problems, 0 where all subsets were enumerated
@@ -149,7 +151,7 @@ def sampled_votes(
     counts: Sequence[int],
     seed: int = 0,
 ) -> Votes:
-    """``weighted_votes`` with their sampling error. Problems of one K share their subsets, so their errors add up."""
+    """``weighted_votes`` with their sampling error. Problems with the same K share subsets, so their errors add up."""
     polls = [_Poll.of(*arrays, min(counts)) for arrays in zip(weights, clusters, corrects, strict=True)]
     values, variances = np.zeros((len(polls), len(counts))), np.zeros(len(counts))
     for k in sorted({len(poll.weight) for poll in polls}):
@@ -168,39 +170,41 @@ TOGETHER = 128  # problems voted on at once: bounds the memory
 
 
 class _Poll(NamedTuple):
-    """One problem's candidates as voters; A answers."""
+    """Candidates of one problem as voters; A different answers."""
 
     weight: Floats  # [K]
     answer: NDArray[Any]  # [K]
     right: Floats  # [K]
-    gave: Floats  # [K, A] which answer each gave, nothing where it gave none
-    share: Floats  # [A] how right each answer is
+    gave: Floats  # [K, A] 1 for the answer of each candidate; a row of 0 without an answer
+    share: Floats  # [A] correctness of each answer
 
     @classmethod
     def of(cls, weights: ArrayLike, cluster: ArrayLike, correct: ArrayLike, n: int) -> _Poll:
         weight, answer, right = np.asarray(weights, float), np.asarray(cluster), np.asarray(correct, float)
         subset_size(len(weight), n, weights=weight, cluster=answer, correct=right)
         if (weight < 0).any() or np.isinf(weight).any():
-            raise ValueError(f"weights span {weight.min()} to {weight.max()}; a vote wants finite weights >= 0")
+            raise ValueError(
+                f"The weights range from {weight.min()} to {weight.max()}, but a vote needs finite weights >= 0."
+            )
         gave = (np.unique(answer[answer >= 0]) == answer[:, None]).astype(float)
         return cls(weight, answer, right, gave, _clusters(answer, right)[1])
 
 
 def _vote_together(polls: Sequence[_Poll], k: int, n: int, seed: int) -> tuple[Floats, Floats]:
-    """[P] expectations, and [M] per sampled subset the summed difference to the majority vote; [1] 0 if exact."""
+    """[P] expectations, and [M] for each sampled subset the summed difference to the majority vote, [1] 0 if exact."""
     members = _subsets(k, n, seed)
-    found = _won(members, polls)
+    won = _won(members, polls)
     if math.comb(k, n) <= EXACT_SUBSETS:
-        return found.mean(0), np.zeros(1)
+        return won.mean(0), np.zeros(1)
     plain = _won(members, [poll._replace(weight=np.ones(k)) for poll in polls])
     exact = np.array([majority(poll.answer, poll.right, n) for poll in polls])
-    return np.clip(exact + (found.mean(0) - plain.mean(0)), 0, 1), (found - plain).sum(1)
+    return np.clip(exact + (won.mean(0) - plain.mean(0)), 0, 1), (won - plain).sum(1)
 
 
 def _won(members: Floats, polls: Sequence[_Poll]) -> Floats:
-    """Correctness of the winner of each of the given subsets [M, K], of every problem; [M, P].
+    """[M, P] correctness of the winning answer in each subset of ``members`` [M, K], for every problem.
 
-    The answers of all problems stand side by side as columns [K, A], each problem's in one segment.
+    The answers of all problems are columns of one matrix [K, A]; each problem has a contiguous segment of columns.
     """
     out = np.zeros((len(members), len(polls)))
     voted = [i for i, poll in enumerate(polls) if len(poll.share)]

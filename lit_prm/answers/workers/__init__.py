@@ -1,4 +1,4 @@
-"""Symbolic equality of two answers, judged by math-verify in processes that can be killed."""
+"""Symbolic equality of two answers by math-verify, in processes that can be killed."""
 
 from lit_prm.answers.workers.pool import Pair, verdicts
 from lit_prm.answers.workers.verdict import Verdict

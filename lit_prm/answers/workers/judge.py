@@ -1,4 +1,4 @@
-"""Whether math-verify calls two answers equal, in a process that can do no harm."""
+"""The judge: compares two answers with math-verify, in a process with few rights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import IO, Any, NoReturn
 
 from lit_prm.answers.workers.verdict import Verdict
 
-MEMORY_BYTES = 2 * 2**30  # 10^10^10 must not take the machine down
-QUESTIONS = 2000  # after which a judge makes room for a fresh one: sympy's caches grow
+MEMORY_BYTES = 2 * 2**30  # 10^10^10 must not fill the memory
+QUESTIONS = 2000  # comparisons of one judge; then a new one replaces it, since sympy's caches grow
 HARMFUL = ("os.", "shutil.", "subprocess.", "socket.", "ctypes.", "pty.", "webbrowser.", "urllib.", "sqlite3.")
 
 
 def judge_all(questions: IO[bytes], answer: int) -> NoReturn:
-    """Answer questions until their end; the kernel's alarm kills who computes too long, supervised or not."""
+    """Compare pairs until the pipe closes. A kernel timer kills the process at the limit, even without a supervisor."""
     _harmless()
     for line, _ in zip(questions, range(QUESTIONS), strict=False):
         a, b, timeout = json.loads(line)
@@ -33,7 +33,7 @@ def judge_all(questions: IO[bytes], answer: int) -> NoReturn:
 
 
 def _harmless() -> None:
-    """From here on this process has bounded memory, writes no file, starts nothing and runs no text of an answer."""
+    """Limit this process: bounded memory, no writing of files, no new processes, no execution of text from answers."""
     import resource
 
     limits = {resource.RLIMIT_AS: MEMORY_BYTES, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}
@@ -44,7 +44,7 @@ def _harmless() -> None:
 
 
 def refuse_harm(event: str, arguments: tuple[Any, ...]) -> None:
-    """Raise on what no comparison needs; a second lock behind a grammar that only builds expressions."""
+    """Audit hook: raise PermissionError for actions that no comparison needs. The LaTeX grammar alone allows none."""
     reading = {"os.listdir", "os.scandir"}  # a late import looks for its module
     if event.startswith(HARMFUL) and event not in reading:
         raise PermissionError(f"{event} while comparing answers")
@@ -69,7 +69,7 @@ def _text(source: Any) -> str:
 
 
 def same(a: str, b: str) -> bool:
-    """math-verify's verdict. For relations and sets its order matters (the gold answer first): either may say yes."""
+    """Whether math-verify calls the answers equal; in either order, which matters for relations and sets."""
     from math_verify import verify
     from sympy import Expr
 
@@ -83,11 +83,12 @@ def same(a: str, b: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def parsed(answer: str) -> list[Any]:
-    """The sympy reading of a LaTeX answer, empty when it has none.
+    """Sympy expressions of a LaTeX answer; empty if it cannot be parsed.
 
-    Only the LaTeX grammar reads model output: math-verify's plain-expression reader ends in sympy's
-    ``parse_expr``, which evaluates Python. Its timers are off because they use SIGALRM; ours kill. A brace that closes
-    the box around the answer would hide what follows it: ``1} and 2`` has no reading, and is not 1.
+    Only the LaTeX grammar parses model output: math-verify's parser of plain expressions ends in sympy's
+    ``parse_expr``, which evaluates Python. math-verify's timers are off, since they use SIGALRM; the kernel's timer
+    kills instead. A closing brace without an opening one would end the box around the answer: ``1} and 2`` must not be
+    parsed as 1.
     """
     if _closes_too_much(answer):
         return []
@@ -95,8 +96,8 @@ def parsed(answer: str) -> list[Any]:
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     readers = [LatexExtractionConfig(boxed_match_priority=0)]
-    found = parse(f"\\boxed{{{answer}}}", readers, fallback_mode="no_fallback", parsing_timeout=None)
-    return list(found)
+    expressions = parse(f"\\boxed{{{answer}}}", readers, fallback_mode="no_fallback", parsing_timeout=None)
+    return list(expressions)
 
 
 def _closes_too_much(answer: str) -> bool:

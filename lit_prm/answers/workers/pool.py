@@ -1,4 +1,4 @@
-"""Workers that answer questions of equality: children with pipes, started when needed, shared by threads."""
+"""Pool of worker processes that compare answers: started on demand, shared by threads, connected by pipes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import IO
 from lit_prm.answers.workers.supervisor import PATIENCE, next_line
 from lit_prm.answers.workers.verdict import Verdict
 
-START_SECONDS = 120.0  # importing sympy on a busy machine; not part of anyone's time limit
-MANY = 32  # questions at once that are worth a second worker's start
+START_SECONDS = 120.0  # to import sympy on a busy machine; no part of a comparison's time limit
+MANY = 32  # pairs in one call from which a second worker is worth its start
 
 Pair = tuple[str, str]
 
 
 def verdicts(pairs: Sequence[Pair], timeout: float) -> Iterator[Verdict]:
-    """Verdicts in order as they come, each with ``timeout`` seconds; any thread and any forked process may ask."""
+    """Yield the verdict of each pair in order, with ``timeout`` seconds for each; safe in threads and after a fork."""
     return _pool(os.getpid()).ask(pairs, timeout)
 
 
@@ -34,7 +34,7 @@ def _pool(pid: int) -> WorkerPool:
 
 
 class WorkerPool:
-    """Workers that are started when they are needed, at most ``size``; threads wait for a free one."""
+    """At most ``size`` workers, started on demand; a thread waits for a free worker."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -66,10 +66,10 @@ class WorkerPool:
 
 
 class Worker:
-    """One long-lived child process, which forks a judge and replaces it in milliseconds when it had to kill it.
+    """One long-lived child process, the supervisor, which forks a judge and replaces a killed judge in milliseconds.
 
-    A plain child with pipes, not ``multiprocessing``: it does not import the caller's main module, it may be
-    started from a daemonic loader worker, and it needs no signal handler, so any thread may ask.
+    The child is a ``subprocess`` with pipes, not a ``multiprocessing`` process: it does not import the caller's main
+    module, daemonic workers of a DataLoader may start it, and it needs no signal handler, so any thread may use it.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Worker:
         atexit.register(self.close)
 
     def ask(self, a: str, b: str, timeout: float) -> Verdict:
-        """Whether math-verify calls two LaTeX answers equal, in either order."""
+        """Verdict of math-verify on two LaTeX answers, in either order."""
         with self._lock:
             child = self._child if self._child and self._child.poll() is None else self._start()
             request = json.dumps([a, b, timeout]).encode() + b"\n"
@@ -104,17 +104,17 @@ class Worker:
         if greeting != b"ready\n":
             self.close()
             raise RuntimeError(
-                f"the answer checker said {greeting.decode().strip()!r} instead of 'ready' within {START_SECONDS} s; "
-                "pip install 'math-verify[antlr4_13_2]' in this environment"
+                f"The worker that compares answers did not start within {START_SECONDS} s: it wrote "
+                f"{greeting.decode().strip()!r}, not 'ready'. Run pip install 'math-verify[antlr4_13_2]'."
             )
         return child
 
     def close(self) -> None:
-        """Kill the child and reap it; nothing in a forked copy, which does not own it."""
+        """Kill the child and wait for its end; does nothing in a forked process, which does not own the child."""
         child, self._child = self._child, None
         if child is None or os.getpid() != self._owner:
             return
-        child.kill()  # its judge reads the end of its questions, or dies of its own alarm
+        child.kill()  # its judge reads the end of the pipe, or its own timer kills it
         child.wait()
         _pipe(child.stdin).close()
         _pipe(child.stdout).close()

@@ -1,4 +1,4 @@
-"""The process that forks a judge of answers, watches it, and replaces it in milliseconds when it had to kill it."""
+"""The supervisor: forks a judge process, kills it at the time limit and replaces it in milliseconds."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import IO, NoReturn
 
 from lit_prm.answers.workers.verdict import Verdict
 
-PATIENCE = 0.5  # wall-clock seconds beyond the limit, which counts a judge's processor seconds
+PATIENCE = 0.5  # wall-clock seconds added to the limit, which is in processor seconds
 
 
 def supervise() -> None:
-    """Answer requests from stdin until it closes; one line per request. Only its judges read answers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may want to finish a step
+    """Answer requests from stdin, one line each, until it closes. Only the forked judges parse answers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent process only
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # a library that prints must not speak in our place
+    os.dup2(2, 1)  # what a library prints must not reach the pipe
     try:
         from lit_prm.answers.workers.judge import judge_all, same
 
-        same(r"\frac{x}{2}", "0.5x")  # imports, and builds the grammar tables
+        same(r"\frac{x}{2}", "0.5x")  # imports sympy and builds the grammar tables
     except ImportError as error:
         replies.write(f"{error}\n".encode())
         return
@@ -37,7 +37,7 @@ def supervise() -> None:
 
 
 class JudgeProcess:
-    """A fork of the supervisor that compares answers; it holds no pipe of the asking process."""
+    """A fork of the supervisor that compares answers; it holds no pipe of the calling process."""
 
     def __init__(self, judge_all: Callable[[IO[bytes], int], NoReturn], replies: IO[bytes]) -> None:
         questions, self._ask = os.pipe()
@@ -50,12 +50,12 @@ class JudgeProcess:
                     os.close(ours)
                 judge_all(os.fdopen(questions, "rb"), answer)
             finally:
-                os._exit(1)  # a fork never goes on as the supervisor
+                os._exit(1)  # a fork never continues as a supervisor
         os.close(questions)
         os.close(answer)
 
     def verdict(self, line: bytes) -> Verdict | None:
-        """What it finds within the limit; None when it has retired, or was killed over the last question."""
+        """Verdict within the limit; None if the judge has retired or was killed, and a new judge must answer."""
         if self._ask < 0:
             return None
         with contextlib.suppress(BrokenPipeError):
@@ -76,6 +76,6 @@ class JudgeProcess:
 
 
 def next_line(out: IO[bytes], timeout: float) -> bytes:
-    """The next line of a process, or nothing when it is late or dead."""
+    """The next line that a process writes; empty after ``timeout`` seconds or if the process is dead."""
     ready, _, _ = select.select([out], [], [], timeout)
     return out.readline() if ready else b""

@@ -1,4 +1,4 @@
-"""What a comparison of two answers ends with."""
+"""The result of a symbolic comparison."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Verdict(enum.Enum):
-    """What a judge found. Undecided: it spent its limit or crashed; interrupted: the machine did not let it."""
+    """Result of a comparison. UNDECIDED: it exceeded its limit or crashed. INTERRUPTED: it got no processor time."""
 
     UNEQUAL = b"0"
     EQUAL = b"1"
