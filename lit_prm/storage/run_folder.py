@@ -1,4 +1,4 @@
-"""A run's folder: whose run it holds, whether that is finished, where it goes on, who works on it."""
+"""A run's folder: its configuration, whether the run is finished, its last checkpoint, and its lock."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from lit_prm.storage.flat import flatten
 from lit_prm.storage.moved import with_names_of_today
 from lit_prm.storage.run_files import config_of, read_record
 
-# What may differ between a run and its continuation.
+# Options that may differ between a run and its continuation.
 _FREE = {
     "ckpt_path", "config", "threads", "trainer.enable_progress_bar", "trainer.enable_model_summary",
-    "trainer.limit_val_batches", "trainer.val_check_interval",  # what is watched on the way changes nothing
-    "verbose", "return_predictions",  # of the commands that judge
+    "trainer.limit_val_batches", "trainer.val_check_interval",  # validation during training changes no weights
+    "verbose", "return_predictions",  # options of test and predict
 }  # fmt: skip
 
-# Run folders this process works on, by their lock file; held until it ends.
+# Locks of the run folders that this process uses, by lock file; held until the process ends.
 _LOCKS: dict[Path, FileLock] = {}
 
 
@@ -56,13 +56,13 @@ def refuse_mixing(folder: Path, config: str, *, judging: bool = False) -> None:
 
 
 def differences(folder: Path, config: str) -> list[str]:
-    """One line for every option that may not differ between the run of ``folder`` and its continuation, but does."""
+    """One line for each option that differs from the run of ``folder`` and must not."""
     stored = folder / "config.yaml"
     return differing(config_of(stored, stored.read_text()), config) if stored.exists() else []
 
 
 def differing(before: Mapping[str, Any], now: str) -> list[str]:
-    """The same of two resolved configurations."""
+    """``differences`` of two resolved configurations."""
     old, new = _comparable(before), _comparable(with_names_of_today(yaml.safe_load(now)))
     different = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     return [f"  {k}: {old.get(k)!r} -> {new.get(k)!r}" for k in different]
@@ -81,7 +81,7 @@ def _short(value: Any) -> Any:
 
 
 def refuse_other_folders(config: Namespace) -> None:
-    """Raise when a part of the run would write outside ``run_dir``, e.g. into the run whose config.yaml this is."""
+    """Raise ValueError if a part of the run would write outside ``run_dir``, e.g. into the run of a copied config."""
     trainer, run = config.trainer, Path(config.run_dir).resolve()
     parts = [c for c in (*listed(trainer.callbacks), *listed(trainer.logger)) if not isinstance(c, bool)]
     folders = {f"folder of {part['class_path']}": (part.get("init_args") or {}).get("folder") for part in parts}
@@ -95,7 +95,7 @@ def refuse_other_folders(config: Namespace) -> None:
 
 @rank_zero_only
 def hold(folder: Path) -> None:
-    """Keep every other process from training in ``folder`` until this one ends; refused while another does."""
+    """Lock ``folder`` until this process ends. Raises RuntimeError if another process holds the lock."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder.resolve() / ".lock"
     if file in _LOCKS and file.exists():
@@ -111,7 +111,7 @@ def hold(folder: Path) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The checkpoint the run of ``folder`` goes on from, if there is one; a damaged one is an error."""
+    """The last checkpoint of the run in ``folder``; None without one. Raises ValueError if the file is damaged."""
     last = folder / "checkpoints" / "last.ckpt"
     if not last.exists():
         return None
@@ -127,12 +127,12 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def status(folder: Path) -> str | None:
-    """How the run of ``folder`` ended, if it did."""
+    """Final status of the run in ``folder``; None if it has not ended."""
     return read_record(folder / "summary.json").get("status")
 
 
 def listed(given: Any) -> list[Any]:
-    """What a config takes as nothing, one or several, as a list."""
+    """A config value that may be None, one item or a list, as a list."""
     return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
 
 
