@@ -74,7 +74,7 @@ def test_updates_are_of_equal_size() -> None:
 
 
 def test_too_many_cuts_are_refused_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match=r"raise data\.batch_size or lower trainer\.accumulate_grad_batches"):
+    with pytest.raises(ValueError, match=r"Raise data\.batch_size or lower trainer\.accumulate_grad_batches"):
         Updates(rows([4] * 8), 4, cuts=4)
 
 
@@ -128,7 +128,7 @@ def test_every_prompt_meets_a_response_of_another_problem_and_every_response_is_
         for i, p in enumerate(group)
     ]  # fmt: skip
     if 2 * max(sizes) > len(data):
-        with pytest.raises(ValueError, match="mismatched responses need at least two problems of equal size"):
+        with pytest.raises(ValueError, match="Mismatched responses need at least two problems of equal size"):
             mismatch(data, seed, 99)
         return
     made = mismatch(data, seed, 99)

@@ -91,12 +91,12 @@ def test_a_long_prompt_is_refused_and_a_long_response_is_cut_and_marked(tokenize
     row = encode_one(Encoder(tokenizer, BlankLine(), max_length=60), TEXT * 3)
     assert len(row) == 60
     assert row.truncated
-    with pytest.raises(ValueError, match=r"prompt has \d+ tokens, max_length is 10; raise data.max_length"):
+    with pytest.raises(ValueError, match=r"prompt has \d+ tokens, max_length is 10\. Raise data.max_length"):
         encode_one(Encoder(tokenizer, BlankLine(), max_length=10), TEXT)
 
 
 def test_a_prompt_template_needs_its_place(tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(ValueError, match=r"has no \{prompt\} to fill in"):
+    with pytest.raises(ValueError, match=r"has no \{prompt\}, the place of the problem"):
         Encoder(tokenizer, BlankLine(), prompt_template="solve")
     text = Encoder(tokenizer, BlankLine(), prompt_template="Solve: {prompt}").prompt_text(Problem(prompt="1+1", id="p"))
     assert "Solve: 1+1<|im_end|>" in text

@@ -268,12 +268,12 @@ def test_a_repeated_row_may_differ_by_rounding() -> None:
     [
         (BestOfNAccuracy(1), {"scores": None}, "needs scores"),
         (BestOfNAccuracy(1, "min"), {}, "needs steps, valid"),
-        (BestOfNAccuracy(1), {"scores": [[0.5, 0.1]]}, r"one length \[B\]"),
+        (BestOfNAccuracy(1), {"scores": [[0.5, 0.1]]}, r"not one shape \[B\]"),
         (BestOfNAccuracy(1), {"scores": [math.nan, 0.1]}, "1 of 2 scores are nan, the first of row 0"),
         (
             BestOfNAccuracy(1, "min"),
             {"steps": [[1.0], [2.0]], "valid": [[True, True], [True, False]]},
-            r"not both \[B, S\]",
+            r"must both be \[B, S\]",
         ),
         (BestOfNAccuracy(0), {}, "n >= 1"),
     ],
@@ -314,5 +314,5 @@ def test_calibration_error_is_its_slow_restatement(responses: list[tuple[int, bo
 
 
 def test_a_column_that_no_metric_knows_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"AnyOfN.update knows no score; the columns are row, problem"):
+    with pytest.raises(ValueError, match=r"AnyOfN.update got score\. The columns are row, problem"):
         AnyOfN(2).update(score=torch.zeros(1), correct=torch.ones(1), problem=torch.zeros(1), row=torch.zeros(1))

@@ -106,14 +106,14 @@ def test_problems_with_fewer_responses_keep_theirs() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.01, float("nan")])
 def test_a_fraction_outside_is_refused(fraction: float) -> None:
-    with pytest.raises(ValueError, match=r"fraction .* is not in \(0, 1\]; set data.fraction"):
+    with pytest.raises(ValueError, match=r"fraction .* is not in \(0, 1\]\. Set data.fraction"):
         choose(make(3), fraction)
 
 
 def test_impossible_numbers_of_responses_are_refused_with_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"0 responses per problem are less than one; set data.responses"):
+    with pytest.raises(ValueError, match=r"0 responses per problem are less than one\. Set data.responses"):
         choose(make(3), 1.0, 0)
     with pytest.raises(
-        ValueError, match=r"all 3 problems have fewer than 7 responses, the most is 6; set data.responses to 6"
+        ValueError, match=r"all 3 problems have fewer than 7 responses, the most is 6\. Set data.responses to 6"
     ):
         choose(make(3), 1.0, 7)

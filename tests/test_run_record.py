@@ -249,7 +249,7 @@ def test_a_fit_goes_on_with_the_same_data_only(monkeypatch: pytest.MonkeyPatch) 
         start(ends_by=ZeroDivisionError, logger=False)
     before = Path("run/summary.json").read_text()
     monkeypatch.setattr(Ones, "digests", lambda self: {"train": "b" * 64, "new": "c" * 64})
-    with pytest.raises(ValueError, match=r"data of 'train' changed since run was begun; .*--run_dir run-other"):
+    with pytest.raises(ValueError, match=r"data of 'train' changed since run was begun\. .*--run_dir run-other"):
         start(logger=False)
     assert Path("run/summary.json").read_text() == before
 

@@ -84,7 +84,7 @@ def test_leading_white_space_joins_the_first_step_and_trailing_the_last() -> Non
 
 
 def test_a_pattern_that_is_none_is_refused_with_its_text() -> None:
-    with pytest.raises(ValueError, match=r"step pattern '\(' is no regular expression"):
+    with pytest.raises(ValueError, match=r"step pattern '\(' is not a regular expression"):
         Pattern("(")
 
 

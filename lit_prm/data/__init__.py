@@ -1,4 +1,4 @@
-"""From rows of a file to batches: records, steps, layouts, encoding, batching, regimes."""
+"""From rows of a file to batches: records, steps, file formats, encoding, batching, regimes."""
 
 from lit_prm.storage.moved import names_below
 

@@ -17,18 +17,18 @@ def _unlabelled() -> NDArray[np.float32]:
     return np.zeros(0, dtype=np.float32)
 
 
-def _not_asked() -> NDArray[np.int32]:
+def _no_spans() -> NDArray[np.int32]:
     return np.zeros((0, 2), dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One response after its prompt, as tokens.
+    """The tokens of a prompt and one response to it.
 
-    ``step`` has one entry per response token (the end-of-turn token belongs to the last step);
-    ``row`` is the response's index in its data set, ``group`` its problem's; ``step_labels`` has one entry
-    in [0, 1] per step (nan: unknown), or none at all. ``spans``, where they were asked for, are the characters
-    [start, end) of the response that each of its tokens stands for.
+    ``step`` is the step of every response token; the end-of-turn token belongs to the last step. ``row`` is the index
+    of the response in its data set, ``group`` that of its problem. ``step_labels`` has one entry in [0, 1] for each
+    step (nan: unknown), or no entries. ``spans`` has the characters [start, end) of the response that each response
+    token stands for, or no entries.
     """
 
     ids: NDArray[np.int32]
@@ -39,21 +39,22 @@ class Encoded:
     row: int
     truncated: bool = False
     step_labels: NDArray[np.float32] = field(default_factory=_unlabelled)
-    spans: NDArray[np.int32] = field(default_factory=_not_asked)
+    spans: NDArray[np.int32] = field(default_factory=_no_spans)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def key(self) -> bytes:
-        """Content address of (prompt tokens, response tokens), whatever the file or the row."""
+        """Hash of the prompt's and the response's tokens, independent of file and row."""
         return hashlib.sha256(self.prompt_length.to_bytes(4, "little") + self.ids.tobytes()).digest()
 
 
 class Batch(NamedTuple):
-    """B responses padded on the right to T tokens. No attention mask: causal attention needs none.
+    """B prompts with one response each, padded on the right to T tokens.
 
-    Where ``owner`` says which rows have one prompt, a model runs each prompt once and the responses behind it.
+    There is no attention mask: with causal attention, padding on the right changes nothing. If ``owner`` says which
+    rows have the same prompt, a model runs each prompt once, followed by its responses.
     """
 
     ids: Tensor  # [B, T] int64
@@ -61,32 +62,34 @@ class Batch(NamedTuple):
     prompt_length: Tensor  # [B]
     step: Tensor  # [B, T] step of each response token, -1 on prompt and padding
     labels: Tensor  # [B] 1 right, 0 wrong
-    step_labels: Tensor  # [B, S] in [0, 1], nan where nobody knows
+    step_labels: Tensor  # [B, S] in [0, 1], nan where unknown
     group: Tensor  # [B] problem of each response
     row: Tensor  # [B] index in the data set
     global_labels: Tensor  # [G] labels of the whole global batch this micro-batch was cut from
     global_group: Tensor  # [G]
-    mismatched: tuple[Batch, ...] = ()  # this rank's prompts of the global batch with responses of other problems
-    owner: Tensor | tuple[()] = ()  # [B] number of each row's prompt, by first appearance; none: whole rows are run
+    mismatched: tuple[Batch, ...] = ()  # this rank's prompts, each with a response to another problem
+    owner: (
+        Tensor | tuple[()]
+    ) = ()  # [B] number of each row's prompt, by first appearance; empty: prompts are not shared
 
     @property
     def shares_prompts(self) -> bool:
-        """Whether prompts are to be run once for all rows that have them."""
+        """True if the model should run equal prompts once."""
         return len(self.owner) > 0
 
     @property
     def in_response(self) -> Tensor:
-        """Mask of response tokens; [B, T]."""
+        """True at response tokens; [B, T]."""
         return self.step >= 0
 
     def keep(self, rows: Sequence[int]) -> Batch:
-        """The same batch with the responses at ``rows``, in that order; what it was cut from stays."""
+        """The batch of the responses at ``rows``, in that order, cut from the same global batch."""
         own = {name: getattr(self, name)[rows] for name in _OF_A_RESPONSE}
         owner = torch.unique(torch.as_tensor(self.owner)[rows], return_inverse=True)[1] if self.shares_prompts else ()
         return self._replace(**own, owner=owner)
 
     def keys(self) -> list[bytes]:
-        """Content address of every response, equal to ``Encoded.key``."""
+        """Hash of every row's prompt and response, equal to ``Encoded.key``."""
         ids, lengths, prompts = self.ids.cpu().numpy().astype(np.int32), self.length, self.prompt_length
         return [
             hashlib.sha256(int(p).to_bytes(4, "little") + row[: int(n)].tobytes()).digest()
@@ -105,9 +108,9 @@ def collate(
     mismatched: tuple[Batch, ...] = (),
     share_prompts: bool = False,
 ) -> Batch:
-    """Pad ``items`` to one batch; ``global_batch`` (default: the items) is what one update will see.
+    """Pad ``items`` to one batch. ``global_batch`` holds all responses of the update; the default is the items.
 
-    With ``share_prompts`` the batch says which rows have one prompt.
+    With ``share_prompts`` the batch says in ``owner`` which rows have the same prompt.
     """
     width = max(len(item) for item in items)
     steps = max((int(item.step.max(initial=0)) for item in items), default=0) + 1

@@ -1,4 +1,4 @@
-"""Which responses form an update and how an update is cut into micro-batches: seeded, resumable, exact."""
+"""Which responses form an update, and how an update is cut into micro-batches: seeded and resumable."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lit_prm.data.batch import Batch, Encoded, collate
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One micro-batch of an update: the rows of this rank's share, and the rows of the whole update.
+    """One micro-batch: its rows on this rank, and the rows of the whole update on all ranks.
 
-    ``share`` is there in an update's first micro-batch: the rows of all micro-batches this rank has in it.
+    The first micro-batch of an update has ``share``: the rows of each micro-batch of this rank in the update.
     """
 
     rows: tuple[int, ...]
@@ -25,10 +25,10 @@ class Cut:
 
 
 class EncodedResponses(Dataset[Batch]):
-    """Encoded responses, fetched a ``Cut`` at a time.
+    """A map-style data set of encoded responses, indexed by ``Cut``: one item is one batch.
 
-    With ``mismatched`` responses, one for each row, an update's first batch brings those of the rank's share.
-    With ``share_prompts`` its batches say which rows have one prompt.
+    With ``mismatched`` responses, one for each row, the first batch of an update holds those of the rank's share.
+    With ``share_prompts`` the batches say which rows have the same prompt.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class EncodedResponses(Dataset[Batch]):
 def mismatch(encoded: Sequence[Encoded], seed: int, max_length: int) -> list[Encoded]:
     """Every row's prompt with the response of a row of another problem; each response is used once.
 
-    Problems are put in a seeded circle and their rows moved on by at least the largest problem's size, so no
-    prompt meets a response of its own. What becomes longer than ``max_length`` is cut there.
+    The problems are arranged in a seeded circle, and responses move on by the size of the largest problem, so no
+    prompt gets a response of its own problem. Sequences longer than ``max_length`` are cut.
     """
     rows_of = [list(rows) for _, rows in groupby(encoded, key=lambda e: e.group)]
     order = np.random.default_rng([seed, len(rows_of)]).permutation(len(rows_of))
@@ -60,29 +60,29 @@ def mismatch(encoded: Sequence[Encoded], seed: int, max_length: int) -> list[Enc
     most = max(len(rows) for rows in rows_of)
     if 2 * most > len(circle):
         raise ValueError(
-            f"a problem has {most} of all {len(circle)} responses, so some would meet their own prompt again; "
-            "mismatched responses need at least two problems of equal size: add problems or lower data.responses"
+            f"a problem has {most} of all {len(circle)} responses, so some would be paired with their own prompt. "
+            "Mismatched responses need at least two problems of equal size: add problems or lower data.responses."
         )
     behind = {a.row: b for a, b in zip(circle, circle[most:] + circle[:most], strict=True)}
     return [_joined(e, behind[e.row], max_length) for e in encoded]
 
 
-def _joined(asked: Encoded, answered: Encoded, max_length: int) -> Encoded:
-    """The prompt of the one with the response of the other, of which nobody knows the label."""
-    ids = np.concatenate([asked.ids[: asked.prompt_length], answered.ids[answered.prompt_length :]])[:max_length]
-    step = np.zeros(len(ids) - asked.prompt_length, dtype=np.int32)
-    return Encoded(ids, asked.prompt_length, step, float("nan"), asked.group, asked.row)
+def _joined(prompt: Encoded, response: Encoded, max_length: int) -> Encoded:
+    """The prompt of one row with the response of another; the label is unknown."""
+    ids = np.concatenate([prompt.ids[: prompt.prompt_length], response.ids[response.prompt_length :]])[:max_length]
+    step = np.zeros(len(ids) - prompt.prompt_length, dtype=np.int32)
+    return Encoded(ids, prompt.prompt_length, step, float("nan"), prompt.group, prompt.row)
 
 
 class Updates(Sampler[Cut]):
-    """Epochs of updates over whole problems, each update cut into ``cuts`` micro-batches for each rank.
+    """Samples the micro-batches of one rank: updates over whole problems, each cut into ``cuts`` micro-batches a rank.
 
-    An update holds at least ``batch_size`` responses on average: problems are permuted by (seed, epoch) and dealt into
-    updates whose sizes differ by at most one problem, so none is a small remainder. Within an update
-    problems are sorted by length and cut into ``cuts * ranks`` consecutive parts of about equal padded
-    size. Which problems share an update depends on neither ``cuts`` nor ``ranks``.
+    An update holds at least ``batch_size`` responses on average. Problems are permuted by (seed, epoch) and dealt into
+    updates whose sizes differ by at most one problem, so there is no small last update. Within an update, problems are
+    sorted by length and cut into ``cuts * ranks`` consecutive parts of about equal padded size. Which problems share
+    an update depends on neither ``cuts`` nor ``ranks``.
 
-    ``skip`` micro-batches are passed over once, to continue an interrupted epoch.
+    ``skip`` is the number of micro-batches to skip once, to continue an interrupted epoch.
     """
 
     def __init__(
@@ -96,7 +96,9 @@ class Updates(Sampler[Cut]):
         seed: int = 0,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"data.batch_size {batch_size} is not at least 1; it counts the responses of an update")
+            raise ValueError(
+                f"data.batch_size {batch_size} is not at least 1. Give the number of responses of an update."
+            )
         self.problems = [tuple(e.row for e in rows) for _, rows in groupby(encoded, key=lambda e: e.group)]
         self.tokens = np.array([max(len(encoded[i]) for i in rows) * len(rows) for rows in self.problems])
         self.width = np.array([max(len(encoded[i]) for i in rows) for rows in self.problems])
@@ -108,14 +110,14 @@ class Updates(Sampler[Cut]):
         if smallest < cuts * ranks:
             raise ValueError(
                 f"an update of about {batch_size} responses has {smallest} problems, too few for {cuts} "
-                f"micro-batches x {ranks} devices; raise data.batch_size or lower trainer.accumulate_grad_batches"
+                f"micro-batches x {ranks} devices. Raise data.batch_size or lower trainer.accumulate_grad_batches."
             )
 
     def __len__(self) -> int:
         return self.updates * self.cuts
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at each epoch's start."""
+        """Set the epoch that the order depends on; the trainer calls it at the start of each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Cut]:
@@ -130,22 +132,22 @@ class Updates(Sampler[Cut]):
         return np.array_split(order, self.updates)
 
     def _cut(self, update: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Iterator[Cut]:
-        whole = tuple(row for p in update for row in self.problems[p])
+        update_rows = tuple(row for p in update for row in self.problems[p])
         by_length = update[np.argsort(-self.width[update], kind="stable")]
         parts = equal_parts(self.tokens[by_length], self.cuts * self.ranks)
-        mine = tuple(
+        own_parts = tuple(
             tuple(row for p in by_length[part] for row in self.problems[p]) for part in parts[self.rank :: self.ranks]
         )
-        for i, rows in enumerate(mine):
-            yield Cut(rows, whole, mine if i == 0 else ())
+        for i, rows in enumerate(own_parts):
+            yield Cut(rows, update_rows, own_parts if i == 0 else ())
 
 
 def equal_parts(sizes: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]], parts: int) -> list[slice]:
-    """Consecutive non-empty slices, as many as ``parts``, whose sums of ``sizes`` are about equal."""
+    """Cut ``sizes`` into ``parts`` consecutive non-empty slices with about equal sums."""
     total = np.cumsum(sizes)
     ends = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts, side="left") + 1
     count = len(total)
-    for i in range(len(ends)):  # leave at least one item for every part on either side
+    for i in range(len(ends)):  # at least one item for every part on both sides
         ends[i] = min(max(ends[i], (ends[i - 1] if i else 0) + 1), count - (parts - 1 - i))
     bounds = [0, *ends.tolist(), count]
     return [slice(a, b) for a, b in pairwise(bounds)]
@@ -154,7 +156,8 @@ def equal_parts(sizes: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]
 class TokenBudget(Sampler[Cut]):
     """Every response, longest first, in batches of at most ``budget`` padded tokens; for evaluation.
 
-    Every rank has as many batches: those short of one repeat the last, for where weights are cut no rank can run alone.
+    Every rank has the same number of batches: a rank that lacks one repeats the last, because with sharded weights no
+    rank can run alone.
     """
 
     def __init__(self, encoded: Sequence[Encoded], budget: int, *, rank: int = 0, ranks: int = 1) -> None:
@@ -167,12 +170,12 @@ class TokenBudget(Sampler[Cut]):
                 current = []
             current.append(i)
         self.batches += [tuple(current)] if current else []
-        self.mine = self.batches[rank::ranks]
-        if len(self.mine) < -(-len(self.batches) // ranks):
-            self.mine.append(self.batches[-1])
+        self.own_batches = self.batches[rank::ranks]
+        if len(self.own_batches) < -(-len(self.batches) // ranks):
+            self.own_batches.append(self.batches[-1])
 
     def __len__(self) -> int:
-        return len(self.mine)
+        return len(self.own_batches)
 
     def __iter__(self) -> Iterator[Cut]:
-        return (Cut(rows, rows) for rows in self.mine)
+        return (Cut(rows, rows) for rows in self.own_batches)

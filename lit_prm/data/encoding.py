@@ -1,4 +1,4 @@
-"""From groups to encoded responses: chat template, exact prompt boundary, step of every token."""
+"""Encoder: from groups to token ids, with the chat template, an exact prompt boundary and the step of every token."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SENTINEL = "\u2063response\u2063"  # invisible separators: no template transfor
 class Encoder:
     """Turns groups into ``Encoded`` rows with one tokenizer, chat template and step rule.
 
-    The scored text is the generated text: the response goes into the template verbatim, and its tokens
-    are those after the prompt's, up to and including the end-of-turn token. A prompt whose own tokens
-    are not a prefix of the whole is refused, since its boundary would lie inside a token.
+    The response goes into the chat template unchanged. Its tokens are those after the prompt's tokens, up to and
+    including the end-of-turn token. If the prompt's tokens are not a prefix of all tokens, the boundary lies inside a
+    token and ``encode`` raises ValueError.
 
-    ``prompt_template`` wraps plain-string prompts, e.g. "Solve and box the answer: {prompt}".
-    With ``spans`` every token's characters are kept too.
+    ``prompt_template`` wraps prompts that are strings, e.g. "Solve and box the answer: {prompt}". With ``spans`` the
+    rows also hold every token's characters.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class Encoder:
     ) -> None:
         if not tokenizer.is_fast:
             raise ValueError(
-                f"{type(tokenizer).__name__} gives no character offsets, which step ends are found by; "
-                "use the tokenizer's fast version"
+                f"{type(tokenizer).__name__} gives no character offsets, which step ends are computed from. "
+                "Use the tokenizer's fast version."
             )
         if "{prompt}" not in prompt_template:
-            raise ValueError(f"prompt_template {prompt_template!r} has no {{prompt}} to fill in; add it")
+            raise ValueError(
+                f"prompt_template {prompt_template!r} has no {{prompt}}, the place of the problem. Add {{prompt}}."
+            )
         self.tokenizer = tokenizer
         self.steps = steps
         self.max_length = max_length
@@ -55,17 +57,17 @@ class Encoder:
 
     @property
     def identity(self) -> str:
-        """A hash of all that decides what it encodes to."""
+        """Hash of everything that the encoded ids and steps depend on."""
         facts = (type(self.steps).__name__, sorted(map(str, vars(self.steps).items())), self.max_length)
         text = (tokenizer_identity(self.tokenizer), self.prompt_template)
         return hashlib.sha256(repr((facts, text)).encode()).hexdigest()
 
     def prompt_lengths(self, groups: Sequence[Group]) -> list[int]:
-        """Tokens of every group's prompt, however many may be kept."""
+        """Number of tokens of every group's prompt, also above ``max_length``."""
         return [len(ids) for ids in self._tokenize([self.render(group.problem)[0] for group in groups])[0]]
 
     def encode(self, groups: Sequence[Group]) -> list[Encoded]:
-        """Every response of every group, in order; rows count over the groups from 0."""
+        """The encoded responses of all groups, in order; ``row`` counts them from 0."""
         rendered = [self.render(group.problem) for group in groups]
         prompts = self._tokenize([head for head, _ in rendered])[0]
         texts, owners = [], []
@@ -83,43 +85,46 @@ class Encoder:
         return rows
 
     def _apart(self, prompt: Sequence[int], text: str, start: int) -> tuple[list[int], list[tuple[int, int]]] | None:
-        """Ids and offsets with the response cut into tokens behind its prompt, as it was sampled.
+        """Ids and offsets of prompt and response tokenised separately, as the response was sampled.
 
-        White space that a response begins with may melt into the line break that ends its prompt. None where the
-        tokenizer does not give the response's text back when it sees it by itself.
+        Otherwise a tokenizer may merge white space at the response's start with the line break at the prompt's end.
+        None if decoding the response's ids does not give back its text.
         """
-        found = self.tokenizer(text[start:], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids: list[int] = found["input_ids"]
+        encoded = self.tokenizer(text[start:], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids: list[int] = encoded["input_ids"]
         if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text[start:]:
             return None
-        return [*prompt, *ids], [*[(0, 0)] * len(prompt), *[(a + start, b + start) for a, b in found["offset_mapping"]]]
+        return [*prompt, *ids], [
+            *[(0, 0)] * len(prompt),
+            *[(a + start, b + start) for a, b in encoded["offset_mapping"]],
+        ]
 
     def render(self, problem: Problem) -> tuple[str, str]:
-        """Text before and after the response of a problem, by the chat template if there is one."""
+        """The text before and the text after a response to the problem, by the chat template if there is one."""
         messages = self._messages(problem)
         if not self.tokenizer.chat_template:
             return "\n".join(m["content"] for m in messages) + "\n", self.tokenizer.eos_token or ""
         head = self._apply(messages, add_generation_prompt=True)
         whole = self._apply([*messages, {"role": "assistant", "content": _SENTINEL}], add_generation_prompt=False)
-        before, found, tail = whole.partition(_SENTINEL)
-        if not found or not before.startswith(head):
+        before, sentinel, tail = whole.partition(_SENTINEL)
+        if not sentinel or not before.startswith(head):
             raise ValueError(
                 f"problem {problem.id}: the chat template's text before the response {before[-80:]!r} does not "
-                f"continue its generation prompt {head[-80:]!r}; use the template the model was trained with"
+                f"continue its generation prompt {head[-80:]!r}. Use the template the model was trained with."
             )
         return before, tail
 
     @property
     def own_steps(self) -> bool:
-        """Whether the scored steps are a response's own, which labels of its steps are about, where it has any."""
+        """True if steps are pieces of text, so that step labels of a file apply; False if every token is a step."""
         return not isinstance(self.steps, EachToken)
 
     def steps_from(self, rollout: Rollout) -> str:
-        """Who cuts a response into steps: `of the file` or the rule, by its name."""
+        """Where a response's steps come from: "of the file", or the name of the step rule."""
         return "of the file" if rollout.steps and self.own_steps else type(self.steps).__name__
 
     def prompt_text(self, problem: Problem) -> str:
-        """What a sampler continues for this problem."""
+        """The text that a sampler continues with a response."""
         return self.render(problem)[0]
 
     def _messages(self, problem: Problem) -> list[Message]:
@@ -134,7 +139,7 @@ class Encoder:
         return str(text)
 
     def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
-        """Ids and character offsets; the template has written every special token, so none is added."""
+        """Ids and character offsets; a chat template writes the special tokens itself, so none are added."""
         if not texts:
             return [], []
         special = not self.tokenizer.chat_template
@@ -157,13 +162,13 @@ class Encoder:
             at = next(i for i, (a, b) in enumerate(zip([*ids, None], prompt, strict=False)) if a != b)
             raise ValueError(
                 f"problem {problem.id}: the tokens of a response do not follow its prompt's: token {at} is "
-                f"{self._show(ids[at : at + 1])} with the response and {self._show(prompt[at : at + 1])} without it; "
-                "end the prompt (or its template) with a line break or a special token"
+                f"{self._show(ids[at : at + 1])} with the response and {self._show(prompt[at : at + 1])} without it. "
+                "End the prompt (or its template) with a line break or a special token."
             )
         if n >= self.max_length:
             raise ValueError(
-                f"problem {problem.id}: its prompt has {n} tokens, max_length is {self.max_length}; "
-                "raise data.max_length or drop the problem"
+                f"problem {problem.id}: its prompt has {n} tokens, max_length is {self.max_length}. "
+                "Raise data.max_length or drop the problem."
             )
         end = self._end_of_turn(ids, offsets, start + len(rollout.response))
         kept = min(end, self.max_length)
@@ -181,7 +186,7 @@ class Encoder:
         )
 
     def _end_of_turn(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], text_end: int) -> int:
-        """One past the first special token after the response; a template's line break after it is not scored."""
+        """Index after the end-of-turn token: the first special token after the response. What follows is not scored."""
         after = next((i for i, (a, b) in enumerate(offsets) if a >= text_end and b > a), len(ids))
         return next((i + 1 for i in range(after, len(ids)) if ids[i] in self._special), len(ids))
 
@@ -191,7 +196,7 @@ class Encoder:
         return np.asarray(step_of_tokens([len(s) for s in self.split(rollout)], offsets), dtype=np.int32)
 
     def split(self, rollout: Rollout) -> tuple[str, ...]:
-        """The steps that tile a response: those of its file or the rule's; one piece where each token is a step."""
+        """The steps of a response: those of its file, else of the step rule; one piece if every token is a step."""
         return rollout.steps or tuple(self.steps.split(rollout.response))
 
     def _show(self, ids: Sequence[int]) -> str:
@@ -199,7 +204,7 @@ class Encoder:
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of what decides how text becomes tokens: vocabulary and rules, special tokens, chat template."""
+    """Hash of what the tokens of a text depend on: vocabulary and rules, special tokens, chat template."""
     facts: Any = tokenizer
     special = (facts.eos_token, sorted(facts.all_special_ids))
     return hashlib.sha256(
@@ -208,12 +213,12 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _within(spans: Sequence[tuple[int, int]], length: int) -> NDArray[np.int32]:
-    """Spans inside [0, length]: what stands behind the response, as the end of its turn, is (length, length)."""
+    """The spans clipped to [0, length]; tokens after the response, such as the end of turn, get (length, length)."""
     return np.clip(np.asarray(spans, dtype=np.int32).reshape(-1, 2), 0, length)
 
 
 def length_quantiles(lengths: Iterable[int]) -> dict[str, int]:
-    """Token-length quantiles as the data report prints them."""
+    """Quantiles of token lengths for the data report, by name; empty without lengths."""
     values = np.fromiter(lengths, dtype=np.int64)
     points = {"min": 0.0, "5%": 0.05, "50%": 0.5, "95%": 0.95, "99%": 0.99, "max": 1.0}
     return {name: int(np.quantile(values, q)) for name, q in points.items()} if len(values) else {}

@@ -1,4 +1,4 @@
-"""The nouns of the project: Problem, Rollout, Group."""
+"""The records that everything else works on: Problem, Rollout and Group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Message = dict[str, str]  # {"role": ..., "content": ...}, as chat templates tak
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One question x. ``prompt`` is a plain string (one user turn) or a list of chat messages."""
+    """One question x. ``prompt`` is a string (one user turn) or a tuple of chat messages."""
 
     prompt: str | tuple[Message, ...]
     id: str
@@ -20,7 +20,7 @@ class Problem:
 
     @property
     def text(self) -> str:
-        """The words of the question alone, as de-duplication and contamination checks compare them."""
+        """The question's own text, which de-duplication and contamination checks compare."""
         if isinstance(self.prompt, str):
             return self.prompt
         return "\n".join(m["content"] for m in self.prompt if m["role"] == "user")
@@ -28,11 +28,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """One sampled response y with its outcome label: training datum and best-of-N candidate alike.
+    """One sampled response y with its outcome label: a training example or a best-of-N candidate.
 
-    ``steps`` tile ``response`` exactly when given; ``first_error`` is the index of the first wrong
-    step, -1 when every step is right, None when nobody knows; ``step_labels`` say for every step in [0, 1]
-    how right it is, nan where nobody knows. Both mean something only beside ``steps``.
+    ``steps``, if given, concatenate to ``response``. ``first_error`` is the index of the first wrong step, -1 if every
+    step is right, None if unknown. ``step_labels`` has a number in [0, 1] for every step, nan if unknown. Both need
+    ``steps``.
     """
 
     response: str
@@ -47,11 +47,11 @@ class Rollout:
         if self.steps is not None and "".join(self.steps) != self.response:
             raise ValueError(
                 f"steps do not tile the response: they join to {''.join(self.steps)[:60]!r}..., "
-                f"the response is {self.response[:60]!r}...; give steps that concatenate to the response"
+                f"the response is {self.response[:60]!r}.... Give steps that concatenate to the response."
             )
         if self.step_labels is not None and len(self.step_labels) != len(self.steps or ()):
             raise ValueError(
-                f"{len(self.step_labels)} step labels for {len(self.steps or ())} steps; give one label for each step"
+                f"{len(self.step_labels)} step labels for {len(self.steps or ())} steps. Give one label for each step."
             )
 
 
@@ -64,7 +64,7 @@ class Group:
 
     @property
     def accuracy(self) -> float:
-        """Share of right responses among the labelled ones; nan when none is labelled."""
+        """Share of right responses among the labelled ones; nan if none is labelled."""
         labels = [r.correct for r in self.rollouts if r.correct is not None]
         return sum(labels) / len(labels) if labels else float("nan")
 

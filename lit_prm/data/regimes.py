@@ -1,4 +1,4 @@
-"""The data regime: a seeded choice of problems and responses, smaller ones inside larger ones, and changes of it."""
+"""The data regime: a seeded choice of problems and responses, and changes such as balancing or de-duplication."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Literal
 
 from lit_prm.data.records import Group, Rollout
 
-Others = Callable[[str], Sequence[Group]]  # reads another file to train on, by its name at this scale
+Others = Callable[[str], Sequence[Group]]  # the groups of another training file, by its name in data.files
 
 
 def subsample(
     groups: Sequence[Group], *, fraction_of_problems: float, responses_per_problem: int | None, seed: int
 ) -> list[Group]:
-    """A share of the problems and at most so many responses of each, in the order given.
+    """Choose a fraction of the problems and at most ``responses_per_problem`` responses of each, in the order given.
 
-    Nested: what a smaller fraction or number chooses lies inside what a larger one does. The choice hangs on
-    seed, problem id and response index alone, so neither the order of the problems nor the size of the other
-    choice changes it. A problem with fewer responses keeps them all.
+    The choices are nested: a smaller fraction or number chooses a subset of a larger one. They depend on seed, problem
+    id and response index alone, not on the order of the problems or on each other. A problem with fewer responses
+    keeps them all.
     """
     if not 0 < fraction_of_problems <= 1:
         raise ValueError(
-            f"fraction {fraction_of_problems} of the problems is not in (0, 1]; set data.fraction to, say, 0.1"
+            f"fraction {fraction_of_problems} of the problems is not in (0, 1]. Set data.fraction to 0.1, for example."
         )
     _refuse_impossible(groups, responses_per_problem)
     chosen = _problems(groups, fraction_of_problems, seed)
@@ -38,12 +38,12 @@ def _refuse_impossible(groups: Sequence[Group], responses: int | None) -> None:
     if responses is None or not groups:
         return
     if responses < 1:
-        raise ValueError(f"{responses} responses per problem are less than one; set data.responses to 1 or more")
+        raise ValueError(f"{responses} responses per problem are less than one. Set data.responses to 1 or more.")
     most = max(len(group.rollouts) for group in groups)
     if responses > most:
         raise ValueError(
-            f"all {len(groups)} problems have fewer than {responses} responses, the most is {most}; "
-            f"set data.responses to {most} or less"
+            f"all {len(groups)} problems have fewer than {responses} responses, the most is {most}. "
+            f"Set data.responses to {most} or less."
         )
 
 
@@ -58,36 +58,36 @@ def _responses(group: Group, count: int, seed: int) -> list[int]:
 
 
 def _drawn(size: int, count: int, *facts: object) -> list[int]:
-    """``count`` of the numbers below ``size``, drawn for these facts, in order."""
+    """``count`` of the numbers below ``size``, in ascending order; the draw depends on ``facts`` alone."""
     return sorted(sorted(range(size), key=lambda i: _draw(*facts, i))[:count])
 
 
 def _draw(*facts: object) -> bytes:
-    """A number drawn for these facts, the same on every machine and in every process."""
+    """A pseudo-random number that depends on ``facts`` alone, equal on every machine."""
     return hashlib.sha256(repr(facts).encode()).digest()
 
 
-# --- changes of what was chosen --------------------------------------------------------------------
+# --- changes of the choice -----------------------------------------------------------------------
 
 
 class Regime(ABC):
-    """A change of the training data after problems and responses were chosen, decided by its arguments alone."""
+    """Base of changes to the chosen training data; the result depends on the arguments alone."""
 
     @abstractmethod
     def __call__(self, groups: Sequence[Group], others: Others, seed: int) -> list[Group]:
-        """The groups to train on instead, in the order given; ``others(name)`` reads another file of the scale."""
+        """The changed groups, in the order given; ``others(name)`` gives the groups of another training file."""
 
 
 class Balanced(Regime):
-    """As many right as wrong responses, over the whole data set or within every problem (the paper's Table 1).
+    """Equally many right and wrong responses, over the data set or ``within`` every problem (the paper's Table 1).
 
-    The larger class loses responses by lot; problems left without responses are gone, within problems those
-    whose responses are all right or all wrong.
+    Responses of the larger class are dropped at random by seed. Problems left without responses are dropped; within
+    problems these are the problems whose responses are all right or all wrong.
     """
 
     def __init__(self, within: Literal["dataset", "problem"]) -> None:
         if within not in ("dataset", "problem"):
-            raise ValueError(f"within {within!r} is neither 'dataset' nor 'problem'; balance inside one of them")
+            raise ValueError(f"within {within!r} is neither 'dataset' nor 'problem'. Give one of them.")
         self.within = within
 
     def __call__(self, groups: Sequence[Group], others: Others, seed: int) -> list[Group]:
@@ -97,7 +97,7 @@ class Balanced(Regime):
             labels = [r.correct for g in groups for r in g.rollouts]
             raise ValueError(
                 f"{labels.count(True)} right and {labels.count(False)} wrong responses leave none when balanced within "
-                f"the {self.within}; choose more with data.responses, or train without this regime"
+                f"the {self.within}. Choose more with data.responses, or train without this regime."
             )
         return balanced
 
@@ -113,18 +113,19 @@ def _balanced(groups: Sequence[Group], seed: int) -> list[Group]:
 
 
 class Deduplicated(Regime):
-    """No response of which more than ``threshold`` stands in an earlier one of its problem that was kept.
+    """Drops responses that mostly repeat an earlier response of their problem.
 
-    The share is that of its distinct n-grams of ``ngram`` words (a run of letters and digits, or one sign); a
-    response of fewer words is one n-gram. Right and wrong ones are compared alike; a threshold of 1 keeps them
-    all. The paper removes repetition by 8-grams and names no threshold.
+    A response is dropped if more than ``threshold`` of its distinct n-grams of ``ngram`` words also occur in one
+    earlier response that was kept. A word is a run of letters and digits, or one other character; a response of fewer
+    words is one n-gram. Labels play no role. A threshold of 1 keeps all responses. The paper removes repetition by
+    8-grams and names no threshold.
     """
 
     def __init__(self, ngram: int = 8, threshold: float = 0.5) -> None:
         if ngram < 1:
-            raise ValueError(f"n-grams of {ngram} words are none; give ngram >= 1")
+            raise ValueError(f"ngram is {ngram}, and an n-gram has at least one word. Give ngram >= 1.")
         if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold {threshold} is no share of n-grams; give a number in [0, 1]")
+            raise ValueError(f"threshold {threshold} is not a share of n-grams. Give a number in [0, 1].")
         self.ngram = ngram
         self.threshold = threshold
 
@@ -145,42 +146,43 @@ class Deduplicated(Regime):
 
 
 class Mixed(Regime):
-    """A ``share`` of each problem's responses, rounded down, replaced by responses to it in the file ``source``.
+    """Replaces a ``share`` of each problem's responses, rounded down, by responses of the file ``source``.
 
-    Both are chosen by seed. A problem there is the same when its text is: ids are row numbers in many files.
+    The replaced and the new responses are chosen by seed. Problems of the two files are matched by their text, because
+    ids are row numbers in many files.
     """
 
     def __init__(self, source: str, share: float = 0.5) -> None:
         if not 0 < share <= 1:
-            raise ValueError(f"share {share} of the responses is not in (0, 1]; give 0.5 for half of them")
+            raise ValueError(f"share {share} of the responses is not in (0, 1]. Give 0.5 for half of them.")
         self.source = source
         self.share = share
 
     def __call__(self, groups: Sequence[Group], others: Others, seed: int) -> list[Group]:
-        theirs = {group.problem.text: group.rollouts for group in others(self.source)}
-        return [self._mixed(group, theirs.get(group.problem.text, ()), seed) for group in groups]
+        by_text = {group.problem.text: group.rollouts for group in others(self.source)}
+        return [self._mixed(group, by_text.get(group.problem.text, ()), seed) for group in groups]
 
-    def _mixed(self, group: Group, theirs: Sequence[Rollout], seed: int) -> Group:
+    def _mixed(self, group: Group, new: Sequence[Rollout], seed: int) -> Group:
         name, rollouts = group.problem.id, list(group.rollouts)
         count = int(round(self.share * len(rollouts), 6))  # 0.29 * 100 is 28.999999999999996
-        if len(theirs) < count:
+        if len(new) < count:
             raise ValueError(
-                f"problem {name!r} has {len(theirs)} responses in {self.source!r}, {self.share} of its "
-                f"{len(rollouts)} are {count}; sample more there, or lower the share or data.responses"
+                f"problem {name!r} has {len(new)} responses in {self.source!r}, but {self.share} of its "
+                f"{len(rollouts)} responses are {count}. Sample more there, or lower the share or data.responses."
             )
         replaced = _drawn(len(rollouts), count, seed, "replaced", name)
-        taken = _drawn(len(theirs), count, seed, "taken", name)
+        taken = _drawn(len(new), count, seed, "taken", name)
         for i, j in zip(replaced, taken, strict=True):
-            rollouts[i] = theirs[j]
+            rollouts[i] = new[j]
         return replace(group, rollouts=tuple(rollouts))
 
 
 class Added(Regime):
-    """The groups of other files behind those there are, their ids behind the name of their file."""
+    """Appends the groups of other files; the name of the file is put before their ids."""
 
     def __init__(self, sources: list[str]) -> None:
         if not sources or len(set(sources)) < len(sources):
-            raise ValueError(f"sources {sources} are none, or one of them twice; name each file to add once")
+            raise ValueError(f"sources {sources} are empty or name a file twice. Name each file to add once.")
         self.sources = sources
 
     def __call__(self, groups: Sequence[Group], others: Others, seed: int) -> list[Group]:

@@ -1,4 +1,4 @@
-"""Lossless step splitting, and the step of every token by character offsets."""
+"""Step rules, which cut a response into steps without losing a character, and the step of every token."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from itertools import accumulate, pairwise
 
 
 class StepRule(ABC):
-    """Where one step of a response ends and the next begins.
+    """Base of rules for where a step begins; a subclass defines ``starts``.
 
-    Law: the steps tile the text. ``"".join(rule.split(text)) == text`` for any text, no step is empty,
-    and white space alone is no step (it joins the step before it, at the start the one after it).
+    Law: the steps tile the text. ``"".join(rule.split(text)) == text`` for any text, and no step is empty or white
+    space alone: white space joins the step before it, at the start of the text the step after it.
     """
 
     @abstractmethod
     def starts(self, text: str) -> Iterable[int]:
-        """Positions at which a new step begins; 0 need not be among them."""
+        """Character positions at which a new step begins; 0 may be missing."""
 
     def split(self, text: str) -> list[str]:
         cuts = sorted({0, len(text), *self.starts(text)})
@@ -39,7 +39,9 @@ class Pattern(StepRule):
         try:
             self.regex = re.compile(regex, re.MULTILINE)
         except re.error as error:
-            raise ValueError(f"step pattern {regex!r} is no regular expression: {error}") from None
+            raise ValueError(
+                f"step pattern {regex!r} is not a regular expression: {error}. Correct the pattern."
+            ) from None
 
     def starts(self, text: str) -> Iterable[int]:
         return (match.start() for match in self.regex.finditer(text))
@@ -74,19 +76,19 @@ class Sentence(StepRule):
 
 
 class EachToken(StepRule):
-    """Every token is a step of its own; only an encoder knows tokens, so the text stays one piece here."""
+    """Every token is a step. The encoder, which knows the tokens, makes these steps; ``split`` returns one piece."""
 
     def starts(self, text: str) -> Iterable[int]:
         return ()
 
 
 def step_of_tokens(step_lengths: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """The step of every token, given the steps' lengths in characters and the tokens' (start, end).
+    """The step of every token, from the steps' lengths in characters and the tokens' offsets (start, end).
 
-    A token belongs to the step its first character lies in, so one that spans a boundary ends the earlier
-    step. Tokens behind the text (the end of turn) belong to the last step; the result never decreases.
+    A token belongs to the step of its first character, so a token across a boundary belongs to the earlier step.
+    Tokens after the text (the end of turn) belong to the last step. The result never decreases.
     """
     ends = list(accumulate(step_lengths))
     last = max(len(ends) - 1, 0)
-    found = (min(bisect_right(ends, max(start, 0)), last) for start, _ in offsets)
-    return list(accumulate(found, max))
+    steps = (min(bisect_right(ends, max(start, 0)), last) for start, _ in offsets)
+    return list(accumulate(steps, max))

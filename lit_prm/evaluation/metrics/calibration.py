@@ -1,4 +1,4 @@
-"""Is sigmoid(score) the chance of being right?"""
+"""Calibration: is sigmoid(score) the probability that the response is right?"""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class _Calibration(ScoreMetric):
 
 
 class CalibrationError(_Calibration):
-    """Expected calibration error: mean distance of chance and accuracy over bins of equal mass."""
+    """Expected calibration error: mean distance of sigmoid(score) and accuracy over bins of equally many responses."""
 
     def __init__(self, bins: int = 15, aggregate: str | None = None, **kwargs: Any) -> None:
         if bins < 1:
-            raise ValueError(f"bins is {bins}; responses are compared within bins: use at least 1")
+            raise ValueError(f"bins is {bins}. Responses are compared within bins, so give at least 1.")
         super().__init__(aggregate, **kwargs)
         self.bins = bins
 
@@ -31,21 +31,21 @@ class CalibrationError(_Calibration):
 
 
 class Brier(_Calibration):
-    """Mean squared distance of sigmoid(score) to correctness: 0 at best, 1/4 for always saying one half."""
+    """Brier score: mean squared distance of sigmoid(score) and correctness; 0 is best, always 1/2 gives 1/4."""
 
     def value(self, responses: ResponseColumns) -> float:
-        chance = Sigmoid()(responses.score(self.aggregate))
-        return float(np.square(chance - responses["correct"]).mean())
+        probability = Sigmoid()(responses.score(self.aggregate))
+        return float(np.square(probability - responses["correct"]).mean())
 
 
-def calibration_error(chance: Floats, correct: Array, bins: int) -> float:
-    """Sum over bins of |sum of chances - number of right ones|, per response; [R], [R].
+def calibration_error(probability: Floats, correct: Array, bins: int) -> float:
+    """Sum over bins of |sum of probabilities - number of right responses|, divided by R; [R], [R].
 
-    Bins hold equal numbers of responses in order of their chance, but equal chances share a bin, so the order of the
-    responses does not matter (Naeini et al. 2015; equal mass: Nixon et al. 2019).
+    Bins hold equal numbers of responses in ascending order of probability. Equal probabilities share a bin, so the
+    order of the responses does not matter (Naeini et al. 2015; equal mass: Nixon et al. 2019).
     """
-    _, block, size = np.unique(chance, return_inverse=True, return_counts=True)
+    _, block, size = np.unique(probability, return_inverse=True, return_counts=True)
     middle = np.cumsum(size) - (size + 1) / 2  # mean rank of a block, from 0
-    bin_of = (middle * bins // len(chance)).astype(int)[block]
-    gap = np.bincount(bin_of, chance) - np.bincount(bin_of, cast(Any, correct))
-    return float(np.abs(gap).sum() / len(chance))
+    bin_of = (middle * bins // len(probability)).astype(int)[block]
+    gap = np.bincount(bin_of, probability) - np.bincount(bin_of, cast(Any, correct))
+    return float(np.abs(gap).sum() / len(probability))

@@ -1,4 +1,4 @@
-"""Accuracy of what is chosen among a problem's candidates, the mean over problems."""
+"""Accuracy of the answer that is selected among a problem's candidates, averaged over problems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lit_prm.evaluation.vote_weights import Sigmoid, VoteWeight
 
 
 class BestOfNAccuracy(ScoreMetric):
-    """Expected accuracy of the best-scored of n random candidates (``selection.best_of_n``)."""
+    """Expected accuracy of the highest score among n random candidates (``evaluation.selection.best_of_n``)."""
 
     higher_is_better = True
 
@@ -26,7 +26,10 @@ class BestOfNAccuracy(ScoreMetric):
 
 
 class Vote(ScoreMetric):
-    """Expected accuracy of the answer with the largest summed weight among n candidates (``weighted_votes``)."""
+    """Expected accuracy of a weighted vote: the answer with the largest summed weight among n random candidates.
+
+    ``weight`` turns a problem's scores into weights (default: sigmoid); ``seed`` draws the sets of n candidates.
+    """
 
     higher_is_better = True
 
@@ -60,7 +63,7 @@ class Majority(ResponseMetric):
 
 
 class AnyOfN(ResponseMetric):
-    """The chance that n random candidates hold a right one (``selection.any_of_n``)."""
+    """Probability that at least one of n random candidates is right, i.e. pass@n (``selection.any_of_n``)."""
 
     higher_is_better = True
 

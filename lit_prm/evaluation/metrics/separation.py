@@ -1,4 +1,4 @@
-"""Do scores tell right from wrong responses, and step rewards right from wrong steps?"""
+"""AUC and F1: scores of right and wrong responses, step rewards of right and wrong steps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from lit_prm.evaluation.metrics.base import ResponseColumns, ResponseMetric, Sco
 
 
 class OutcomeAUC(ScoreMetric):
-    """Share of (right, wrong) responses in the right order, ties half; pooled, or inside problems and averaged.
+    """ROC AUC: share of pairs in which the right response scores higher than the wrong one; ties count half.
 
-    Only the latter asks what selection asks: a reward is known up to a function of the prompt.
+    Over all pairs, or ``within_problems``: over pairs of one problem, averaged over problems. Best-of-N selection
+    depends on the latter alone, because rewards are comparable only between responses to one prompt.
     """
 
     higher_is_better = True
@@ -32,7 +33,7 @@ class OutcomeAUC(ScoreMetric):
 
 
 class StepAUC(ResponseMetric):
-    """Share of (right step, first wrong step) pairs in the right order; what follows an error is judged by nobody."""
+    """ROC AUC of step rewards: right steps against first wrong steps; steps after the first wrong one do not count."""
 
     higher_is_better = True
 
@@ -47,8 +48,8 @@ class StepAUC(ResponseMetric):
 class FirstErrorF1(ResponseMetric):
     """ProcessBench's F1 of the first step below a threshold.
 
-    With ``threshold=None`` each half of the problems, even and odd numbers, is judged by the best threshold of the
-    other half, so none ever sees what it is judged on.
+    With ``threshold=None`` the problems with even and with odd numbers are two halves, and each half is evaluated
+    by the best threshold of the other half.
     """
 
     higher_is_better = True
