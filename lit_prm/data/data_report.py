@@ -1,4 +1,4 @@
-"""What is in the data, said before training: counts, labels, duplicates, lengths, problems shared with evaluation."""
+"""The data report, printed before training: counts, labels, duplicates, lengths, problems shared with evaluation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lit_prm.data.encoding import length_quantiles
 from lit_prm.data.formats import Reading
 from lit_prm.data.records import Group
 
-REASONS = 5  # refused rows named one by one
-WHOLE = 0.95  # share of responses of a single step from which the rule of steps is suspect
+REASONS = 5  # largest number of refused rows that are listed
+WHOLE = 0.95  # from this share of one-step responses on, the report warns about the step rule
 _BETWEEN = re.compile(r"[\s$.,;:!?'\"]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataReport:
-    """Facts about the training data as it was read (``rows``, ``refused``) and as it was chosen (the rest)."""
+    """Counts of the training data: ``rows`` and ``refused`` of the file, all others of the chosen responses."""
 
     source: str
     layout: str
@@ -61,10 +61,11 @@ class DataReport:
         steps: Mapping[str, int] | None = None,
         steps_per_response: Sequence[int] = (),
     ) -> DataReport:
-        """Count the chosen ``groups`` of a ``reading``; the token counts are of their responses, one each.
+        """Count the chosen ``groups`` of a ``reading``.
 
-        ``unlabelled`` responses were left out before the choice; ``steps`` says of how many of the chosen the
-        file or which rule gave the steps, ``steps_per_response`` how many each has.
+        ``prompt_tokens``, ``response_tokens`` and ``steps_per_response`` have one number for each chosen response.
+        ``truncated`` counts responses that were cut, ``unlabelled`` those left out before the choice. ``steps`` counts
+        responses by the origin of their steps: the file or the name of a rule.
         """
         labels = [r.correct for g in groups for r in g.rollouts if r.correct is not None]
         return cls(
@@ -91,14 +92,14 @@ class DataReport:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The facts by name, as JSON and trackers take them."""
+        """The counts by name, for JSON and loggers."""
         return asdict(self) | {"reasons": list(self.reasons)}
 
     def show(self, console: Console | None = None) -> None:
-        """Print the facts as one small table."""
+        """Print the counts as a small table."""
         table = Table(title=Text(f"training data: {self.source}"), title_justify="left", show_header=False)
         for name, fact in self._lines():
-            table.add_row(name, Text(fact))  # Text: [asy] in a file is no markup
+            table.add_row(name, Text(fact))  # Text, because rich would read [asy] in a file as markup
         (console or Console()).print(table)
 
     def _lines(self) -> list[tuple[str, str]]:
@@ -121,13 +122,13 @@ class DataReport:
 
     def _one_step(self) -> str:
         return (
-            f"{self.one_step} of {self.responses} responses are a single step, so there are no rewards of steps; if "
+            f"{self.one_step} of {self.responses} responses are a single step, so there are no rewards of steps. If "
             "they have steps, name the rule: --data.steps Marked, BlankLine, Newline, Sentence"
         )
 
 
 def _repeats(texts: Any) -> int:
-    """How many of the texts stood there before."""
+    """Number of texts that repeat an earlier one."""
     return sum(n - 1 for n in Counter(texts).values())
 
 
@@ -136,14 +137,14 @@ def _quantiles(lengths: Mapping[str, int]) -> str:
 
 
 def _sources(steps: Mapping[str, int]) -> str:
-    """Who gave the steps, and how many where there is more than one."""
+    """The origins of steps, each with its number of responses if there are several."""
     return ", ".join(name if len(steps) == 1 else f"{name} ({n})" for name, n in steps.items())
 
 
 def normalised(group: Group) -> str:
-    """The problem without white space, dollars, sentence punctuation and case; signs and operators stay.
+    """The problem's text in lower case without white space, dollar signs and punctuation; operators stay.
 
-    Between two digits a point or one space stays in their place: 2.5 and 2 5 are not 25; 1,000 is 1000.
+    Between two digits a point or one space is kept: 2.5 and 2 5 are not 25; but 1,000 becomes 1000.
     """
     return _BETWEEN.sub(_kept, _THOUSANDS.sub("", group.problem.text.lower()))
 
@@ -156,27 +157,30 @@ def _kept(run: re.Match[str]) -> str:
 
 
 def shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]]) -> dict[str, list[str]]:
-    """Ids of the problems in ``groups`` that an evaluation set has too, for every set, by normalised text."""
+    """For every evaluation set, the ids of the problems of ``groups`` that it has too, by normalised text."""
     return {name: [g.problem.id for g in _also_in(groups, others)] for name, others in evaluation.items()}
 
 
 def drop_shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]]) -> list[Group]:
-    """The groups whose problem no evaluation set has."""
+    """The groups whose problem is in no evaluation set."""
     held_out = {normalised(g) for others in evaluation.values() for g in others}
     return [g for g in groups if normalised(g) not in held_out]
 
 
 def refuse_shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]], allow: bool = False) -> None:
-    """Nothing happens when no evaluation set shares a problem with ``groups``; otherwise an error, or one line."""
-    found = {name: both for name, others in evaluation.items() if (both := _also_in(groups, others))}
-    if not found:
+    """Raise ValueError if an evaluation set shares a problem with ``groups``; with ``allow`` print a warning."""
+    in_both = {name: groups_of for name, others in evaluation.items() if (groups_of := _also_in(groups, others))}
+    if not in_both:
         return
-    first = next(iter(found.values()))[0].problem.text[:60]
-    said = ", ".join(f"{len(both)} with {name}" for name, both in found.items())
-    said = f"training shares problems with evaluation sets: {said} (first: {first!r})"
+    first = next(iter(in_both.values()))[0].problem.text[:60]
+    counts = ", ".join(f"{len(groups_of)} with {name}" for name, groups_of in in_both.items())
+    problem = f"training shares problems with evaluation sets: {counts} (first: {first!r})"
     if not allow:
-        raise ValueError(f"{said}; set data.shared_problems: drop to leave them out of training, or allow to keep them")
-    Console(stderr=True).print(Text(f"warning: {said}; allowed by data.shared_problems"), soft_wrap=True)
+        raise ValueError(
+            f"{problem}. Set data.shared_problems: drop to leave them out of training, or allow to keep them."
+        )
+    warning = f"warning: {problem}; allowed by data.shared_problems"
+    Console(stderr=True).print(Text(warning), soft_wrap=True)
 
 
 def _also_in(groups: Sequence[Group], others: Sequence[Group]) -> list[Group]:

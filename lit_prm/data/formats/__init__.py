@@ -1,4 +1,4 @@
-"""Files in the layouts people have to groups, and groups to files."""
+"""Reading files of several layouts as groups, and writing groups as files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Reading", "RefusedRow", "group_row", "read_groups", "refuse_unfit_na
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A row that is in no group, and why. ``place`` is file:line, in files without lines file:row."""
+    """A row that could not be read, and why. ``place`` is file:line, or file:row in files without lines."""
 
     place: str
     reason: str
@@ -30,7 +30,7 @@ class RefusedRow:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a source holds. ``rows`` counts the refused ones too; ``digest`` changes with the content."""
+    """The content of a file or hub data set. ``rows`` counts refused rows too; ``digest`` changes with the content."""
 
     source: str
     layout: str
@@ -41,9 +41,10 @@ class Reading:
 
 
 def read_groups(source: str, *, on_bad: Literal["raise", "skip"] = "raise") -> Reading:
-    """The groups of a file or hub data set, in order of first appearance; the columns tell the layout.
+    """The groups of a file or hub data set, in order of first appearance.
 
-    The first row that fits a layout decides it for all. Ids are unique within the source.
+    The columns of the first row that fits a layout decide the layout of all rows. Ids are unique within the source. A
+    row that cannot be read raises ValueError, or with ``on_bad="skip"`` is listed in ``refused``.
     """
     table = open_source(source)
     collected = _Collected()
@@ -58,7 +59,7 @@ def read_groups(source: str, *, on_bad: Literal["raise", "skip"] = "raise") -> R
             refused.append(RefusedRow(place, str(error)))
     if collected.layout is None or not collected.groups:
         first = f"; the first of {number}: {refused[0].place}: {refused[0].reason}" if refused else ", it is empty"
-        raise ValueError(f"{source}: no row can be used{first}; correct the file")
+        raise ValueError(f"{source}: no row can be used{first}. Correct the file.")
     return Reading(
         source, collected.layout.name, tuple(collected.groups.values()), number, tuple(refused), table.digest
     )
@@ -66,7 +67,7 @@ def read_groups(source: str, *, on_bad: Literal["raise", "skip"] = "raise") -> R
 
 @dataclass(slots=True)
 class _Collected:
-    """Groups by prompt where the layout merges rows, otherwise by row; no two share an id."""
+    """The groups so far, by prompt if the layout merges rows, otherwise by row; their ids are unique."""
 
     layout: Layout | None = None
     groups: dict[object, Group] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class _Collected:
         self.groups[key] = _distinct(group) if layout.distinct else group
 
     def _id(self, wanted: str) -> str:
-        """``wanted``, or with the first free number behind it: a row without a name may hit another's."""
+        """``wanted``, with the first free number appended if another group has this id."""
         name, n = wanted, 1
         while name in self.ids:
             n += 1
@@ -108,16 +109,16 @@ def _distinct(group: Group) -> Group:
 
 
 def write_groups(path: Path, groups: Iterable[Group]) -> None:
-    """Groups as JSONL in the paper's columns; equal groups give equal bytes, and no reader sees half a file.
+    """Write groups as JSONL in the paper's columns; equal groups give equal bytes, and the file appears atomically.
 
-    Law: reading it gives the groups back, when ids are unique, gold answers are final answers and first errors
-    stand beside steps.
+    Law: reading the file gives back the groups if ids are unique, gold answers are final answers, and every first
+    error has steps beside it.
     """
     write_rows(path, [group_row(group) for group in groups])
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Rows as ``group_row`` makes them, or with more columns, as JSONL."""
+    """Write rows as JSONL: those that ``group_row`` makes, or rows with more columns."""
     refuse_unfit_name(path)
     used = {name for row in rows for name, value in row.items() if name in _ALWAYS or _known(value)}
     lines = (json.dumps({k: v for k, v in row.items() if k in used}, ensure_ascii=False) + "\n" for row in rows)
@@ -127,16 +128,16 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def refuse_unfit_name(path: Path) -> None:
-    """A name says whether the file is packed."""
+    """Raise ValueError unless the name ends with .jsonl or .jsonl.gz."""
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise ValueError(f"{path}: groups are written as .jsonl or .jsonl.gz; change the name")
+        raise ValueError(f"{path}: groups are written as .jsonl or .jsonl.gz. Change the name.")
 
 
 _ALWAYS = ("prompt", "completions", "correctness")
 
 
 def _known(value: object) -> bool:
-    """Whether a column says anything here: one that never does is left out of the file."""
+    """True if the value holds something; a column that holds nothing in any row is left out of the file."""
     return any(v is not None for v in value) if isinstance(value, list) else value is not None
 
 

@@ -1,4 +1,4 @@
-"""One value of a row, checked: text, label, prompt, messages, answer, level, id."""
+"""Checked values of a row: text, label, prompt, messages, answer, level, id. Each function raises ``BadRow``."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from lit_prm.data.records import Message, Problem
 
 Row = Mapping[str, Any]
 
-_HALF = re.compile("[\ud800-\udfff]")  # half of a character: of a cut "\ud83d\ude00" in JSON
+_HALF = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, as a cut "\ud83d\ude00" leaves in JSON
 
 
 class BadRow(ValueError):
-    """Why a row is no group, and the remedy; whoever knows the file adds the place."""
+    """Why a row cannot be read, and the remedy; the reader of the file adds the place."""
 
 
 def wrong(name: str, value: object, rule: str, remedy: str) -> BadRow:
-    """The usual refusal: a value, the rule it breaks, what to do."""
+    """The error for a value that breaks a rule, with the remedy."""
     return BadRow(f"{name} is {str(repr(value))[:60]}, not {rule}; {remedy}")
 
 
 def needed(row: Row, column: str) -> Any:
-    """The value of a column that must be there."""
+    """The value of a column that must not be missing or null."""
     if row.get(column) is None:
         raise BadRow(f"column {column!r} is missing or null; the row has {sorted(row)}, fill it in or remove the row")
     return row[column]
 
 
 def text(value: object, name: str) -> str:
-    """A string with something in it."""
+    """A string that is not blank."""
     if not isinstance(value, str):
         raise wrong(name, value, "a string", "write it as text")
     if not value.strip():
         raise BadRow(f"{name} is empty; leave it out")
-    return _whole(value, name)
+    return _valid_unicode(value, name)
 
 
-def _whole(value: str, name: str) -> str:
-    """The text, when it can be encoded: no tokenizer and no file takes half a character."""
+def _valid_unicode(value: str, name: str) -> str:
+    """The text, if it is valid Unicode; tokenizers and files cannot take half a surrogate pair."""
     if not value.isascii() and (half := _HALF.search(value)):
         at = half.start()
         raise BadRow(
@@ -52,20 +52,20 @@ def _whole(value: str, name: str) -> str:
 
 
 def texts(value: object, name: str) -> list[str]:
-    """A list of strings, each with something in it."""
+    """A list of strings that are not blank."""
     return [text(item, f"{name}[{i}]") for i, item in enumerate(items(value, name))]
 
 
 def sampled(value: object, correct: bool | None, name: str) -> str:
-    """A response; an empty one unless it is labelled right, since a model may end at once but never rightly."""
+    """A response. It may be empty unless it is labelled right: a model may stop at once, but that is never right."""
     return "" if value == "" and not correct else text(value, name)
 
 
 def maybe_text(value: object, name: str) -> str | None:
-    """A string or nothing."""
+    """A string or None."""
     if value is not None and not isinstance(value, str):
         raise wrong(name, value, "a string", "write it as text or null")
-    return None if value is None else _whole(value, name)
+    return None if value is None else _valid_unicode(value, name)
 
 
 def items(value: object, name: str) -> Sequence[Any]:
@@ -75,9 +75,9 @@ def items(value: object, name: str) -> Sequence[Any]:
 
 
 def parallel(row: Row, column: str, like: Sequence[object]) -> Sequence[Any]:
-    """The values that belong to ``like``, one each; nothing for each when the column is absent.
+    """The values of a list column, one for each entry of ``like``; None for each if the column is missing or null.
 
-    A longer list is cut, as the paper's own loader does; a shorter one leaves responses without a value.
+    A longer list is cut, as the paper's own loader does. A shorter list is an error.
     """
     if row.get(column) is None:
         return [None] * len(like)
@@ -88,7 +88,7 @@ def parallel(row: Row, column: str, like: Sequence[object]) -> Sequence[Any]:
 
 
 def label(value: object, name: str) -> bool:
-    """True or False; 1 and 0 as tables without booleans write them."""
+    """True or False; 1 and 0 are accepted, because some tables have no booleans."""
     if isinstance(value, bool | int | float) and value in (0, 1):
         return bool(value)
     raise wrong(name, value, "true or false", "give the outcome label as a boolean")
@@ -99,7 +99,7 @@ def maybe_label(value: object, name: str) -> bool | None:
 
 
 def step_index(value: object, steps: int | None, name: str) -> int | None:
-    """The index of the first wrong step, -1 for none wrong; below ``steps`` where their number is known."""
+    """The index of the first wrong step, -1 if no step is wrong; below ``steps`` if their number is given."""
     if value is None:
         return None
     if (
@@ -115,17 +115,17 @@ def step_labels(value: object, steps: int, name: str) -> tuple[float, ...] | Non
     """A number in [0, 1] for each of ``steps`` steps, nan for null."""
     if value is None:
         return None
-    given = items(value, name)
-    if len(given) != steps:
-        raise BadRow(f"{name} has {len(given)} labels for {steps} steps; give one for each step, null where unknown")
-    for i, number in enumerate(given):
+    numbers = items(value, name)
+    if len(numbers) != steps:
+        raise BadRow(f"{name} has {len(numbers)} labels for {steps} steps; give one for each step, null where unknown")
+    for i, number in enumerate(numbers):
         if number is not None and not (isinstance(number, int | float) and 0 <= number <= 1):
             raise wrong(f"{name}[{i}]", number, "a number in [0, 1]", "give the share of right or null")
-    return tuple(math.nan if number is None else float(number) for number in given)
+    return tuple(math.nan if number is None else float(number) for number in numbers)
 
 
 def messages(value: object, name: str) -> tuple[Message, ...]:
-    """Chat messages with a role and a text."""
+    """Chat messages, each with a role and a text."""
     return tuple(_message(item, f"{name}[{i}]") for i, item in enumerate(items(value, name)))
 
 
@@ -138,27 +138,27 @@ def _message(value: object, name: str) -> Message:
 
 
 def prompt(value: object, name: str = "prompt") -> str | tuple[Message, ...]:
-    """Plain text or a conversation so far."""
+    """A prompt: text, or the messages of a conversation so far."""
     if isinstance(value, str):
         return text(value, name)
-    said = messages(value, name)
-    if not any(m["content"].strip() for m in said):
-        raise BadRow(f"{name} says nothing; give at least one message with content")
-    return said
+    turns = messages(value, name)
+    if not any(m["content"].strip() for m in turns):
+        raise BadRow(f"{name} has no content; give at least one message with content")
+    return turns
 
 
 def tiled(steps: Sequence[str], separator: str) -> tuple[str, ...]:
-    """The steps with their separators, so that joining them is the response; the last stays as it is."""
+    """The steps, each but the last with the separator, so that they concatenate to the response."""
     return (*(step + separator for step in steps[:-1]), *steps[-1:])
 
 
-def reply(value: object, said: str | tuple[Message, ...], name: str, correct: bool | None = True) -> str:
-    """The response of a completion given as text or as messages, which may repeat the prompt first."""
+def reply(value: object, asked: str | tuple[Message, ...], name: str, correct: bool | None = True) -> str:
+    """The response in a completion, which is text or messages; the messages may repeat the prompt first."""
     if isinstance(value, str):
         return sampled(value, correct, name)
-    heard = messages(value, name)
-    before = ({"role": "user", "content": said},) if isinstance(said, str) else said
-    rest = heard[len(before) :] if heard[: len(before)] == before else heard
+    turns = messages(value, name)
+    before = ({"role": "user", "content": asked},) if isinstance(asked, str) else asked
+    rest = turns[len(before) :] if turns[: len(before)] == before else turns
     if len(rest) != 1 or rest[0]["role"] != "assistant":
         raise BadRow(
             f"{name} has messages of {[m['role'] for m in rest]} after the prompt, "
@@ -168,36 +168,36 @@ def reply(value: object, said: str | tuple[Message, ...], name: str, correct: bo
 
 
 def gold(value: object, name: str) -> str | None:
-    """The final answer of a gold answer or a whole solution; nothing of an empty one, as two rows of MATH have it."""
+    """The final answer in a gold answer or a whole solution; None if it is empty, as in two rows of MATH."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    said = maybe_text(value, name) or None
-    if said is None or not ("\\boxed" in said or "####" in said):
-        return said
-    answer = extract_answer(said)
+    solution = maybe_text(value, name) or None
+    if solution is None or not ("\\boxed" in solution or "####" in solution):
+        return solution
+    answer = extract_answer(solution)
     if answer is None:
-        raise wrong(name, said[-40:], "a solution with its answer in \\boxed{...}", "complete it")
+        raise wrong(name, solution[-40:], "a solution with its answer in \\boxed{...}", "complete it")
     return answer
 
 
 def level(value: object) -> int | None:
-    """3 of 3, "3" or "Level 3"; nothing of "Level ?", as two problems of MATH have it."""
-    found = re.fullmatch(r"(?:Level )?(\d+|\?)(?:\.0)?|", str("" if value is None else value))
-    if found is None:
+    """The number in 3, "3" or "Level 3"; None for "Level ?", as in two problems of MATH."""
+    match = re.fullmatch(r"(?:Level )?(\d+|\?)(?:\.0)?|", str("" if value is None else value))
+    if match is None:
         raise wrong("level", value, 'a number or "Level 3"', "write the level as a number or null")
-    return int(found[1]) if found[1] not in (None, "?") else None
+    return int(match[1]) if match[1] not in (None, "?") else None
 
 
 def identity(row: Row) -> str:
-    """The row's own name for its problem; empty when it gives none."""
+    """The problem's id in the row; empty if the row has none."""
     value = row.get("unique_id", row.get("id"))
-    return "" if value is None else _whole(str(value), "id")
+    return "" if value is None else _valid_unicode(str(value), "id")
 
 
-def problem(row: Row, said: str | tuple[Message, ...], answer: str | None, subject: str = "subject") -> Problem:
-    """The problem of a row whose prompt and answer are known."""
+def problem(row: Row, asked: str | tuple[Message, ...], answer: str | None, subject: str = "subject") -> Problem:
+    """The problem of a row, from its prompt and answer and the columns id, subject and level."""
     return Problem(
-        prompt=said,
+        prompt=asked,
         id=identity(row),
         answer=answer,
         subject=maybe_text(row.get(subject), subject),

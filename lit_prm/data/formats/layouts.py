@@ -31,7 +31,7 @@ from lit_prm.data.records import Group, Rollout
 
 
 class PaperRollouts(Layout):
-    """One row a problem, its responses in lists: the implicit PRM paper's data, and what this project writes."""
+    """One problem a row, its responses in lists: the layout of the implicit PRM paper, and of files written here."""
 
     name = "paper rollouts"
     columns: ClassVar[tuple[str, ...]] = ("prompt", "completions", "correctness")
@@ -41,8 +41,8 @@ class PaperRollouts(Layout):
         responses = items(row["completions"], "completions")
         doubtful = parallel(row, "ambiguous", responses)
         kept = [r for r, out in zip(self._rollouts(row, responses), doubtful, strict=True) if not out]
-        asked = problem(row, prompt(row["prompt"]), gold(row.get("reference"), "reference"))
-        return Group(problem=asked, rollouts=tuple(kept))
+        question = problem(row, prompt(row["prompt"]), gold(row.get("reference"), "reference"))
+        return Group(problem=question, rollouts=tuple(kept))
 
     def _rollouts(self, row: Row, responses: Sequence[object]) -> list[Rollout]:
         names = ("correctness", "answers", "steps", "first_errors", "step_labels", "generators")
@@ -50,11 +50,11 @@ class PaperRollouts(Layout):
         return [self._rollout(i, *values) for i, values in enumerate(zip(responses, *columns, strict=True))]
 
     def _rollout(
-        self, i: int, said: object, correct: object, answer: object, pieces: object, error: object, marks: object,
+        self, i: int, completion: object, correct: object, answer: object, pieces: object, error: object, marks: object,
         by: object,
     ) -> Rollout:  # fmt: skip
         right = maybe_label(correct, f"correctness[{i}]")
-        response = sampled(said, right, f"completions[{i}]")
+        response = sampled(completion, right, f"completions[{i}]")
         steps = None if pieces is None else tuple(str(s) for s in items(pieces, f"steps[{i}]"))
         tiles = steps is not None and all(steps) and "".join(steps) == response
         wrong_step = step_index(error, len(steps) if tiles and steps else None, f"first_errors[{i}]")
@@ -63,7 +63,7 @@ class PaperRollouts(Layout):
             correct=right,
             answer=maybe_text(answer, f"answers[{i}]"),
             steps=steps if tiles else None,
-            # into other steps than these they would mean something else
+            # first errors and labels count these very steps
             first_error=wrong_step if tiles else None,
             step_labels=step_labels(marks, len(steps or ()), f"step_labels[{i}]") if tiles else None,
             generator=maybe_text(by, f"generators[{i}]"),
@@ -85,8 +85,8 @@ class ProcessBench(Layout):
             first_error=step_index(row["label"], len(steps), "label"),
             generator=maybe_text(row.get("generator"), "generator"),
         )
-        asked = problem(row, prompt(row["problem"], "problem"), gold(row.get("answer"), "answer"))
-        return Group(problem=asked, rollouts=(rollout,))
+        question = problem(row, prompt(row["problem"], "problem"), gold(row.get("answer"), "answer"))
+        return Group(problem=question, rollouts=(rollout,))
 
 
 class Math(Layout):
@@ -104,8 +104,8 @@ class Math(Layout):
         if source == "solution" and answer == row["solution"]:
             raise BadRow("the solution has no \\boxed{...} and there is no answer column; give the answer")
         subject = "subject" if "subject" in row else "type"
-        asked = problem(row, prompt(needed(row, "problem"), "problem"), answer, subject)
-        return Group(problem=asked, rollouts=())
+        question = problem(row, prompt(needed(row, "problem"), "problem"), answer, subject)
+        return Group(problem=question, rollouts=())
 
     group = read
 
@@ -125,7 +125,7 @@ class GSM8K(Layout):
 
 
 class Samples(PaperRollouts):
-    """One row a problem with fresh samples, which nobody has labelled."""
+    """One problem a row, with samples that have no labels."""
 
     name = "samples"
     columns = ("prompt", "completions")
@@ -147,7 +147,7 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout_of(row: Row) -> Layout:
-    """The first layout whose columns the row has; the more particular come first."""
+    """The first layout in ``LAYOUTS`` whose columns the row has; layouts with more columns come first."""
     for layout in LAYOUTS:
         if layout.fits(row):
             return layout

@@ -1,4 +1,4 @@
-"""The rows of a file or of a hub data set, each with the place it stands at."""
+"""The rows of a file or a hub data set, each with its place, e.g. file:line."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import Any
 
 from lit_prm.data.formats.columns import BadRow, Row
 
-Placed = tuple[str, Row | BadRow]  # "file:line" and what stands there
+Placed = tuple[str, Row | BadRow]  # "file:line", and the row or why it cannot be read
 
 HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))??(?::([\w.+-]+(?:\[[^\]]*\])?))?")
 FILES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
 
 
 def names_file(source: str) -> bool:
-    """Whether a name can only be a file's, there or not: a data set of the hub may have dots in its name."""
+    """True if the name has a file's ending, whether or not the file exists; hub names may have other dots."""
     return source.endswith((*FILES, ".gz"))
 
 
 def bare(source: str) -> str:
-    """The last part of a source's name, without a known ending: `one.dpo` of `folder/one.dpo.jsonl.gz`."""
+    """The file name without folder and known ending: `one.dpo` for `folder/one.dpo.jsonl.gz`."""
     name = Path(source).name
     return name.removesuffix(max((e for e in FILES if name.endswith(e)), key=len, default=""))
 
@@ -57,7 +57,7 @@ def local_copy(name: str) -> Path | None:
 
 
 def open_source(source: str) -> RowSource:
-    """A file by its suffix, otherwise the hub data set `owner/name[:config][:split]` or its ``local_copy``."""
+    """Open a file by its suffix, or a hub data set `owner/name[:config][:split]`, from its ``local_copy`` if there is one."""
     path = Path(source).expanduser()
     if path.is_file():
         return _file(path)

@@ -44,42 +44,42 @@ class Stepwise(Layout):
 
 
 class PreferencePairs(Layout):
-    """TRL preference pairs; without a prompt column the messages both sides begin with are the prompt."""
+    """TRL preference pairs; without a prompt column, the messages that both sides begin with are the prompt."""
 
     name = "TRL pairs"
     columns = ("chosen", "rejected")
     merges = True
-    distinct = True  # one response stands in many pairs
+    distinct = True  # one response may be in many pairs
 
     def group(self, row: Row) -> Group:
         sides = [row["chosen"], row["rejected"]]
-        said = self._common(*sides) if row.get("prompt") is None else prompt(row["prompt"])
-        chosen, rejected = (reply(side, said, name) for side, name in zip(sides, self.columns, strict=True))
+        asked = self._common(*sides) if row.get("prompt") is None else prompt(row["prompt"])
+        chosen, rejected = (reply(side, asked, name) for side, name in zip(sides, self.columns, strict=True))
         if chosen == rejected:
             raise BadRow(f"chosen and rejected are the same text {chosen[:40]!r}; remove the row")
-        return one_group(row, said, Rollout(response=chosen, correct=True), Rollout(response=rejected, correct=False))
+        return one_group(row, asked, Rollout(response=chosen, correct=True), Rollout(response=rejected, correct=False))
 
     def _common(self, chosen: object, rejected: object) -> tuple[Message, ...]:
         if isinstance(chosen, str):
             raise BadRow("chosen is text and there is no prompt column; give the prompt in a column of its own")
         both = zip(messages(chosen, "chosen")[:-1], messages(rejected, "rejected")[:-1], strict=False)
-        said = tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        if not said:
+        asked = tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], both))
+        if not asked:
             raise BadRow("chosen and rejected share no first message; give the prompt in a column of its own")
-        return said
+        return asked
 
 
 class Unpaired(Layout):
-    """TRL unpaired preference: one response with its label a row."""
+    """TRL unpaired preference: one response and its label a row."""
 
     name = "TRL unpaired"
     columns: ClassVar[tuple[str, ...]] = ("prompt", "completion", "label")
     merges = True
 
     def group(self, row: Row) -> Group:
-        said, right = prompt(row["prompt"]), maybe_label(row.get("label"), "label")
-        response = reply(row["completion"], said, "completion", right)
-        return one_group(row, said, Rollout(response=response, correct=right))
+        asked, right = prompt(row["prompt"]), maybe_label(row.get("label"), "label")
+        response = reply(row["completion"], asked, "completion", right)
+        return one_group(row, asked, Rollout(response=response, correct=right))
 
 
 class Conversation(Layout):
@@ -90,13 +90,13 @@ class Conversation(Layout):
     merges = True
 
     def group(self, row: Row) -> Group:
-        said = prompt(messages(row["conversation"], "conversation")[:-1], "conversation")
-        response = reply(row["conversation"], said, "conversation")
-        return one_group(row, said, Rollout(response=response, correct=label(row["label"], "label")))
+        asked = prompt(messages(row["conversation"], "conversation")[:-1], "conversation")
+        response = reply(row["conversation"], asked, "conversation")
+        return one_group(row, asked, Rollout(response=response, correct=label(row["label"], "label")))
 
 
 class FreshSample(Unpaired):
-    """One fresh sample a row, which nobody has labelled."""
+    """One sample without a label a row."""
 
     name = "one sample a row"
     columns = ("prompt", "completion")
