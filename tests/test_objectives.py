@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,16 @@ def test_an_update_does_not_depend_on_the_size_of_its_micro_batches(
         assert other == pytest.approx(value, abs=network_bound(tokens, max(1.0, value)))
         for name, change in whole.items():
             torch.testing.assert_close(parts[name], change, rtol=0, atol=rounding, msg=f"gradient of {name} differs")
+
+
+@pytest.mark.parametrize("cuts", [1, 4])
+def test_an_update_without_pairs_has_loss_0_and_changes_no_weight(
+    rows: list[Encoded], policy_folder: Path, reference_folder: Path, cuts: int
+) -> None:
+    right = [replace(row, label=1.0) for row in rows]
+    changes, loss = gradient(right, implicit(policy_folder, reference_folder), DPO(), cuts)
+    assert loss == 0
+    assert all(not change.any() for change in changes.values())
 
 
 def test_ktos_zero_point_is_the_mean_reward_of_every_mismatched_response(

@@ -79,7 +79,7 @@ def test_unknown_names_list_the_known(args: list[str], expected: list[str], refu
         (["--base_model", "${nope.x}/y"], ["'nope.x' not found", "model.reward_model.init_args.policy"]),
         (["--base_model", "./nowhere"], ["Model folder './nowhere' does not exist"]),
         (["--data.train", "rollouts/none.jsonl"], ["rollouts/none.jsonl: no such file", "data.root"]),
-        (["--data.responses", "9"], ["fewer than 9 responses", "set data.responses to 8"]),
+        (["--data.responses", "9"], ["fewer than 9 responses", "Set data.responses to 8"]),
         (["--data.train", "candidates/test.jsonl"], ["test", "data.shared_problems"]),
         (
             ["--model.reward_model.init_args.attention=flash_attention_4"],
@@ -102,7 +102,7 @@ def test_unknown_names_list_the_known(args: list[str], expected: list[str], refu
         ),
         (
             ["--trainer.strategy=lit_prm.training.zero.ZeRO", "--trainer.strategy.stage=4"],
-            ["error: stage 4 is none of ZeRO's: 1, 2 or 3; what cuts nothing is trainer.strategy ddp\n("],
+            ["error: stage 4 is not 1, 2 or 3, the stages of ZeRO. To shard nothing, use trainer.strategy ddp.\n("],
         ),
     ],
 )

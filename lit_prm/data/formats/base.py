@@ -36,6 +36,6 @@ class Layout(ABC):
         """The problem of a row with its responses; every column in ``columns`` is there."""
 
 
-def one_group(row: Row, asked: str | tuple[Message, ...], *rollouts: Rollout) -> Group:
-    """The problem that ``asked`` asks, with its gold answer if the row has one, and these responses."""
-    return Group(problem=problem(row, asked, gold(row.get("reference"), "reference")), rollouts=rollouts)
+def one_group(row: Row, question: str | tuple[Message, ...], *rollouts: Rollout) -> Group:
+    """The problem with the prompt ``question``, with its gold answer if the row has one, and these responses."""
+    return Group(problem=problem(row, question, gold(row.get("reference"), "reference")), rollouts=rollouts)

@@ -152,12 +152,12 @@ def tiled(steps: Sequence[str], separator: str) -> tuple[str, ...]:
     return (*(step + separator for step in steps[:-1]), *steps[-1:])
 
 
-def reply(value: object, asked: str | tuple[Message, ...], name: str, correct: bool | None = True) -> str:
+def reply(value: object, question: str | tuple[Message, ...], name: str, correct: bool | None = True) -> str:
     """The response in a completion, which is text or messages; the messages may repeat the prompt first."""
     if isinstance(value, str):
         return sampled(value, correct, name)
     turns = messages(value, name)
-    before = ({"role": "user", "content": asked},) if isinstance(asked, str) else asked
+    before = ({"role": "user", "content": question},) if isinstance(question, str) else question
     rest = turns[len(before) :] if turns[: len(before)] == before else turns
     if len(rest) != 1 or rest[0]["role"] != "assistant":
         raise BadRow(
@@ -194,10 +194,10 @@ def identity(row: Row) -> str:
     return "" if value is None else _valid_unicode(str(value), "id")
 
 
-def problem(row: Row, asked: str | tuple[Message, ...], answer: str | None, subject: str = "subject") -> Problem:
+def problem(row: Row, question: str | tuple[Message, ...], answer: str | None, subject: str = "subject") -> Problem:
     """The problem of a row, from its prompt and answer and the columns id, subject and level."""
     return Problem(
-        prompt=asked,
+        prompt=question,
         id=identity(row),
         answer=answer,
         subject=maybe_text(row.get(subject), subject),

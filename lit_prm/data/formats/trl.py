@@ -53,20 +53,22 @@ class PreferencePairs(Layout):
 
     def group(self, row: Row) -> Group:
         sides = [row["chosen"], row["rejected"]]
-        asked = self._common(*sides) if row.get("prompt") is None else prompt(row["prompt"])
-        chosen, rejected = (reply(side, asked, name) for side, name in zip(sides, self.columns, strict=True))
+        question = self._common(*sides) if row.get("prompt") is None else prompt(row["prompt"])
+        chosen, rejected = (reply(side, question, name) for side, name in zip(sides, self.columns, strict=True))
         if chosen == rejected:
             raise BadRow(f"chosen and rejected are the same text {chosen[:40]!r}; remove the row")
-        return one_group(row, asked, Rollout(response=chosen, correct=True), Rollout(response=rejected, correct=False))
+        return one_group(
+            row, question, Rollout(response=chosen, correct=True), Rollout(response=rejected, correct=False)
+        )
 
     def _common(self, chosen: object, rejected: object) -> tuple[Message, ...]:
         if isinstance(chosen, str):
             raise BadRow("chosen is text and there is no prompt column; give the prompt in a column of its own")
         both = zip(messages(chosen, "chosen")[:-1], messages(rejected, "rejected")[:-1], strict=False)
-        asked = tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        if not asked:
+        question = tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], both))
+        if not question:
             raise BadRow("chosen and rejected share no first message; give the prompt in a column of its own")
-        return asked
+        return question
 
 
 class Unpaired(Layout):
@@ -77,9 +79,9 @@ class Unpaired(Layout):
     merges = True
 
     def group(self, row: Row) -> Group:
-        asked, right = prompt(row["prompt"]), maybe_label(row.get("label"), "label")
-        response = reply(row["completion"], asked, "completion", right)
-        return one_group(row, asked, Rollout(response=response, correct=right))
+        question, right = prompt(row["prompt"]), maybe_label(row.get("label"), "label")
+        response = reply(row["completion"], question, "completion", right)
+        return one_group(row, question, Rollout(response=response, correct=right))
 
 
 class Conversation(Layout):
@@ -90,9 +92,9 @@ class Conversation(Layout):
     merges = True
 
     def group(self, row: Row) -> Group:
-        asked = prompt(messages(row["conversation"], "conversation")[:-1], "conversation")
-        response = reply(row["conversation"], asked, "conversation")
-        return one_group(row, asked, Rollout(response=response, correct=label(row["label"], "label")))
+        question = prompt(messages(row["conversation"], "conversation")[:-1], "conversation")
+        response = reply(row["conversation"], question, "conversation")
+        return one_group(row, question, Rollout(response=response, correct=label(row["label"], "label")))
 
 
 class FreshSample(Unpaired):
