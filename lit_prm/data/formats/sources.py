@@ -57,7 +57,7 @@ def local_copy(name: str) -> Path | None:
 
 
 def open_source(source: str) -> RowSource:
-    """Open a file by its suffix, or a hub data set `owner/name[:config][:split]`, from its ``local_copy`` if there is one."""
+    """Open a file by its suffix, or a hub data set `owner/name[:config][:split]` (or its ``local_copy``)."""
     path = Path(source).expanduser()
     if path.is_file():
         return _file(path)
