@@ -85,7 +85,7 @@ def judge_named(sets: dict[str, tuple[StepScores, Labels]], choose: str | None) 
 
 
 def _metrics(name: str, judged: Judged) -> dict[str, float]:
-    result = judged.cross_fitted if judged.chosen_here else judged.found
+    result = judged.cross_fitted if judged.chosen_here else judged.result
     numbers = {"threshold": judged.threshold, "step_auc": judged.auc}
     if result is not None:
         numbers |= {"f1": result.hits.f1, "error_acc": result.hits.error_acc, "correct_acc": result.hits.correct_acc}

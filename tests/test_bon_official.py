@@ -115,7 +115,7 @@ def test_weights_are_sigmoids_of_a_thousandth_of_raw_scores_for_implicit_rewards
 def test_a_missing_reference_is_refused() -> None:
     pool = one(("7", True, 0.0))
     group = Group(problem=Problem(prompt="?", id="p9"), rollouts=pool.groups[0].rollouts)
-    with pytest.raises(ValueError, match=r"problem p9: no reference answer.*fill the column reference"):
+    with pytest.raises(ValueError, match=r"problem p9 has no reference answer.*Fill the column reference"):
         official(CandidatePool("x", ("x",), (group,), ()))
 
 
@@ -130,5 +130,5 @@ def test_the_command_says_that_it_is_not_comparable(tmp_path: Path, capsys: pyte
     told = json.loads((tmp_path / "out.json").read_text())
     assert told["protocol"].startswith("official (compat), not comparable")
     assert told["accuracy_percent"]["prm"].keys() == official(pool)["prm"].keys()
-    with pytest.raises(ValueError, match="leave --figure, --pairs, --counts"):
+    with pytest.raises(ValueError, match="Leave out --figure, --pairs, --counts"):
         main([path, "--compat", "official", "--pairs"])

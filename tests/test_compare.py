@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -225,3 +226,17 @@ def test_importing_needs_nothing_slow() -> None:
     slow = "{'torch', 'lightning', 'mlflow', 'matplotlib', 'numpy'}"
     code = f"import sys, lit_prm.reports.compare.command; sys.exit(bool({slow} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_runs_without_an_mlflow_record_are_compared_without_torch_or_mlflow(runs: Path) -> None:
+    recorded(runs, "a", 0, A)
+    recorded(runs, "b", 0, B)
+    code = (
+        "import sys; from lit_prm.reports.compare.command import main\n"
+        f"main(['a', 'b', '--runs', {str(runs)!r}])\n"
+        "sys.exit(bool({'torch', 'lightning', 'mlflow'} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert "b - a" in done.stdout
+    assert (runs / "tiny" / "compare" / "a-b" / "report.html").exists()

@@ -94,7 +94,7 @@ def test_no_label_of_a_reported_subset_moves_the_threshold() -> None:
     for reading in ("step rewards", "prefix values"):
         thresholds = {of.threshold for run in (results, moved) for of in run.judged[reading].values()}
         assert len(thresholds) == 1
-    assert results.judged["step rewards"]["math"].found.hits != moved.judged["step rewards"]["math"].found.hits
+    assert results.judged["step rewards"]["math"].result.hits != moved.judged["step rewards"]["math"].result.hits
     elsewhere = judge([relabelled(chosen, 5), *others], "gsm8k")
     assert elsewhere.judged["step rewards"]["math"].threshold not in thresholds  # the choosing one's labels do
 
@@ -118,13 +118,13 @@ def test_on_the_choosing_subset_a_half_is_judged_by_the_other_half_alone() -> No
         threshold = choose_threshold(other, Labels(truth[~mine], problem[~mine]))
         predicted[mine] = first_below(scores.values[mine], scores.valid[mine], threshold)
     assert found.cross_fitted.hits.f1 == pytest.approx(f1(predicted, truth))
-    assert found.cross_fitted.hits.f1 < found.found.hits.f1 == found.oracle.f1  # which saw what it judged
+    assert found.cross_fitted.hits.f1 < found.result.hits.f1 == found.oracle.f1  # which saw what it judged
 
 
 def test_the_oracle_is_an_upper_bound() -> None:
     results = judge([drawn("gsm8k", 0), drawn("math", 1), drawn("omnimath", 2)], "gsm8k")
     for of in results.judged.values():
-        assert all(judged.oracle.f1 >= judged.found.hits.f1 for judged in of.values())
+        assert all(judged.oracle.f1 >= judged.result.hits.f1 for judged in of.values())
 
 
 def test_adding_a_constant_to_every_step_reward_moves_only_the_threshold() -> None:
@@ -133,7 +133,7 @@ def test_adding_a_constant_to_every_step_reward_moves_only_the_threshold() -> No
     moved = scores._replace(values=scores.values + 3)
     one, other = (judge_subset(s, of.labels, choose_threshold(s, of.labels)) for s in (scores, moved))
     assert other.threshold == pytest.approx(one.threshold + 3)
-    assert (other.found.hits, other.auc, other.auc_within) == (one.found.hits, one.auc, one.auc_within)
+    assert (other.result.hits, other.auc, other.auc_within) == (one.result.hits, one.auc, one.auc_within)
 
 
 # --- by hand, branch by branch --------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_accuracies_and_f1_by_hand(
     cases: list[tuple[Numbers, int]], threshold: float, error_acc: float | None, correct_acc: float, expected: float
 ) -> None:
     of = subset("s", *cases)
-    hits = judge_subset(scores_of(of), of.labels, threshold).found.hits
+    hits = judge_subset(scores_of(of), of.labels, threshold).result.hits
     found = (hits.error_acc, hits.correct_acc, hits.f1)
     wanted = tuple(np.nan if x is None else x for x in (error_acc, correct_acc, expected))
     assert found == pytest.approx(wanted, nan_ok=True)
@@ -176,7 +176,7 @@ def test_the_chosen_threshold_by_hand() -> None:
     found = judge([chosen, other], "gsm8k").judged["step rewards"]["math"]
     assert found.threshold == pytest.approx(0.5)
     assert not found.chosen_here
-    assert (found.found.hits.error_acc, found.found.hits.correct_acc) == (1.0, 0.5)
+    assert (found.result.hits.error_acc, found.result.hits.correct_acc) == (1.0, 0.5)
     assert found.oracle_threshold == pytest.approx(0.425)
     assert found.oracle.f1 == 1.0
 
@@ -236,7 +236,7 @@ def test_guesses_learn_from_the_choosing_subset_alone() -> None:
 
 def test_the_average_is_over_subsets_and_its_interval_around_it() -> None:
     results = judge([drawn("gsm8k", 0), drawn("math", 1)], "gsm8k")
-    found = [of.found for of in results.judged["step rewards"].values()]
+    found = [of.result for of in results.judged["step rewards"].values()]
     mean = average(found)
     assert mean["f1"] == pytest.approx(np.mean([of.hits.f1 for of in found]))
     assert mean["f1/low"] < mean["f1"] < mean["f1/high"]
@@ -250,7 +250,7 @@ def test_readings_that_the_scorer_does_not_give_are_left_out() -> None:
     with_reference = tuple(replace(r, reference_logps=r.step_rewards) for r in heads.rewards)
     found = judge([replace(heads, rewards=with_reference)], "gsm8k").judged
     assert set(found) == {reading.name for reading in READINGS}
-    assert found["reference log-likelihood"]["gsm8k"].found.hits == found["step rewards"]["gsm8k"].found.hits
+    assert found["reference log-likelihood"]["gsm8k"].result.hits == found["step rewards"]["gsm8k"].result.hits
 
 
 def test_prefix_values_are_the_values_at_step_ends() -> None:
@@ -271,17 +271,19 @@ def test_truncated_responses_count_and_are_told() -> None:
 
 def test_scores_of_other_steps_than_the_labels_count_are_refused() -> None:
     group = item(0, 1, 3)
-    with pytest.raises(ValueError, match=r"p-0 was scored in 2 steps, not in the 3 .* by its own steps"):
+    with pytest.raises(
+        ValueError, match=r"p-0 was scored in 2 steps, but its label counts 3. Score it by its own steps"
+    ):
         Subset.of("s", ScoredGroups("x", (group,), ((rewards((1.0, 1.0), item(0, 1, 2)),),), {}))
     unknown = replace(group, rollouts=(replace(group.rollouts[0], first_error=None),))
-    with pytest.raises(ValueError, match="no first error is known"):
+    with pytest.raises(ValueError, match="has no labelled first error"):
         Subset.of("s", ScoredGroups("x", (unknown,), ((rewards((1.0, 1.0, 1.0), group),),), {}))
 
 
 def test_a_choosing_subset_that_cannot_choose_is_refused() -> None:
     with pytest.raises(ValueError, match="'gsm8k', which is none of math"):
         judge([drawn("math", 0)], "gsm8k")
-    with pytest.raises(ValueError, match="lacks wrong or right responses"):
+    with pytest.raises(ValueError, match="has no wrong or no right responses"):
         judge([subset("gsm8k", RIGHT, RIGHT)], "gsm8k")
 
 
@@ -299,7 +301,7 @@ def test_a_sample_keeps_the_share_of_right_responses_and_the_order_of_the_file()
     assert sampled(groups, None, 0) == sampled(groups, 100, 0) == tuple(groups)
     rare = [item(i, 1 if i else -1) for i in range(100)]
     assert [g.rollouts[0].first_error for g in sampled(rare, 5, 0)].count(-1) == 1  # both kinds are kept
-    with pytest.raises(ValueError, match="limit 1"):
+    with pytest.raises(ValueError, match="limit is 1"):
         sampled(groups, 1, 0)
 
 
@@ -399,7 +401,7 @@ def test_a_limited_run_samples_and_keeps_apart_from_the_whole(
     assert again["readings"] == limited["readings"]
 
 
-def test_official_dress_scores_other_text(
+def test_official_format_scores_other_text(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loaded_fake(monkeypatch)

@@ -18,7 +18,7 @@ from lit_prm.data.steps import EachToken, Newline, StepRule
 from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.reports.processbench.protocol import choose_threshold, cross_fitted_found, judge_subset
+from lit_prm.reports.processbench.protocol import choose_threshold, cross_fitted_result, judge_subset
 from lit_prm.reports.processbench.subset import Labels
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
@@ -77,9 +77,9 @@ def test_the_threshold_of_the_named_set_judges_the_others_and_itself_is_cross_fi
         sets[name] = found
     judged = judge_named(sets, "a")
     threshold = choose_threshold(*sets["a"])
-    assert judged["b"].found.hits == judge_subset(*sets["b"], threshold).found.hits
+    assert judged["b"].result.hits == judge_subset(*sets["b"], threshold).result.hits
     assert judged["b"].cross_fitted is None
-    mine, wanted = judged["a"].cross_fitted, cross_fitted_found(*sets["a"])
+    mine, wanted = judged["a"].cross_fitted, cross_fitted_result(*sets["a"])
     assert mine is not None
     assert wanted is not None
     assert mine.hits == wanted.hits

@@ -190,7 +190,7 @@ def test_the_command_writes_the_page_beside_the_file(tmp_path: Path, capsys: pyt
     assert blocks((tmp_path / "scored.html").read_text())["files"][0]["id"] == ["a"]
     with pytest.raises(SystemExit):
         main(["view", str(tmp_path / "scored.jsonl"), "--out", str(tmp_path / "page.jsonl")])
-    assert "name it .html" in capsys.readouterr().err
+    assert "Name it .html" in capsys.readouterr().err
 
 
 def test_only_a_known_ending_is_left_out_of_the_pages_name(tmp_path: Path) -> None:

@@ -48,11 +48,11 @@ def shares(per_set: Sequence[Mapping[K, float]]) -> dict[K, float]:
     means = [fmean(values.values()) for values in per_set]
     keys = dict.fromkeys(key for values in per_set for key in values)  # in order
     mean = fmean(means)
-    found = dict.fromkeys(keys, mean)
+    contributions = dict.fromkeys(keys, mean)
     for values, of_set in zip(per_set, means, strict=True):
         for key, value in values.items():
-            found[key] += (value - of_set) * len(keys) / len(values) / len(per_set)
-    return found
+            contributions[key] += (value - of_set) * len(keys) / len(values) / len(per_set)
+    return contributions
 
 
 class Resamples:

@@ -32,8 +32,8 @@ def source(name: str) -> str:
 
 @cache
 def _templates() -> Environment:
-    made = Environment(
+    templates = Environment(
         loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["tone"] = tone
-    return made
+    templates.filters["tone"] = tone
+    return templates

@@ -47,8 +47,8 @@ def read_problems(file: Path) -> Problems:
     counts = tuple(rows[0]["counts"])
     curves = {name: np.array([row["curves"][name] for row in rows]) for name in rows[0]["curves"]}
     for rule in rows[0].get("first_error", {}):
-        known = np.array([row["first_error"][rule] for row in rows], dtype=float)  # None becomes nan
-        curves[f"first_error/{rule}"] = np.repeat(known[:, None], len(counts), 1)
+        hits = np.array([row["first_error"][rule] for row in rows], dtype=float)  # None becomes nan
+        curves[f"first_error/{rule}"] = np.repeat(hits[:, None], len(counts), 1)
     return Problems(tuple(str(row["problem"]) for row in rows), counts, curves)
 
 

@@ -1,4 +1,4 @@
-"""The paper's claims as measurements on recorded runs: a sentence, the paper's evidence, a rule, a verdict."""
+"""The claims of the paper, each with the paper's evidence, a measurement on our runs and a rule for the verdict."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLICY = "policy/test/greedy"
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence that a measurement can bear out; ``paper`` is empty where the paper did not measure it."""
+    """One sentence that ``measure`` and ``rule`` test; ``paper`` is its evidence, empty if the paper has none."""
 
     section: str
     sentence: str
@@ -27,9 +27,9 @@ class Claim:
     unit: str = "points"
 
     def judged(self, results: PaperResults) -> tuple[Estimate | None, ClaimVerdict]:
-        """What the runs say, and whether that has the paper's shape."""
-        found = self.measure(results)
-        return found, self.rule.verdict(found)
+        """The estimate from our runs, and the verdict of the rule."""
+        estimate = self.measure(results)
+        return estimate, self.rule.verdict(estimate)
 
 
 def claims(paper: Paper) -> list[Claim]:

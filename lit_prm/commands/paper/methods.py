@@ -1,4 +1,4 @@
-"""The experiments that the paper's tables and figures need, and what their rows are called."""
+"""The experiments of the paper's tables and figures, and the labels of their rows."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ LABELS = {
     "dpo-8resp-mixedgen": "DPO + responses of a second generator",
     "dpo-8resp-steplabels": "DPO + step labels",
 }
-"""Every experiment with its row's name, in the order in which runs are worth having."""
+"""Experiment -> label of its row, the most important runs first."""
 
 SHARED = ("dpo-8resp", "ce-8resp", "ce-1resp", "ce-2resp")
-"""Where to read what all runs have: majority vote, chance, length, log-likelihood of the reference."""
+"""Experiments to read rules without training from (majority vote, chance, length, reference log-likelihood)."""
 
 CE_BY_COST = ("ce-1resp", "ce-2resp", "ce-4resp", "ce-8resp")
 DPO_BY_COST = ("dpo-2resp", "dpo-4resp", "dpo-8resp")
@@ -56,5 +56,5 @@ VOTERS = ("kto-8resp", "nca-8resp", "dpo-8resp", "ce-8resp", "infonca-8resp", "i
 
 
 def shared(results: PaperResults, curve: str) -> Line:
-    """A curve that depends on candidates and reference alone, from the run that has most seeds."""
+    """A curve that depends on candidates and reference only, from the experiment with most seeds."""
     return Line(results.first_of(SHARED), curve)

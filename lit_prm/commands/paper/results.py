@@ -89,9 +89,9 @@ class PaperResults:
         ]
 
     def _recorded_sets(self) -> tuple[str, ...]:
-        """Those of the paper's three that any run was judged on; all three before there is a run."""
-        found = (name for name in GENERATORS if any(self.folder.glob(f"*/seed-*/scores/{name}-problems.jsonl.gz")))
-        return tuple(found) or tuple(GENERATORS)
+        """The paper's candidate sets that any run was judged on; all three if there is no run."""
+        recorded = (name for name in GENERATORS if any(self.folder.glob(f"*/seed-*/scores/{name}-problems.jsonl.gz")))
+        return tuple(recorded) or tuple(GENERATORS)
 
 
 def summary(per_set: Sequence[Values]) -> Estimate | None:

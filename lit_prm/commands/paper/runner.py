@@ -22,14 +22,14 @@ from lit_prm.storage.run_files import read_record
 RUNS, DOCS = Path("runs"), Path("docs")
 
 PAPER_OPTIONS = ("--trainer.limit_val_batches=0", "--trainer.enable_progress_bar=false")
-"""What every run of the paper gets beside its files: it is judged once, at its end."""
+"""Options of every run of the paper: it is judged once, at its end."""
 
 SHARES = {
     "shepherd-8resp-soft": "shepherd-8resp-hard",
     "shepherd-8resp-hard-equaltokens": "shepherd-8resp-hard",
     "dpo-8resp-steplabels": "shepherd-8resp-hard",
 }
-"""Experiments that read completions which another one caches."""
+"""Experiments that read the completions in another experiment's cache."""
 
 
 def main(args: Sequence[str], run: RunJob | None = None) -> None:
@@ -40,29 +40,29 @@ def main(args: Sequence[str], run: RunJob | None = None) -> None:
     parser.add_argument("--names", nargs="+", default=list(LABELS), help="experiments; all that the paper needs")
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
     parser.add_argument("--only", choices=("runs", "tables"), help="one of the two jobs")
-    known = parser.parse_args(list(args))
-    refuse_below_one(seeds=known.seeds, workers=known.workers)
-    config_files(known.names[0], known.scale)  # refuses a scale or a folder that is none
+    options = parser.parse_args(list(args))
+    refuse_below_one(seeds=options.seeds, workers=options.workers)
+    config_files(options.names[0], options.scale)  # ValueError for an unknown scale or a wrong folder
     failed = 0
-    if known.only != "tables":
-        failed = make_runs(known.names, known.scale, known.seeds, known.workers, run)
-    if known.only != "runs" and set(known.names) >= set(LABELS):
-        write(known.scale, known.seeds)
-    elif known.only != "runs":
-        print("no document: it is written of all experiments, without --names")
+    if options.only != "tables":
+        failed = make_runs(options.names, options.scale, options.seeds, options.workers, run)
+    if options.only != "runs" and set(options.names) >= set(LABELS):
+        write(options.scale, options.seeds)
+    elif options.only != "runs":
+        print("No document was written: it needs all experiments, so leave --names out.")
     if failed:
         raise SystemExit(1)
 
 
 def refuse_below_one(**numbers: int) -> None:
-    """Raise for a number of seeds or workers that is none."""
+    """Raise ValueError unless every number is at least 1."""
     for name, value in numbers.items():
         if value < 1:
-            raise ValueError(f"--{name} is {value}; give 1 or more")
+            raise ValueError(f"--{name} is {value}. It must be at least 1.")
 
 
 def write(scale: str, seeds: int) -> None:
-    """`docs/paper-<scale>.md` and its figures, from whatever is recorded."""
+    """Write `docs/paper-<scale>.md` and its figures from the finished runs."""
     from lit_prm.commands.paper.document import document
     from lit_prm.commands.paper.figures import draw_all
     from lit_prm.commands.paper.results import PaperResults
@@ -70,10 +70,10 @@ def write(scale: str, seeds: int) -> None:
     from lit_prm.reports.paper_numbers import paper
 
     results, at = PaperResults(RUNS / scale, seeds), Place(scale)
-    found = [SeededRun(name, seed) for name in LABELS for seed in results.seeds(name)]
-    if not found:
-        raise ValueError(f"no finished run in {RUNS / scale}; make them first: make paper SCALE={scale}")
-    refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in found), scale)
+    finished = [SeededRun(name, seed) for name in LABELS for seed in results.seeds(name)]
+    if not finished:
+        raise ValueError(f"There is no finished run in {RUNS / scale}. Make the runs first: make paper SCALE={scale}")
+    refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in finished), scale)
     drawn = draw_all(results, DOCS / "figures", scale)
     file = DOCS / f"paper-{scale}.md"
     write_text(file, document(results, paper(), scale, drawn))
@@ -97,7 +97,7 @@ def make_runs(names: Sequence[str], scale: str, seeds: int, workers: int, run: R
 
 @dataclass(frozen=True)
 class Place:
-    """Where the runs of a scale are, how one is made and when it is finished."""
+    """The folders of the runs of a scale; makes a run and says whether it is finished."""
 
     scale: str
 
@@ -108,14 +108,14 @@ class Place:
         return self.folder(job) / "log.txt"
 
     def run(self, job: SeededRun) -> None:
-        """As `make exp` does it."""
+        """Make the run as `make exp` does."""
         from lit_prm.commands.experiment import main as experiment
 
         print(f"--- {time.strftime('%F %T')} {job}", flush=True)
         experiment([job.experiment, "--scale", self.scale, "--seed", str(job.seed), *PAPER_OPTIONS])
 
     def finished(self, job: SeededRun) -> bool:
-        """Whether it was trained to its end and judged on every test set of the scale."""
+        """True if the run was trained to its end and judged on every test set of the scale."""
         stored = read_record(self.folder(job) / "summary.json")
         judged = all(f"bon/{name}/acc@1" in stored.get("metrics", {}) for name in self.sets())
         return stored.get("status") == "FINISHED" and judged
@@ -175,7 +175,7 @@ def _note(schedule: Schedule, slot: int, job: SeededRun, well: bool, at: Place, 
 
 
 def _alive(worker: RunProcess, run: RunJob, log: Callable[[SeededRun], Path]) -> RunProcess:
-    """The worker, or another in the place of one that died."""
+    """The worker; a new one if it has died."""
     if not worker.dead:
         return worker
     worker.close()

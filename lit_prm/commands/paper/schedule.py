@@ -1,4 +1,4 @@
-"""Which recorded run to make next: predecessors first, one run alone in a seed's new world."""
+"""The order of runs: a run starts after its predecessor, and one run alone makes the data of its seed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ class SeededRun(NamedTuple):
 
 
 def with_predecessors(names: Iterable[str], predecessor: Callable[[str], str | None]) -> dict[str, str | None]:
-    """Every name and what it comes after, each behind its predecessor; those not asked for are added."""
+    """Name -> its predecessor or None, predecessors first; predecessors that are not in ``names`` are added."""
     ordered: dict[str, str | None] = {}
 
     def add(name: str, following: tuple[str, ...] = ()) -> None:
         if name in following:
             circle = " after ".join((*following[following.index(name) :], name))
-            raise ValueError(f"experiments wait for each other: {circle}; remove an `after:` from their files")
+            raise ValueError(
+                f"The experiments wait for each other: {circle}. Remove an `after:` from one of their files."
+            )
         before = predecessor(name)
         if before is not None and before not in ordered:
             add(before, (*following, name))
@@ -35,11 +37,11 @@ def with_predecessors(names: Iterable[str], predecessor: Callable[[str], str | N
 
 
 class Schedule:
-    """Jobs in their order, each started when nothing it needs is outstanding.
+    """Jobs in their order; a job starts when all runs that it needs have ended.
 
-    ``after``: the experiment whose run of the same seed must have ended well, or the job is lost. ``shares``: the one
-    whose run must not be outstanding, because both fill one cache. The first run of a seed makes its world, so no
-    other of that seed starts until one has ended well.
+    ``after`` names the experiment whose run of the same seed must end well; else the job is lost. ``shares`` names the
+    experiment that fills the same cache: its run must not be waiting or running. The first run of a seed builds the
+    data of that seed, so no other run of the seed starts until one has ended well.
     """
 
     def __init__(
@@ -58,11 +60,11 @@ class Schedule:
 
     @property
     def outstanding(self) -> int:
-        """Jobs that wait or run."""
+        """How many jobs wait or run."""
         return len(self.waiting) + len(self.running)
 
     def start(self) -> SeededRun | None:
-        """The first job that may start now, taken as running; None when all that wait must go on waiting."""
+        """Take the first job that may start and mark it as running; None if no waiting job may start."""
         for job in self.waiting:
             if self._may_start(job):
                 self.waiting.remove(job)
@@ -71,7 +73,7 @@ class Schedule:
         return None
 
     def end(self, job: SeededRun, well: bool) -> list[SeededRun]:
-        """Note how a job ended; returns those that are lost with it."""
+        """Record how a job ended; returns the jobs that are lost with it."""
         self.running.remove(job)
         (self.ended if well else self.lost).add(job)
         gone: list[SeededRun] = []

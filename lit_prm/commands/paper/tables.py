@@ -78,7 +78,7 @@ def _untrained_rows(results: PaperResults, paper: Paper) -> Iterator[list[str]]:
         to_shepherd = results.difference(line, Line("shepherd-8resp-hard"))
         against = [standing(to_majority), standing(to_shepherd)]
         yield from _rows(results, line, label, theirs.get(curve), against)
-        if curve == MAJORITY:  # known as a mean alone
+        if curve == MAJORITY:  # of which the paper gives the mean only
             blank = [""] * (len(results.sets) * len(COUNTS))
             yield [_theirs("paper"), *blank, _theirs(str(paper.majority)), "", ""]
 
@@ -173,9 +173,9 @@ def table_3(results: PaperResults, paper: Paper) -> Table:
     names = ("base-0resp", "dpo-8resp", "kto-8resp", "nca-8resp", "infonca-8resp", "ce-8resp", "ipvrm-8resp")
     rows = []
     for name in names:
-        found = (of_metric(results, name, key) for key in (POLICY, POLICY.replace("greedy", "sampled")))
+        accuracies = (of_metric(results, name, key) for key in (POLICY, POLICY.replace("greedy", "sampled")))
         label = "Untrained base" if name == "base-0resp" else LABELS[name]
-        rows.append([label, *map(plus_minus, found), number(paper.policy.get(name))])
+        rows.append([label, *map(plus_minus, accuracies), number(paper.policy.get(name))])
     return _table(["policy", "greedy", "sampled", "paper's"], rows)
 
 
@@ -190,17 +190,17 @@ def table_5(results: PaperResults, paper: Paper) -> Table:
 
 
 def steps_table(results: PaperResults, paper: Paper) -> Table:
-    """What the paper doesn't measure: do step rewards find the first wrong step? On the set `test`."""
+    """How often the lowest step reward is the first wrong step, on the set `test`; the paper does not measure it."""
     rows = []
     for name in _STEPS:
-        found = results.estimate(Line(name, "first_error/found"), ("test",))
+        located = results.estimate(Line(name, "first_error/found"), ("test",))
         auc, f1 = (_mean(results.metric(name, f"steps/test/{key}")) for key in ("auc", "f1"))
-        rows.append([LABELS[name], plus_minus(found), number(auc, ".3f"), percent(f1)])
+        rows.append([LABELS[name], plus_minus(located), number(auc, ".3f"), percent(f1)])
     for rule, label in (
         ("reference", "Least likely step under the reference"),
         ("position", "Commonest place of first errors"),
         ("chance", "A random step"),
     ):
-        found = results.estimate(shared(results, f"first_error/{rule}"), ("test",))
-        rows.append([label, plus_minus(found), "", ""])
+        located = results.estimate(shared(results, f"first_error/{rule}"), ("test",))
+        rows.append([label, plus_minus(located), "", ""])
     return _table(["lowest step reward of", "first wrong step found, %", "AUC of steps", "F1"], rows)

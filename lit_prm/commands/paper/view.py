@@ -1,4 +1,4 @@
-"""The progress of many runs: one bar for all, one line per worker, one line for every run that ended."""
+"""Progress of many runs: a bar for all, a line per worker, and a printed line for every run that ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lit_prm.commands.paper.schedule import SeededRun
 
 
 class ProgressView:
-    """Shown while inside; without a terminal only the lines of ended runs are printed."""
+    """A context manager that shows the progress; without a terminal it prints only the lines of ended runs."""
 
     def __init__(self, total: int, finished: int, workers: int, console: Console) -> None:
         columns = (
@@ -42,12 +42,12 @@ class ProgressView:
             self._console.print("stopped; the same command goes on")
 
     def started(self, slot: int, job: SeededRun) -> None:
-        """The worker's line shows the run and counts from zero."""
+        """Show the run in the worker's line and count its seconds from zero."""
         self._since[slot] = time.monotonic()
         self._progress.reset(self._lines[slot], description=str(job), state="", visible=True, total=None)
 
     def ended(self, slot: int, job: SeededRun, well: bool) -> None:
-        """One line for good, the bar and the time left follow."""
+        """Print the line of the ended run; advance the bar and the time left."""
         seconds = time.monotonic() - self._since.pop(slot)
         self._spent.append(seconds)
         self._progress.update(self._lines[slot], description="", state="idle", visible=False)
@@ -55,12 +55,12 @@ class ProgressView:
         self.say(f"[{self._made}/{self._total}] {job}: {'' if well else 'FAILED after '}{seconds:.0f} s")
 
     def skipped(self, job: SeededRun, why: str) -> None:
-        """A run that will not be made."""
+        """Print why a run will not be made, and advance the bar."""
         self._advance()
         self.say(f"[{self._made}/{self._total}] {why}")
 
     def say(self, text: str) -> None:
-        """Lines above the bars; run names are no markup."""
+        """Print text above the bars; brackets in it are no markup."""
         self._progress.console.print(escape(text), highlight=False, soft_wrap=True)
 
     def _advance(self) -> None:
@@ -71,7 +71,7 @@ class ProgressView:
         return f"{self._made}/{self._total}{self._left()}"
 
     def _left(self) -> str:
-        """What remains at the mean time of a run so far."""
+        """The time left if the other runs take as long as the mean run so far."""
         if not self._spent:
             return ""
         seconds = sum(self._spent) / len(self._spent) * (self._total - self._made) / self._workers

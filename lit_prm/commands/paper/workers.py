@@ -1,4 +1,4 @@
-"""Processes that each make many runs, one after the other, with everything they print in the run's log."""
+"""Worker processes: each makes many runs one after the other and sends all output of a run to its log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 60.0  # seconds that a stopped run has to write its checkpoint
 
 
 class RunProcess:
-    """A process of its own process group: Ctrl-C reaches it once, from here."""
+    """A worker process in its own process group, so that Ctrl-C reaches it once: by ``stop``."""
 
     def __init__(self, run: RunJob, log: Callable[[SeededRun], Path]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -31,12 +31,12 @@ class RunProcess:
         theirs.close()  # the process has its own; else its death would not be seen here
 
     def begin(self, job: SeededRun) -> None:
-        """Hand it a job; it must be idle. If it has died meanwhile, the outcome says so."""
+        """Send a job to the idle worker; if the worker has died, ``outcome`` is False."""
         with contextlib.suppress(BrokenPipeError):
             self.connection.send(job)
 
     def outcome(self) -> bool:
-        """Whether the job it had ended well; a process that died did not do it."""
+        """Wait for the job; True if it ended well, False if it failed or the process died."""
         try:
             return bool(self.connection.recv())
         except (EOFError, ConnectionResetError):
@@ -44,13 +44,13 @@ class RunProcess:
             return False
 
     def close(self) -> None:
-        """Let it end when it is idle."""
+        """End the idle process."""
         self.connection.close()
         self.process.join(PATIENCE)
         self._end()
 
     def stop(self) -> None:
-        """Ctrl-C, to the process and its children."""
+        """Send Ctrl-C to the process and its children."""
         if self.process.is_alive() and self.process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGINT)
@@ -63,7 +63,7 @@ class RunProcess:
 
 
 def serve(connection: Connection, run: RunJob, log: Callable[[SeededRun], Path]) -> None:
-    """Run what comes through ``connection`` until it closes."""
+    """Run every job that comes through ``connection`` until it closes."""
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
     with contextlib.suppress(EOFError, KeyboardInterrupt, ConnectionError):
@@ -76,7 +76,7 @@ def serve(connection: Connection, run: RunJob, log: Callable[[SeededRun], Path])
 
 
 def _ends_well(run: RunJob, job: SeededRun) -> bool:
-    """Whether the job would have ended with status 0 as a process; errors are printed."""
+    """True if the job, as a process of its own, would have exited with status 0; errors are printed."""
     try:
         run(job)
     except SystemExit as ended:
@@ -91,7 +91,7 @@ def _ends_well(run: RunJob, job: SeededRun) -> bool:
 
 @contextlib.contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Whatever this process or a child writes to stdout or stderr is appended to ``path``."""
+    """Append to ``path`` all that this process or its children write to stdout or stderr."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = [os.dup(1), os.dup(2)]
     try:
@@ -112,14 +112,14 @@ def _turn(out: int, err: int) -> None:
 
 
 def tail(path: Path, lines: int = 8) -> str:
-    """The last lines that say something, indented."""
+    """The last lines that are not blank, indented."""
     text = path.read_text(errors="replace") if path.exists() else ""
     return "\n".join(f"    {line}" for line in [line for line in text.splitlines() if line.strip()][-lines:])
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM both raise KeyboardInterrupt, also in a background job."""
+    """Inside the block Ctrl-C and SIGTERM both raise KeyboardInterrupt, also in a background job."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

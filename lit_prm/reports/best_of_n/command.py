@@ -1,4 +1,4 @@
-"""`python -m lit_prm bon FILE ...`: reads candidates, prints tables, writes JSON and a figure."""
+"""`python -m lit_prm bon FILE ...`: judge candidates, print tables, write JSON and a figure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from lit_prm.evaluation.vote_weights import VoteWeight
     from lit_prm.reports.best_of_n.pool import CandidatePool
 
-_FILES = """a scored file (python -m lit_prm score), several of the same candidates, or any candidate file with labels,
-for what needs no scorer"""
-_WEIGHT = """how scores weigh votes: sigmoid[:scale], softmax[:temperature], rank, or sum of the scores themselves,
-which must not be negative; default sigmoid"""
-_OFFICIAL = """the protocol of the paper's own script: first N in file order, gold-merged answers; labelled so"""
+_FILES = """a scored file (python -m lit_prm score), several scored files of the same candidates, or any candidate file
+with labels, of which only the rules without scorer are judged"""
+_WEIGHT = """how a score becomes the weight of a vote: sigmoid[:scale], softmax[:temperature], rank, or sum (the score
+itself, which must not be negative); default sigmoid"""
+_OFFICIAL = (
+    """judge as the paper's own script does: the first N in file order, right answers merged into the gold one"""
+)
 
 
 def main(args: Sequence[str]) -> None:
@@ -23,65 +25,71 @@ def main(args: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m lit_prm bon", allow_abbrev=False)
     parser.add_argument("files", nargs="+", metavar="FILE", help=_FILES)
     parser.add_argument("--weight", metavar="NAME[:NUMBER]", help=_WEIGHT)
-    parser.add_argument("--aggregate", help="the primary one of min, sum, mean, last, product; default the scorer's")
+    parser.add_argument(
+        "--aggregate", help="the primary aggregate: min, sum, mean, last or product; default the scorer's"
+    )
     parser.add_argument("--counts", metavar="1,2,4", help="numbers of candidates N; default 1, 2, 4, ... K")
-    parser.add_argument("--seed", type=int, default=0, help="of the subsets that weighted votes sample")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all numbers")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the subsets that weighted votes sample")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all numbers as JSON")
     parser.add_argument(
         "--figure", type=Path, metavar="OUT.png", help="draw accuracy and score against N, .png or .svg"
     )
     parser.add_argument("--compat", choices=["official"], help=_OFFICIAL)
-    parser.add_argument("--pairs", action="store_true", help="compare every two rules, not only scorers")
-    given = parser.parse_args(args)
-    _official(given) if given.compat else _judge(given)
+    parser.add_argument("--pairs", action="store_true", help="compare every two rules of a scorer, not only scorers")
+    options = parser.parse_args(args)
+    _official(options) if options.compat else _judge_pool(options)
 
 
-def _judge(given: argparse.Namespace) -> None:
+def _judge_pool(options: argparse.Namespace) -> None:
     from lit_prm.reports.best_of_n.figure import draw, refuse_other_formats
     from lit_prm.reports.best_of_n.findings import Settings, as_json, find
     from lit_prm.reports.best_of_n.pool import read_pool
     from lit_prm.reports.best_of_n.show import show_findings
     from lit_prm.reports.files import write_json
 
-    if given.figure:
-        refuse_other_formats(given.figure)
+    if options.figure:
+        refuse_other_formats(options.figure)
     settings = Settings(
-        vote_weight(given.weight or "sigmoid"), given.aggregate, _numbers(given.counts), given.seed, given.pairs
+        vote_weight(options.weight or "sigmoid"),
+        options.aggregate,
+        _numbers(options.counts),
+        options.seed,
+        options.pairs,
     )
-    pool = read_pool(given.files)
-    if not pool.opinions and (given.aggregate or given.weight):
+    pool = read_pool(options.files)
+    if not pool.opinions and (options.aggregate or options.weight):
         raise ValueError(
-            f"{pool.sources[0]}: holds no scores that --aggregate or --weight could use; leave them out, or score it "
-            "first (python -m lit_prm score)"
+            f"{pool.sources[0]} holds no scores that --aggregate or --weight could use. Leave the options out, or "
+            "score the file first: python -m lit_prm score"
         )
     findings = find(pool, settings)
     show_findings(findings)
-    if given.json:
-        write_json(given.json, as_json(findings))
-    if given.figure:
-        draw(findings, given.figure)
+    if options.json:
+        write_json(options.json, as_json(findings))
+    if options.figure:
+        draw(findings, options.figure)
 
 
-def _official(given: argparse.Namespace) -> None:
+def _official(options: argparse.Namespace) -> None:
     from lit_prm.reports.best_of_n.official import official, official_json
     from lit_prm.reports.best_of_n.pool import read_pool
     from lit_prm.reports.best_of_n.show import show_official
     from lit_prm.reports.files import write_json
 
-    if given.figure or given.pairs or given.counts or given.aggregate or given.weight:
+    if options.figure or options.pairs or options.counts or options.aggregate or options.weight:
         raise ValueError(
-            "--compat official has its own numbers of candidates, aggregates and weights and neither figure nor "
-            "intervals; leave --figure, --pairs, --counts, --aggregate and --weight out"
+            "--compat official has its own numbers of candidates, aggregates and weights, no figure and no intervals. "
+            "Leave out --figure, --pairs, --counts, --aggregate and --weight."
         )
-    pool: CandidatePool = read_pool(given.files)
-    told = official(pool)
-    show_official(told)
-    if given.json:
-        write_json(given.json, official_json(pool, told))
+    pool: CandidatePool = read_pool(options.files)
+    accuracy = official(pool)
+    show_official(accuracy)
+    if options.json:
+        write_json(options.json, official_json(pool, accuracy))
 
 
 def vote_weight(text: str) -> VoteWeight:
-    """The weight that `softmax:0.5` names."""
+    """The vote weight that a text like `softmax:0.5` names."""
     from lit_prm.evaluation.vote_weights import Rank, Sigmoid, Softmax, Unchanged
 
     name, _, number = text.partition(":")
@@ -92,8 +100,10 @@ def vote_weight(text: str) -> VoteWeight:
         if name in ("sigmoid", "softmax") and 0 < value < float("inf"):
             return Sigmoid(value) if name == "sigmoid" else Softmax(value)
     except ValueError:
-        pass  # told below
-    raise ValueError(f"--weight {text!r} is none of sigmoid[:scale], softmax[:temperature], rank, sum; numbers are > 0")
+        pass  # accuracy below
+    raise ValueError(
+        f"--weight {text!r} is none of sigmoid[:scale], softmax[:temperature], rank, sum. A number must be above 0."
+    )
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:
@@ -101,5 +111,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) for part in parts):
-        raise ValueError(f"--counts {text!r} is not like 1,2,4: whole numbers from 1, separated by commas")
+        raise ValueError(
+            f"--counts {text!r} is no list of whole numbers from 1, separated by commas. Write it like 1,2,4."
+        )
     return tuple(int(part) for part in parts)

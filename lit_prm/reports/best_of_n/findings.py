@@ -1,4 +1,4 @@
-"""Everything `bon` finds out about a pool of candidates, as values and as JSON."""
+"""All results of `bon` on a pool of candidates, as values and as JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lit_prm.reports.files import json_value
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a user chooses; None is each scorer's own aggregate, and N = 1, 2, 4, ... K."""
+    """The options of `bon`. None stands for each scorer's own aggregate, and for N = 1, 2, 4, ... K."""
 
     weight: VoteWeight
     aggregate: str | None = None
@@ -42,7 +42,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Of one scorer, or of none: then ``primary`` and what hangs on it are None."""
+    """Results of one scorer. Without a scorer ``identity``, ``primary`` and the measures of a score are None."""
 
     judgement: Judgement
     identity: Mapping[str, Any] | None
@@ -55,7 +55,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Of a pool. ``pairs``: of the primary rules by two scorers; if asked for, of every two rules of one scorer too."""
+    """Results of a pool; ``pairs`` compares the primary rules of two scorers, or every two rules (`--pairs`)."""
 
     pool: CandidatePool
     settings: Settings
@@ -65,23 +65,23 @@ class Findings:
 
 
 def find(pool: CandidatePool, settings: Settings) -> Findings:
-    """Judge every opinion of the pool, or what needs none."""
+    """Judge the candidates by every scorer of the pool; without scorers by the rules that need none."""
     counts = _counts(pool, settings.counts)
     clusters = answer_clusters(pool.name, pool.groups)
-    each = tuple(_heard(pool, opinion, clusters, counts, settings) for opinion in pool.opinions)
-    each = each or (_unheard(pool, clusters, counts, settings),)
+    each = tuple(_by_scorer(pool, opinion, clusters, counts, settings) for opinion in pool.opinions)
+    each = each or (_without_scorer(pool, clusters, counts, settings),)
     return Findings(pool, settings, counts, each, tuple(_pairs(each, settings.pairs)))
 
 
 def _counts(pool: CandidatePool, wanted: Sequence[int] | None) -> tuple[int, ...]:
-    """Ascending, K itself the last: McNemar's test and the falls from a peak are read there."""
+    """Numbers of candidates, ascending; K is always the last, since McNemar's test and the fall from a peak need it."""
     k = max(len(g.rollouts) for g in pool.groups)
     if bad := [n for n in wanted or () if not 1 <= n <= k]:
-        raise ValueError(f"--counts has {bad[0]}, but problems have up to {k} candidates; name numbers from 1 to {k}")
+        raise ValueError(f"--counts has {bad[0]}, but problems have up to {k} candidates. Name numbers from 1 to {k}.")
     return tuple(sorted({*wanted, k})) if wanted else tuple(candidate_counts(k))
 
 
-def _heard(
+def _by_scorer(
     pool: CandidatePool, opinion: Opinion, clusters: NDArray[np.intp], counts: tuple[int, ...], settings: Settings
 ) -> Finding:
     groups, length = pool.groups, lengths(pool.groups, opinion)
@@ -103,12 +103,14 @@ def _heard(
 
 
 def _voters(scores: Mapping[str, Floats], primary: str, weight: VoteWeight) -> list[str]:
-    """The primary score, then those of the other aggregates and of the reference that can be weights."""
+    """Names of the scores that weigh votes: the primary, then the other aggregates and the reference where they can."""
     others = [name for name in scores if name in (*AGGREGATES, "reference-min") and name != primary]
     return [primary, *(name for name in others if weight.takes_negative or scores[name].min() >= 0)]
 
 
-def _unheard(pool: CandidatePool, clusters: NDArray[np.intp], counts: tuple[int, ...], settings: Settings) -> Finding:
+def _without_scorer(
+    pool: CandidatePool, clusters: NDArray[np.intp], counts: tuple[int, ...], settings: Settings
+) -> Finding:
     length = lengths(pool.groups, None)
     scores = length_scores(length.values)
     judgement = judge_scores(
@@ -119,7 +121,7 @@ def _unheard(pool: CandidatePool, clusters: NDArray[np.intp], counts: tuple[int,
 
 
 def _pairs(each: Sequence[Finding], every: bool) -> list[PairedDifference]:
-    """Of the primary best-of-N and vote by two scorers; of ``every`` two rules if asked for."""
+    """Pairs of the primary best-of-N and vote of two scorers; of every two rules if ``every``."""
     many = len(each) > 1
     named = [(f, f.judgement.curves, f"{f.judgement.name}: " if many else "") for f in each]
     if every:
@@ -133,7 +135,7 @@ def _pairs(each: Sequence[Finding], every: bool) -> list[PairedDifference]:
 
 
 def _choosing(finding: Finding) -> list[str]:
-    """Rules worth comparing: best-of-N by what a scorer says and by its reference, the primary vote."""
+    """Rules to compare: best-of-N by the scores of a scorer, its reference or length, and the primary vote."""
     wanted = [f"bon/{name}" for name in (*TRAINED, "reference-min", "shortest", "longest")]
     return [r for r in finding.judgement.curves if r in wanted or r == f"vote/{finding.primary}"]
 
@@ -142,9 +144,9 @@ def _choosing(finding: Finding) -> list[str]:
 
 
 def as_json(findings: Findings) -> dict[str, Any]:
-    """All numbers, those of single problems too; null where there is none."""
+    """All numbers, also those of single problems; null stands for a number that is not defined."""
     pool, settings = findings.pool, findings.settings
-    told: dict[str, Any] = json_value({
+    results: dict[str, Any] = json_value({
         "protocol": "exact expectations over subsets of the candidates; weighted votes as vote_errors says",
         "sources": pool.sources,
         "problems": len(pool.groups),
@@ -163,7 +165,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
             for p, group in enumerate(pool.groups)
         ],
     })  # fmt: skip
-    return told
+    return results
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

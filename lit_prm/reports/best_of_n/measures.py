@@ -79,10 +79,10 @@ def within(groups: Sequence[Group], first: Floats, second: Floats) -> float:
 
     Responses without a finite number are left out.
     """
-    known = np.isfinite(first) & np.isfinite(second)
-    problem = np.repeat(np.arange(len(groups)), [len(g.rollouts) for g in groups])[known]
+    finite = np.isfinite(first) & np.isfinite(second)
+    problem = np.repeat(np.arange(len(groups)), [len(g.rollouts) for g in groups])[finite]
     size = np.maximum(np.bincount(problem, minlength=len(groups)), 1)
-    a, b = (x[known] - (np.bincount(problem, x[known], len(groups)) / size)[problem] for x in (first, second))
+    a, b = (x[finite] - (np.bincount(problem, x[finite], len(groups)) / size)[problem] for x in (first, second))
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale > 0 else float("nan")
 
@@ -98,16 +98,16 @@ class WrongProcess(NamedTuple):
 def wrong_process(groups: Sequence[Group], score: Floats, counts: Sequence[int]) -> WrongProcess | None:
     """The share when ``score`` [R] or chance chooses; None when no right response had its steps checked."""
     rollouts = [r for g in groups for r in g.rollouts]
-    known = np.array([bool(r.correct) and r.first_error is not None for r in rollouts], dtype=float)
-    wrong = known * np.array([(r.first_error or 0) >= 0 for r in rollouts])
-    if not known.any():
+    checked = np.array([bool(r.correct) and r.first_error is not None for r in rollouts], dtype=float)
+    wrong = checked * np.array([(r.first_error or 0) >= 0 for r in rollouts])
+    if not checked.any():
         return None
-    chosen, random = (tuple(_rate(groups, s, wrong, known, n) for n in counts) for s in (score, np.zeros(len(score))))
-    return WrongProcess(int(known.sum()), chosen, random)
+    chosen, random = (tuple(_rate(groups, s, wrong, checked, n) for n in counts) for s in (score, np.zeros(len(score))))
+    return WrongProcess(int(checked.sum()), chosen, random)
 
 
-def _rate(groups: Sequence[Group], score: Floats, wrong: Floats, known: Floats, n: int) -> Estimate:
-    parts = [split(groups, x) for x in (score, wrong, known)]
+def _rate(groups: Sequence[Group], score: Floats, wrong: Floats, checked: Floats, n: int) -> Estimate:
+    parts = [split(groups, x) for x in (score, wrong, checked)]
     over, under = (np.array([best_of_n(s, x, n) for s, x in zip(parts[0], of, strict=True)]) for of in parts[1:])
     total = under.sum()
     return Estimate(float(over.sum() / total) if total else float("nan"), *bootstrap_ratio(over, under))

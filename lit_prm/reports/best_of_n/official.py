@@ -1,6 +1,6 @@
-"""The paper repository's evaluation, quirks included: `--compat official` (docs/facts.md).
+"""The evaluation of the paper's repository, quirks included: `--compat official` (docs/facts.md).
 
-Its numbers are for comparison with the paper's alone. It looks at the first N candidates in file order only, knows
+Its numbers are to be compared with the paper's only. The script looks at the first N candidates in file order, knows
 the gold answer when it counts votes, lets unparsed answers vote, and weighs votes by numbers that are all near 1/2.
 """
 
@@ -24,28 +24,28 @@ Row = dict[int, float]  # N -> accuracy in %, rounded to 0.1
 
 
 def official(pool: CandidatePool) -> dict[str, dict[str, Row]]:
-    """Rule -> accuracy by N, for every scorer; ``any@N`` and self-consistency under the name ``""``."""
+    """Scorer -> rule -> accuracy by N. The name ``""`` holds any-of-N and self-consistency, which need no scorer."""
     answers = [[merged_answer(g, r) for r in g.rollouts] for g in pool.groups]
     right = [[bool(r.correct) for r in g.rollouts] for g in pool.groups]
     counts = [n for n in COUNTS if n <= max(map(len, right))]
-    told = {"": dict(_untrained(answers, right, counts))}
+    accuracy = {"": dict(_untrained(answers, right, counts))}
     gold = [str(g.problem.answer) for g in pool.groups]
     for opinion in pool.opinions:
-        told[opinion.name] = dict(_trained(opinion, answers, right, gold, counts))
-    return told
+        accuracy[opinion.name] = dict(_trained(opinion, answers, right, gold, counts))
+    return accuracy
 
 
 def merged_answer(group: Group, rollout: Rollout) -> str:
     """The gold answer for every right response (quirk 1), the string "None" for no answer (quirk 3)."""
     if group.problem.answer is None:
         raise ValueError(
-            f"problem {group.problem.id}: no reference answer, which the official protocol counts votes with; fill "
-            "the column reference or leave --compat out"
+            f"problem {group.problem.id} has no reference answer, with which the official protocol counts votes. Fill "
+            "the column reference, or leave --compat out."
         )
     if rollout.correct:
         return group.problem.answer
-    said = extract_answer(rollout.response) if rollout.answer is None else rollout.answer
-    return UNPARSED if said is None else said
+    answer = extract_answer(rollout.response) if rollout.answer is None else rollout.answer
+    return UNPARSED if answer is None else answer
 
 
 def _untrained(
@@ -57,7 +57,7 @@ def _untrained(
 
 
 def _consistent(answers: Sequence[str], right: Sequence[bool]) -> bool:
-    """Whether the commonest string, of equals the one seen first, was right where it was seen first."""
+    """True if the commonest string (of equals the first) is right in the first response that has it."""
     (winner, _), *_ = Counter(answers).most_common(1)
     return right[answers.index(winner)]
 
@@ -88,24 +88,24 @@ def _trained(
 
 
 def official_scores(opinion: Opinion) -> dict[str, list[list[float]]]:
-    """Score of every response: minimum and sum of single step rewards and of accumulated ones, the values q.
+    """Score of every response: minimum and sum of step rewards (single) and of prefix values q (accumulative).
 
-    Theirs are 0.001 times summed log-ratios, ours beta times them: so ours are divided by the identity's beta first. A
-    scorer without beta, not an implicit one, keeps its own numbers.
+    The script's rewards are 0.001 times summed log-ratios and ours are beta times them, so ours are divided by the
+    scorer's beta first. A scorer without beta is no implicit reward model and keeps its own numbers.
     """
     beta = opinion.identity.get("beta")
     scale = COEFFICIENT if isinstance(beta, int | float) else 1.0
     base = float(beta) if isinstance(beta, int | float) else 1.0
     rewards = [r for of_group in opinion.rewards for r in of_group]
     tables = {"single": [r.step_rewards for r in rewards], "accumulative": [r.step_values for r in rewards]}
-    found: dict[str, list[list[float]]] = {}
+    scores: dict[str, list[list[float]]] = {}
     for steps, rows in tables.items():
         values, valid = padded(rows)
         if valid.any():
             for aggregate in ("min", "sum"):
                 flat = iter(AGGREGATES[aggregate](values / base * scale, valid).tolist())
-                found[f"{steps} {aggregate}"] = [[next(flat) for _ in of_group] for of_group in opinion.rewards]
-    return found
+                scores[f"{steps} {aggregate}"] = [[next(flat) for _ in of_group] for of_group in opinion.rewards]
+    return scores
 
 
 def _first_best(scores: Sequence[float]) -> int:
@@ -113,7 +113,7 @@ def _first_best(scores: Sequence[float]) -> int:
 
 
 def _elected(answers: Sequence[str], scores: Sequence[float], implicit: bool) -> str:
-    """The string with the most weight, of equals the one seen first: sigmoids of scores, raw ones of baselines."""
+    """The string with the most weight, of equals the first; weights are sigmoids of scores, of baselines the scores."""
     tally: dict[str, float] = {}
     for answer, score in zip(answers, scores, strict=True):
         tally[answer] = tally.get(answer, 0.0) + (_sigmoid(score) if implicit else score)
@@ -128,12 +128,14 @@ def _percent(hits: Sequence[bool]) -> float:
     return round(100 * sum(hits) / len(hits), 1)
 
 
-def official_json(pool: CandidatePool, told: Mapping[str, Mapping[str, Row]]) -> dict[str, object]:
-    """The table as JSON, labelled."""
+def official_json(pool: CandidatePool, accuracy: Mapping[str, Mapping[str, Row]]) -> dict[str, object]:
+    """The accuracies as JSON, labelled as the official protocol."""
     return {
         "protocol": "official (compat), not comparable with expectations over subsets",
         "sources": list(pool.sources),
         "problems": len(pool.groups),
         "coefficient": COEFFICIENT,
-        "accuracy_percent": {name: {rule: dict(row) for rule, row in rules.items()} for name, rules in told.items()},
+        "accuracy_percent": {
+            name: {rule: dict(row) for rule, row in rules.items()} for name, rules in accuracy.items()
+        },
     }

@@ -1,4 +1,4 @@
-"""Candidates as files hold them: labelled groups, and what the scorer of every file says of each response."""
+"""Candidates read from files: labelled groups, and the rewards that the scorer of every file gave each response."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lit_prm.scoring.scored_files import aligned, is_scored, read_scored
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one scorer says of every response of a pool: ``rewards[g][k]`` of the k-th of the g-th group."""
+    """The rewards of one scorer: ``rewards[g][k]`` is that of response k of group g."""
 
     name: str
     identity: Mapping[str, Any]
@@ -26,7 +26,7 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class CandidatePool:
-    """Groups whose responses are all labelled, and no, one or several opinions on them."""
+    """Groups whose responses are all labelled, and the opinions of zero or more scorers on them."""
 
     name: str
     sources: tuple[str, ...]
@@ -35,7 +35,7 @@ class CandidatePool:
 
 
 def read_pool(sources: Sequence[str]) -> CandidatePool:
-    """One candidate file, scored or not, or several scored ones of the same candidates in any order."""
+    """Read one candidate file, scored or not, or several scored files of the same candidates in any order."""
     scored = [is_scored(source) for source in sources]
     if not any(scored) and len(sources) == 1:
         groups = read_groups(sources[0]).groups
@@ -43,7 +43,7 @@ def read_pool(sources: Sequence[str]) -> CandidatePool:
     else:
         if not all(scored):
             raise ValueError(
-                f"{sources[scored.index(False)]}: holds no scores, and several files are compared by theirs; "
+                f"{sources[scored.index(False)]}: holds no scores, but several files are compared by their scores; "
                 "score it first (python -m lit_prm score) or give it alone"
             )
         files = [read_scored(source) for source in sources]

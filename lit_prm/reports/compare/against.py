@@ -74,16 +74,16 @@ def _theirs(row: PaperRow, first: PaperRow | None, sets: tuple[str, ...], counts
 
 
 def _flops(evidence: Evidence, numbers: Paper) -> Table | None:
-    known = [
+    names = [
         name for name in evidence.names if row_name(name) in numbers.flops and evidence.experiments[name].mean(COST)
     ]
-    if not known:
+    if not names:
         return None
-    ours = {name: evidence.experiments[name].mean(COST) or 0.0 for name in known}
-    theirs = {name: numbers.flops[row_name(name)] for name in known}
+    ours = {name: evidence.experiments[name].mean(COST) or 0.0 for name in names}
+    theirs = {name: numbers.flops[row_name(name)] for name in names}
     rows = [
-        (name, power(ours[name]), Cell(power(theirs[name]), "theirs"), number(ours[name] / ours[known[0]], ".2f"),
-         Cell(number(theirs[name] / theirs[known[0]], ".2f"), "theirs"))
-        for name in known
+        (name, power(ours[name]), Cell(power(theirs[name]), "theirs"), number(ours[name] / ours[names[0]], ".2f"),
+         Cell(number(theirs[name] / theirs[names[0]], ".2f"), "theirs"))
+        for name in names
     ]  # fmt: skip
-    return Table(("FLOPs", "ours", "paper's", f"ours / {known[0]}'s", "paper's"), tuple(rows), title=_COST)
+    return Table(("FLOPs", "ours", "paper's", f"ours / {names[0]}'s", "paper's"), tuple(rows), title=_COST)

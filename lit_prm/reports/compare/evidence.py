@@ -23,7 +23,7 @@ class ExperimentDifference(NamedTuple):
 
 
 class Evidence:
-    """Experiments side by side, by name; the method ``bon`` or ``vote`` is each run's primary aggregate."""
+    """Estimates of experiments side by side; the methods ``bon`` and ``vote`` use each run's primary aggregate."""
 
     def __init__(self, experiments: Sequence[Experiment]) -> None:
         self.experiments = {e.name: e for e in experiments}
@@ -33,12 +33,12 @@ class Evidence:
         self._resamples: dict[tuple[tuple[Key, ...], tuple[tuple[int, str], ...]], Resamples] = {}
 
     def counts(self, sets: Sets) -> tuple[int, ...]:
-        """Numbers of candidates that every run judged on these sets has, ascending."""
-        found = [
+        """The numbers of candidates N that all runs judged on these sets have in common, ascending."""
+        per_run = [
             _counts(run, name) for e in self.experiments.values() for run in e.runs for name in sets
             if _counts(run, name)
         ]  # fmt: skip
-        return tuple(sorted(set.intersection(*found))) if found else ()
+        return tuple(sorted(set.intersection(*per_run))) if per_run else ()
 
     def telling(self, sets: Sets) -> tuple[int, ...]:
         """4, 16 and the largest number of candidates."""
@@ -48,18 +48,18 @@ class Evidence:
     # --- one experiment ---------------------------------------------------------------------------
 
     def values(self, name: str, method: str, sets: Sets, counts: Sequence[int]) -> dict[Key, float]:
-        """Every problem's share in the mean over sets and numbers of candidates, of every seed that kept them all."""
-        found: dict[Key, float] = {}
+        """Each problem's contribution to the mean over sets and N, from seeds that kept the problems of all sets."""
+        values: dict[Key, float] = {}
         for run in self.experiments[name].runs:
             per_set = [
                 dict(run.problems[s].at(run.problems[s].primary(method), counts)) for s in sets if s in run.problems
             ]
             if len(per_set) == len(sets) and all(per_set):
-                found |= {(run.seed, problem): x for problem, x in shares(per_set).items()}
-        return found
+                values |= {(run.seed, problem): x for problem, x in shares(per_set).items()}
+        return values
 
     def estimate(self, name: str, method: str, sets: Sets, counts: Sequence[int]) -> Estimate | None:
-        """The mean with its interval over seeds and problems; of one set and N the run's own where none were kept."""
+        """The mean with its interval over seeds and problems; without problems the interval that the runs recorded."""
         values = self.values(name, method, sets, counts)
         if values:
             return self._estimate(values, self._worlds(name, sets)).estimate
@@ -79,7 +79,7 @@ class Evidence:
     # --- two of them ------------------------------------------------------------------------------
 
     def difference(self, ours: str, theirs: str, method: str, sets: Sets, counts: Sequence[int]) -> Difference | None:
-        """Ours minus theirs on the same problems of the same seeds; None where they have none in common."""
+        """Ours minus theirs on the same problems of the same seeds; None without common problems."""
         a, b = (self.values(name, method, sets, counts) for name in (ours, theirs))
         worlds, others = self._worlds(ours, sets), self._worlds(theirs, sets)
         same = {seed for seed, digest in worlds.items() if digest and others.get(seed) == digest}
@@ -87,10 +87,10 @@ class Evidence:
         return self._estimate(paired, worlds) if paired else None
 
     def pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> list[ExperimentDifference]:
-        """Every pair that can be compared, in the order of the experiments; one family for Holm's correction."""
-        found = list(self._pairs(method, sets, counts))
-        corrected = holm([difference.p for _, _, difference in found])
-        return [ExperimentDifference(a, b, d.estimate, p) for (a, b, d), p in zip(found, corrected, strict=True)]
+        """All pairs of experiments with common problems, their p values corrected as one family."""
+        pairs = list(self._pairs(method, sets, counts))
+        corrected = holm([difference.p for _, _, difference in pairs])
+        return [ExperimentDifference(a, b, d.estimate, p) for (a, b, d), p in zip(pairs, corrected, strict=True)]
 
     def _pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> Iterator[tuple[str, str, Difference]]:
         for theirs, ours in combinations(self.names, 2):
@@ -105,7 +105,7 @@ class Evidence:
         return self._resamples[key].estimate(values)
 
     def _worlds(self, name: str, sets: Sets) -> dict[int, str]:
-        """Seed -> the data it was judged on; a seed that doesn't say has problems of its own."""
+        """Seed -> digests of the data it was judged on; seeds without digests are left out."""
         runs = ((run.seed, [run.digests.get(s) for s in sets]) for run in self.experiments[name].runs)
         return {seed: " ".join(map(str, digests)) for seed, digests in runs if all(digests)}
 

@@ -104,21 +104,21 @@ def training(evidence: Evidence) -> Any | None:
 
 
 def _mean_curve(experiment: Experiment, key: str) -> tuple[list[int], list[float]]:
-    found = [dict(run.histories[key]) for run in experiment.runs if key in run.histories]
-    steps = sorted(set.intersection(*(set(one) for one in found))) if found else []
-    return steps, [fmean(one[step] for one in found) for step in steps]
+    curves = [dict(run.histories[key]) for run in experiment.runs if key in run.histories]
+    steps = sorted(set.intersection(*(set(one) for one in curves))) if curves else []
+    return steps, [fmean(one[step] for one in curves) for step in steps]
 
 
 def levels(evidence: Evidence) -> Any | None:
     """Best-of-N by level: experiments x levels, one panel per set, each cell with its number."""
-    found = {s: _by_level(evidence, s) for s in evidence.sets}
-    found = {s: grid for s, grid in found.items() if grid[1]}
-    if not found:
+    every = {s: _by_level(evidence, s) for s in evidence.sets}
+    grids = {s: grid for s, grid in every.items() if grid[1]}
+    if not grids:
         return None
     rows = len(evidence.names)
-    titles = [f"{name}, best of {n}" for name, (n, _, _) in found.items()]
+    titles = [f"{name}, best of {n}" for name, (n, _, _) in grids.items()]
     figure, drawn = plots.panels(titles, width=3.4, height=0.6 + 0.32 * rows, most=3)
-    for i, (panel, (_, names, grid)) in enumerate(zip(drawn, found.values(), strict=True)):
+    for i, (panel, (_, names, grid)) in enumerate(zip(drawn, grids.values(), strict=True)):
         _draw_grid(panel, grid)
         panel.set_xticks(range(len(names)), names)
         panel.set_yticks(range(rows), [plots.text(plots.label(name)) if not i % 3 else "" for name in evidence.names])
@@ -127,7 +127,7 @@ def levels(evidence: Evidence) -> Any | None:
 
 
 def _by_level(evidence: Evidence, candidates: str) -> tuple[int, list[str], Any]:
-    """N, the levels, and accuracy in % [experiments, levels]; nan where it is not known."""
+    """N, the names of the levels, and accuracy in % [experiments, levels]; nan where a run has none."""
     n = next((n for n in evidence.telling((candidates,)) if n == 16), evidence.counts((candidates,))[-1])
     pattern = re.compile(rf"bon/{re.escape(candidates)}/level-([^/]+)/acc@{n}")
     experiments = evidence.experiments.values()

@@ -28,11 +28,11 @@ def read_experiments(runs: Path, scale: str, names: Iterable[str], notice: Notic
 
 def _folders(scale: Path) -> dict[str, list[Path]]:
     """Experiment -> the folders of its seeds, ascending; both by name."""
-    found: dict[str, list[Path]] = {}
+    seeds: dict[str, list[Path]] = {}
     for folder in scale.glob("*/seed-*/"):
         if folder.name.removeprefix("seed-").isdecimal():
-            found.setdefault(folder.parent.name, []).append(folder)
-    return {name: sorted(found[name], key=lambda f: int(f.name.removeprefix("seed-"))) for name in sorted(found)}
+            seeds.setdefault(folder.parent.name, []).append(folder)
+    return {name: sorted(seeds[name], key=lambda f: int(f.name.removeprefix("seed-"))) for name in sorted(seeds)}
 
 
 def _finished(folders: Sequence[Path], notice: Notice) -> list[Run]:
@@ -53,11 +53,11 @@ def _nothing(runs: Path, scale: str, missing: Sequence[str]) -> str:
     what = f"no finished run of {', '.join(missing)}" if missing else "no run"
     of_scale = _folders(runs / scale)
     states = [f"{f} is {status(f) or 'not finished'}" for name in missing for f in of_scale.get(name, [])]
-    known = {
+    finished = {
         folder.name: [n for n, of in _folders(folder).items() if any(status(f) == "FINISHED" for f in of)]
         for folder in sorted(runs.glob("*/"))
     }
-    listed = "\n".join(f"  {s}: {' '.join(names)}" for s, names in known.items() if names) or "  nothing yet"
+    listed = "\n".join(f"  {s}: {' '.join(names)}" for s, names in finished.items() if names) or "  nothing yet"
     return (
         f"{what} at scale {scale!r} in {runs}{' (' + '; '.join(states) + ')' if states else ''}; "
         f"it has\n{listed}\n{_how_to_make(missing[0] if missing else 'ce-1resp', scale)}"

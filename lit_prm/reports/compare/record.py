@@ -33,7 +33,7 @@ def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Se
         return None
     client, place = store.client, places[runs[0].mlflow_id]
     key = f"{scale}: {' '.join(evidence.names)}"[:5000]
-    parent = _found(client, place, key) or _new(
+    parent = _earlier(client, place, key) or _new(
         client, place, f"compare: {versus(evidence.names)}"[:250], {KEY: key, "compare.scale": scale}
     )
     client.update_run(parent, status="RUNNING")
@@ -47,7 +47,7 @@ def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Se
     return parent
 
 
-def _found(client: Any, place: str, key: str) -> str | None:
+def _earlier(client: Any, place: str, key: str) -> str | None:
     quote = "'" if "'" not in key else '"'  # MLflow's searches have no escapes
     runs = client.search_runs([place], f"tags.`{KEY}` = {quote}{key}{quote}", max_results=1)
     return str(runs[0].info.run_id) if runs else None
@@ -73,7 +73,7 @@ def _children(client: Any, place: str, parent: str, runs: Sequence[Run], evidenc
 
 
 def _tags(parent: str, run: Run) -> dict[str, str]:
-    """Not ``name`` and ``scale``: a child must not be taken for a run."""
+    """Tags of a child; it has no ``name`` and ``scale``, so that nobody takes it for a run."""
     note = f"Run {run.mlflow_id} as a comparison saw it; the run itself has all its metrics and files."
     return {
         _PARENT: parent, ORIGINAL: run.mlflow_id, "compared.name": run.name, "compared.seed": str(run.seed),
@@ -87,16 +87,16 @@ def _keys(evidence: Evidence) -> list[str]:
 
 
 def _headline(evidence: Evidence) -> dict[str, float]:
-    """`<experiment>/<set>/acc@N` with its ends."""
-    found: dict[str, float] = {}
+    """Metrics `<experiment>/<set>/acc@N` with the ends of their intervals."""
+    metrics: dict[str, float] = {}
     for name in evidence.names:
         for candidates in evidence.sets:
             for n in evidence.telling((candidates,)):
                 if estimate := evidence.estimate(name, "bon", (candidates,), (n,)):
                     key = f"{name}/{candidates}/acc@{n}"
                     ends = {key: estimate.mean, f"{key}/low": estimate.low, f"{key}/high": estimate.high}
-                    found |= {end: value / 100 for end, value in ends.items() if value == value}
-    return found
+                    metrics |= {end: value / 100 for end, value in ends.items() if value == value}
+    return metrics
 
 
 def _log(client: Any, run: str, metrics: Mapping[str, float]) -> None:

@@ -18,16 +18,16 @@ _INTERVALS = (
     "problems; seeds judged on the same problems share each draw of them. A few seeds say little about other seeds."
 )
 _PAIRS = (
-    "On the same problems of the same seeds, by the same draws. p is two-sided, from the standard deviation of the "
-    "draws, and corrected by Holm's method for all pairs of its column; coloured and bold where it is below 0.05."
+    "Differences on the same problems of the same seeds, by the same draws. p is two-sided, from the standard "
+    "deviation of the draws, and corrected by Holm's method for all pairs of its column. Bold: p below 0.05."
 )
 _CURVES = (
-    "The line is the mean, the band its 95 % interval (left out for more than 8 experiments). Any-of-N goes on beyond "
+    "The line is the mean, the band its 95 % interval (left out for more than 8 experiments). Any-of-N may lie above "
     "the upper edge."
 )
 _GAINS = (
-    "What a pair has in common (hard problems, a lucky seed) cancels here, and not in the bands above: overlapping "
-    "bands there may still differ here."
+    "What a pair has in common (hard problems, a lucky seed) cancels in a difference, but not in the bands above. "
+    "Experiments whose bands overlap there may still differ here."
 )
 
 
@@ -61,7 +61,7 @@ def _sections(evidence: Evidence, extra: Sequence[Section]) -> Iterator[Section]
                   tuple(t for s in sets for t in some(tables.steps(evidence, s))))  # fmt: skip
     yield Section(
         "Training",
-        "Means over seeds, at the updates that all seeds logged; what was logged once has no curve.",
+        "Means over seeds, at the updates that all seeds logged. A metric that was logged once has no curve.",
         (),
         ("training",),
     )
@@ -70,7 +70,7 @@ def _sections(evidence: Evidence, extra: Sequence[Section]) -> Iterator[Section]
 
 
 def _pairs(evidence: Evidence) -> Iterator[Table]:
-    """The mean over sets open, single sets on demand; with one set that one."""
+    """The mean over sets, then every set folded; with one set only that one."""
     several = len(evidence.sets) > 1
     if several:
         yield from some(tables.pairs(evidence, evidence.sets, f"mean over {', '.join(evidence.sets)}"))
@@ -82,5 +82,5 @@ def _settings(evidence: Evidence) -> Section:
     table = differences(list(evidence.experiments.values()))
     if len(evidence.names) == 1:
         return Section("Settings", "Nothing to compare with.")
-    words = "Only those that differ; what says which run it is (name, folder, seed) is left out."
+    words = "Only settings that differ. The name, the folder and the seed of a run are left out."
     return Section("Settings", words, (table,)) if table else Section("Settings: none differs")

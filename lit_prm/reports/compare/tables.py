@@ -105,8 +105,8 @@ def _pair(pair: ExperimentDifference | None) -> Cell:
     if pair is None:
         return Cell(NOTHING, "quiet")
     beyond = "gain" if pair.estimate.mean > 0 else "loss"
-    known = probability(pair.p)
-    text = gain(pair.estimate) + (f",\n{known}" if known else "")
+    p = probability(pair.p)
+    text = gain(pair.estimate) + (f",\n{p}" if p else "")
     return Cell(text, beyond if pair.p < 0.05 else "quiet")
 
 
@@ -121,8 +121,8 @@ def measured(evidence: Evidence) -> Table | None:
 
 
 def _seconds(experiment: Experiment) -> float | None:
-    known = [run.seconds for run in experiment.runs if run.seconds is not None]
-    return fmean(known) if known else None
+    seconds = [run.seconds for run in experiment.runs if run.seconds is not None]
+    return fmean(seconds) if seconds else None
 
 
 # --- cost, steps ----------------------------------------------------------------------------------
@@ -141,22 +141,22 @@ def cost(evidence: Evidence) -> Table | None:
 
 def steps(evidence: Evidence, candidates: str) -> Table | None:
     """How well step rewards find wrong steps on one set; None where no step is labelled."""
-    known = [key for key in _STEPS if any(e.values(f"steps/{candidates}/{key}") for e in evidence.experiments.values())]
-    columns = [[_step(evidence, name, candidates, key) for name in evidence.names] for key in known]
+    keys = [key for key in _STEPS if any(e.values(f"steps/{candidates}/{key}") for e in evidence.experiments.values())]
+    columns = [[_step(evidence, name, candidates, key) for name in evidence.names] for key in keys]
     rows = tuple(zip(evidence.names, *columns, strict=True))
-    return Table(("experiment", *(_STEPS[key] for key in known)), rows, title=candidates) if known else None
+    return Table(("experiment", *(_STEPS[key] for key in keys)), rows, title=candidates) if keys else None
 
 
 def _step(evidence: Evidence, name: str, candidates: str, key: str) -> str:
     if key == "first_error_found":
-        found = evidence.estimate(name, "first_error/found", (candidates,), evidence.counts((candidates,))[-1:])
-        return level(found or evidence.of_metric(name, f"steps/{candidates}/{key}"))
+        estimate = evidence.estimate(name, "first_error/found", (candidates,), evidence.counts((candidates,))[-1:])
+        return level(estimate or evidence.of_metric(name, f"steps/{candidates}/{key}"))
     mean = evidence.experiments[name].mean(f"steps/{candidates}/{key}")
     return number(mean, ".3f") if key == "auc" else percent(mean)
 
 
 def _marked(column: Sequence[Estimate | None]) -> list[str]:
     """The cells of a column; the highest mean is marked as the best unless all are equal."""
-    means = [found.mean for found in column if found is not None]
+    means = [cell.mean for cell in column if cell is not None]
     best = max(means) if len(set(means)) > 1 else math.inf
-    return [Cell(level(found), "best" if found is not None and found.mean == best else "") for found in column]
+    return [Cell(level(cell), "best" if cell is not None and cell.mean == best else "") for cell in column]

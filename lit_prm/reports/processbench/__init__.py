@@ -1,1 +1,1 @@
-"""ProcessBench: is the first wrong step of a response found, by a threshold chosen on another subset?"""
+"""ProcessBench: the F1 of finding the first wrong step by a threshold that is chosen on another subset."""

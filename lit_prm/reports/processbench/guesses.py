@@ -1,4 +1,4 @@
-"""Guesses that read nothing: what an F1 is worth by itself."""
+"""Baselines that ignore the rewards: the F1 that chance, a fixed position or the number of steps reaches."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lit_prm.evaluation.first_error import Floats, Ints
 
 
 class Guess(ABC):
-    """Names a first error, or -1 for none, with chances that depend on nothing but the number of steps."""
+    """A random choice of the first wrong step, or -1 for none, that depends on the number of steps only."""
 
     name: ClassVar[str]
 
     def fitted(self, first_error: Ints) -> Guess:
-        """The guess after a look at the labels of the choosing subset, [R]; most need none."""
+        """The guess fitted to the labels [R] of the choosing subset; most guesses need no fit."""
         return self
 
     @abstractmethod
     def hit(self, first_error: Ints, sizes: Ints) -> Floats:
-        """The chance of naming just this, for responses of so many steps; [R], [R] -> [R]."""
+        """Probability of naming ``first_error`` in a response of ``sizes`` steps; [R], [R] -> [R]."""
 
 
 class AlwaysRight(Guess):
-    """Never sees an error: F1 is 0."""
+    """Calls every response right: F1 is 0."""
 
     name = "always -1"
 
@@ -37,7 +37,7 @@ class AlwaysRight(Guess):
 
 
 class AlwaysFirst(Guess):
-    """Blames the first step: F1 is 0."""
+    """Names the first step in every response: F1 is 0."""
 
     name = "always step 0"
 
@@ -46,7 +46,7 @@ class AlwaysFirst(Guess):
 
 
 class UniformGuess(Guess):
-    """Draws one of the steps or none, each with the same chance."""
+    """Draws one of the steps or none, each with the same probability."""
 
     name = "random"
 
@@ -56,10 +56,10 @@ class UniformGuess(Guess):
 
 @dataclass(frozen=True)
 class CommonestPlace(Guess):
-    """Blames the step where most first errors lie, the last one of shorter responses, and with chance ``none`` nothing.
+    """Names the commonest position of first errors (in shorter responses the last step), or -1 with chance ``none``.
 
-    Place and chance are those with the best F1 on the choosing subset. If a share c of its errors lies at
-    the place, the chance sqrt(c) / (1 + sqrt(c)) gives the best harmonic mean of it and (1 - it) c.
+    Position and chance are those with the best F1 on the choosing subset. If a share c of its errors lies at the
+    position, F1 is the harmonic mean of ``none`` and (1 - ``none``) c, and none = sqrt(c) / (1 + sqrt(c)) is best.
     """
 
     name = "commonest place or none"
@@ -70,7 +70,7 @@ class CommonestPlace(Guess):
         counts = Counter(first_error[first_error >= 0].tolist())
         if not counts:
             return self
-        place, count = min(counts.items(), key=lambda found: (-found[1], found[0]))
+        place, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
         root = sqrt(count / counts.total())
         return CommonestPlace(place, root / (1 + root))
 

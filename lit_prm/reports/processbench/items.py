@@ -1,4 +1,4 @@
-"""The items of a subset: from a folder or the hub, a sample of them, in the official script's dress if wanted."""
+"""The items of a subset, from a folder or the hub: all or a sample, with step numbers like the official script."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def default_data() -> str:
 
 
 def source_of(data: str, subset: str) -> str:
-    """`processbench_<subset>` or `<subset>` in a folder, with the suffix of any file we read; a split of a hub name."""
+    """The file `processbench_<subset>` or `<subset>` of a folder, in any format we read; a split of a hub data set."""
     folder = Path(data).expanduser()
     if not folder.is_dir():
         return f"{data}:{subset}"
-    found = file_of(folder, (f"processbench_{subset}", subset))
-    if found is None:
+    file = file_of(folder, (f"processbench_{subset}", subset))
+    if file is None:
         raise ValueError(
-            f"{folder} has no processbench_{subset}.jsonl.gz and no {subset}.jsonl; name another folder, "
-            f"or a hub data set as {HUB}, with --data"
+            f"{folder} has no processbench_{subset}.jsonl.gz and no {subset}.jsonl. Name another folder, or "
+            f"a hub data set like {HUB}, with --data."
         )
-    return str(found)
+    return str(file)
 
 
 def file_of(folder: Path, stems: Sequence[str]) -> Path | None:
-    """The first file of these stems that is there."""
+    """The first file with one of these stems; None if there is none."""
     names = (folder / f"{stem}{suffix}" for stem in stems for suffix in FILES)
     return next((path for path in names if path.is_file()), None)
 
@@ -49,19 +49,19 @@ def read_items(data: str, subset: str) -> tuple[Group, ...]:
 
 
 def sampled(groups: Sequence[Group], limit: int | None, seed: int) -> tuple[Group, ...]:
-    """``limit`` of the groups in file order, drawn by ``seed``, with the share of right responses that the file has.
+    """A sample of ``limit`` groups in file order, with the same share of right responses as all groups.
 
-    Files come sorted, wrong responses first: the first N would have none that is right. Both kinds are kept.
+    The files list wrong responses first, so the first N groups would have no right response. The sample has both kinds.
     """
     return tuple(groups[i] for i in chosen_items(groups, limit, seed))
 
 
 def chosen_items(groups: Sequence[Group], limit: int | None, seed: int) -> list[int]:
-    """The places of the ``sampled`` groups."""
+    """The indices of the ``sampled`` groups."""
     if limit is None or limit >= len(groups):
         return list(range(len(groups)))
     if limit < 2:
-        raise ValueError(f"limit {limit}: a sample holds a wrong and a right response; use at least 2")
+        raise ValueError(f"--limit is {limit}, but a sample holds a wrong and a right response. Use at least 2.")
     rng = np.random.default_rng(seed)
     wrong = np.array([any((r.first_error or 0) >= 0 for r in g.rollouts) for g in groups])
     share = round(limit * float((~wrong).mean()))
@@ -71,7 +71,7 @@ def chosen_items(groups: Sequence[Group], limit: int | None, seed: int) -> list[
 
 
 def with_step_numbers(group: Group) -> Group:
-    """Every step behind "Step i: ", counted from 1, as the script of the implicit PRM paper scores them."""
+    """The group with "Step i: " before each step, counted from 1, as the implicit PRM paper's script scores it."""
     return replace(group, rollouts=tuple(map(_numbered, group.rollouts)))
 
 

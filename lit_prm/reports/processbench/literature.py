@@ -1,4 +1,4 @@
-"""F1 on ProcessBench as others report it: context, measured with their models and their thresholds, not by us."""
+"""F1 on ProcessBench that papers report, with their own models and thresholds. We measured none of these."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Reported(NamedTuple):
-    """A row of somebody's table, in percent; by subset in the order gsm8k, math, olympiadbench, omnimath, or none."""
+    """F1 of a model in percent: the average and, if reported, gsm8k, math, olympiadbench, omnimath in this order."""
 
     model: str
     average: float

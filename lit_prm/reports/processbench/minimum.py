@@ -1,4 +1,4 @@
-"""Where the lowest step of a response lies: at the error, or, as for an outcome model in disguise, at the end?"""
+"""Where the lowest step of a response lies. An outcome reward model has it at the end, not at the error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from lit_prm.reports.processbench.subset import Labels, StepScores
 
 
 class Minimum(NamedTuple):
-    """Shares of responses, equal lowest steps sharing; beside them those of a step drawn at random. nan without any."""
+    """Shares of responses whose lowest step lies there; equal lowest steps share one. nan if no response counts.
+
+    The fields ``*_chance`` hold the same share for a step drawn at random.
+    """
 
     in_last: float  # in the last step
     in_last_chance: float
@@ -21,7 +24,7 @@ class Minimum(NamedTuple):
 
 
 def minimum(scores: StepScores, labels: Labels) -> Minimum:
-    """Over the responses that have a number for some step."""
+    """Positions of the lowest step, over the responses in which at least one step has a score."""
     some = scores.valid.any(1)
     share, sizes, error = lowest_share(scores.values, scores.valid)[some], scores.sizes[some], labels.first_error[some]
     rows, last = np.arange(len(sizes)), sizes - 1

@@ -1,4 +1,4 @@
-"""The official protocol: one threshold, chosen on one subset, names the first wrong steps of all of them."""
+"""The official protocol of ProcessBench: one threshold, chosen on one subset, judges all subsets."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from lit_prm.reports.processbench.subset import READINGS, Labels, StepReading, S
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one rule finds in one subset. The interval resamples problems and keeps the decisions."""
+class FirstErrorResult:
+    """Which first errors of a subset a rule names. The interval of F1 resamples problems and keeps the decisions."""
 
     hits: Hits
     samples: Floats  # F1 of resampled problems
 
     @classmethod
-    def of(cls, hit: Floats, labels: Labels, seed: int) -> Found:
+    def of(cls, hit: Floats, labels: Labels, seed: int) -> FirstErrorResult:
         return cls(Hits.of(hit, labels.first_error), resampled_f1(hit, *labels, seed=seed))
 
     def numbers(self) -> dict[str, float]:
@@ -44,25 +44,25 @@ class Found:
 
 @dataclass(frozen=True)
 class Judged:
-    """One subset under one reading of its steps, by a threshold that came from elsewhere.
+    """One subset under one reading of its steps, judged by a given threshold.
 
-    ``oracle`` is what the subset's own best threshold would find, an upper bound and no result.
-    ``cross_fitted`` replaces the number that is too good on the subset where the threshold was chosen:
-    each half of its problems is judged by the best threshold of the other.
+    ``oracle`` is the result of the subset's own best threshold: an upper bound, no result to report. On the subset
+    where the threshold was chosen F1 is too good; there ``cross_fitted`` judges each half of the problems by the best
+    threshold of the other half.
     """
 
     threshold: float
-    found: Found
+    result: FirstErrorResult
     oracle_threshold: float
     oracle: Hits
     auc: float  # right steps above first wrong ones, over all pairs
     auc_within: float  # the same, over pairs of one response, each response counting once
     chosen_here: bool = False
-    cross_fitted: Found | None = None
+    cross_fitted: FirstErrorResult | None = None
 
     def numbers(self) -> dict[str, float | bool]:
         out: dict[str, float | bool] = {
-            **self.found.numbers(), "threshold": self.threshold, "threshold_chosen_here": self.chosen_here,
+            **self.result.numbers(), "threshold": self.threshold, "threshold_chosen_here": self.chosen_here,
             "oracle_f1": self.oracle.f1, "oracle_threshold": self.oracle_threshold,
             "step_auc": self.auc, "step_auc_within": self.auc_within,
         }  # fmt: skip
@@ -72,9 +72,9 @@ class Judged:
 
 
 def choose_threshold(scores: StepScores, labels: Labels) -> float:
-    """The threshold with the best F1 on the choosing subset, which is all it is given; nan when a kind is missing.
+    """The threshold with the best F1 on the choosing subset, of equals the lowest.
 
-    Of all thresholds that differ there it is the lowest of the best.
+    nan if the subset has no right or no wrong response. The function gets no other subset.
     """
     return best_threshold(scores.values, scores.valid, labels.first_error)
 
@@ -82,23 +82,27 @@ def choose_threshold(scores: StepScores, labels: Labels) -> float:
 def judge_subset(
     scores: StepScores, labels: Labels, threshold: float, *, chosen_here: bool = False, seed: int = 0
 ) -> Judged:
-    """What a given threshold finds in a subset."""
+    """Judge a subset by a threshold; ``chosen_here`` if the threshold was chosen on this subset."""
     own = choose_threshold(scores, labels)
     return Judged(
         threshold=threshold,
-        found=Found.of(_named(scores, labels, threshold), labels, seed),
+        result=FirstErrorResult.of(_named(scores, labels, threshold), labels, seed),
         oracle_threshold=own,
         oracle=Hits.of(_named(scores, labels, own), labels.first_error),
         **_aucs(scores, labels),
         chosen_here=chosen_here,
-        cross_fitted=cross_fitted_found(scores, labels, seed) if chosen_here else None,
+        cross_fitted=cross_fitted_result(scores, labels, seed) if chosen_here else None,
     )
 
 
-def cross_fitted_found(scores: StepScores, labels: Labels, seed: int = 0) -> Found | None:
-    """Each half of a subset's problems by the best threshold of the other half; None where a half has none."""
+def cross_fitted_result(scores: StepScores, labels: Labels, seed: int = 0) -> FirstErrorResult | None:
+    """Each half of a subset's problems judged by the best threshold of the other half; None if a half has none."""
     predicted = cross_fitted(scores.values, scores.valid, *labels)
-    return None if predicted is None else Found.of(np.asarray(predicted == labels.first_error, float), labels, seed)
+    return (
+        None
+        if predicted is None
+        else FirstErrorResult.of(np.asarray(predicted == labels.first_error, float), labels, seed)
+    )
 
 
 def _named(scores: StepScores, labels: Labels, threshold: float) -> Floats:
@@ -118,52 +122,57 @@ def _aucs(scores: StepScores, labels: Labels) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class SubsetResults:
-    """Every reading and every guess on every subset, by name."""
+    """Results of every reading and every guess on every subset, by name."""
 
     choose: str
     subsets: Mapping[str, Subset]
     judged: Mapping[str, Mapping[str, Judged]]  # reading -> subset
-    guessed: Mapping[str, Mapping[str, Found]]  # guess -> subset
+    guessed: Mapping[str, Mapping[str, FirstErrorResult]]  # guess -> subset
 
 
 def judge(subsets: Sequence[Subset], choose: str, readings: Sequence[StepReading] = READINGS) -> SubsetResults:
-    """All subsets by what is chosen on the one named ``choose``; readings the scorer does not give are left out."""
+    """Judge all subsets by thresholds chosen on the subset ``choose``; readings that the scorer lacks are left out."""
     by_name = {subset.name: subset for subset in subsets}
     if choose not in by_name:
-        raise ValueError(f"the threshold is to be chosen on {choose!r}, which is none of {', '.join(by_name)}; add it")
+        raise ValueError(
+            f"The threshold is to be chosen on {choose!r}, which is none of {', '.join(by_name)}. Add that subset."
+        )
     judged = {reading.name: _by_reading(by_name, choose, reading) for reading in readings}
     return SubsetResults(
         choose,
         by_name,
-        {name: found for name, found in judged.items() if found},
+        {name: of_reading for name, of_reading in judged.items() if of_reading},
         {guess.name: _by_guess(by_name, choose, guess) for guess in GUESSES},
     )
 
 
 def _by_reading(subsets: Mapping[str, Subset], choose: str, reading: StepReading) -> dict[str, Judged]:
-    scores = {name: found for name, subset in subsets.items() if (found := subset.scores(reading)) is not None}
+    every = {name: subset.scores(reading) for name, subset in subsets.items()}
+    scores = {name: of_subset for name, of_subset in every.items() if of_subset is not None}
     if choose not in scores:
         return {}
     threshold = choose_threshold(scores[choose], subsets[choose].labels)
     if np.isnan(threshold):
-        raise ValueError(f"{choose} lacks wrong or right responses, so no threshold is best on it; choose on another")
+        raise ValueError(
+            f"{choose} has no wrong or no right responses, so no threshold is best on it. Choose on another subset."
+        )
     return {
         name: judge_subset(of, subsets[name].labels, threshold, chosen_here=name == choose, seed=seed)
         for seed, (name, of) in enumerate(scores.items())
     }
 
 
-def _by_guess(subsets: Mapping[str, Subset], choose: str, guess: Guess) -> dict[str, Found]:
+def _by_guess(subsets: Mapping[str, Subset], choose: str, guess: Guess) -> dict[str, FirstErrorResult]:
     fitted = guess.fitted(subsets[choose].labels.first_error)
     return {
-        name: Found.of(fitted.hit(subset.labels.first_error, subset.sizes), subset.labels, seed)
+        name: FirstErrorResult.of(fitted.hit(subset.labels.first_error, subset.sizes), subset.labels, seed)
         for seed, (name, subset) in enumerate(subsets.items())
     }
 
 
-def average(found: Sequence[Found]) -> dict[str, float]:
-    """The mean F1 over subsets, whose problems are resampled independently; nothing of no subset."""
-    if not found:
+def average(results: Sequence[FirstErrorResult]) -> dict[str, float]:
+    """The mean F1 over subsets, whose problems are resampled independently; empty without subsets."""
+    if not results:
         return {}
-    low, high = interval(np.mean([f.samples for f in found], 0))
-    return {"f1": float(np.mean([f.hits.f1 for f in found])), "f1/low": low, "f1/high": high}
+    low, high = interval(np.mean([r.samples for r in results], 0))
+    return {"f1": float(np.mean([r.hits.f1 for r in results])), "f1/low": low, "f1/high": high}

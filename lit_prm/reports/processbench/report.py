@@ -1,4 +1,4 @@
-"""Results as numbers for JSON and as tables for a terminal."""
+"""The results of ProcessBench as numbers for JSON and as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lit_prm.evaluation.tables import Table, show
 from lit_prm.reports.files import json_value
 from lit_prm.reports.processbench.literature import REPORTED
 from lit_prm.reports.processbench.minimum import minimum
-from lit_prm.reports.processbench.protocol import Found, Judged, SubsetResults, average
+from lit_prm.reports.processbench.protocol import FirstErrorResult, Judged, SubsetResults, average
 from lit_prm.reports.processbench.subset import READINGS, Subset
 
 Numbers = Mapping[str, Any]
@@ -22,20 +22,20 @@ Numbers = Mapping[str, Any]
 
 
 def as_numbers(results: SubsetResults) -> dict[str, Any]:
-    """All results as JSON: shares, not percent; nan as null. The literature's rows stand apart."""
-    found: dict[str, Any] = json_value(
+    """All results as JSON: shares, not percent; null for nan. Numbers of other papers have a key of their own."""
+    numbers: dict[str, Any] = json_value(
         {
             "threshold_chosen_on": results.choose,
             "subsets": {name: _size(subset) for name, subset in results.subsets.items()},
             "readings": {name: _reading(name, of, results) for name, of in results.judged.items()},
             "guesses": {
-                name: {s: found.numbers() for s, found in of.items()} | _averages(of, results.choose)
+                name: {s: result.numbers() for s, result in of.items()} | _averages(of, results.choose)
                 for name, of in results.guessed.items()
             },
             "reported_by_others": REPORTED,
         }
     )
-    return found
+    return numbers
 
 
 def _size(subset: Subset) -> dict[str, int]:
@@ -54,16 +54,16 @@ def _reading(name: str, judged: Mapping[str, Judged], results: SubsetResults) ->
         scores = subset.scores(reading)
         assert scores is not None, "it was judged"
         out[s]["minimum"] = minimum(scores, subset.labels)._asdict()
-    means = _averages({s: of.found for s, of in judged.items()}, results.choose)
+    means = _averages({s: of.result for s, of in judged.items()}, results.choose)
     means["average"]["oracle_f1"] = sum(of.oracle.f1 for of in judged.values()) / len(judged)
     return out | means
 
 
-def _averages(found: Mapping[str, Found], choose: str) -> dict[str, dict[str, float]]:
-    """Over all subsets, as the benchmark reports it, and over those whose labels chose nothing."""
+def _averages(results: Mapping[str, FirstErrorResult], choose: str) -> dict[str, dict[str, float]]:
+    """The average over all subsets, as the benchmark reports it, and over the subsets that chose no threshold."""
     return {
-        "average": average(list(found.values())),
-        "average_of_others": average([of for s, of in found.items() if s != choose]),
+        "average": average(list(results.values())),
+        "average_of_others": average([of for s, of in results.items() if s != choose]),
     }
 
 

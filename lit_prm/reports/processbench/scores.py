@@ -1,4 +1,4 @@
-"""Scored items of every subset: read from a folder, or made once and kept there."""
+"""Scored items of a subset: read from a folder, or scored once and kept there."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class ItemFilter:
     official: bool = False
 
     def stem(self, subset: str) -> str:
-        """The name of the subset's scored file, which no other choice has."""
+        """The name of the subset's scored file; every choice of items has its own."""
         drawn = "" if self.limit is None else f"-limit{self.limit}-seed{self.seed}"
         return f"{subset}{'-official' if self.official else ''}{drawn}"
 
     def items(self, data: str, subset: str) -> tuple[Group, ...]:
-        """The chosen ones of a subset."""
+        """The chosen items of a subset."""
         groups = sampled(read_items(data, subset), self.limit, self.seed)
         return tuple(map(with_step_numbers, groups)) if self.official else groups
 
 
 def is_folder_of_scores(source: str, subsets: Sequence[str], choice: ItemFilter) -> bool:
-    """Whether a folder has a scored file of every subset, of these items or of all."""
+    """True if ``source`` is a folder with a scored file of every subset, of the chosen items or of all."""
     return Path(source).is_dir() and all(_scored_file(Path(source), subset, choice) for subset in subsets)
 
 
@@ -44,7 +44,7 @@ def read_subset(folder: Path, subset: str, choice: ItemFilter) -> ScoredGroups:
     """The chosen items from the scored file of a subset; a file of all items is sampled."""
     file = _scored_file(folder, subset, choice)
     if file is None:
-        raise ValueError(f"{folder} has no scored file {subset}.jsonl.gz; make it with python -m lit_prm score")
+        raise ValueError(f"{folder} has no scored file {subset}.jsonl.gz. Make it: python -m lit_prm score.")
     scored = read_scored(str(file))
     kept = chosen_items(scored.groups, choice.limit, choice.seed)
     return replace(scored, groups=tuple(scored.groups[i] for i in kept), rewards=tuple(scored.rewards[i] for i in kept))
@@ -56,9 +56,9 @@ def _scored_file(folder: Path, subset: str, choice: ItemFilter) -> Path | None:
 
 
 def score_subset(scorer: Scorer, items: tuple[Group, ...], file: Path) -> ScoredGroups:
-    """The items with their rewards: from ``file``, which must hold just these of this scorer, or made and left there.
+    """The items with their rewards, scored into ``file`` unless they are there; a killed run goes on where it was.
 
-    A killed run goes on where it was. Labels are those of the items, not of the file.
+    ``file`` must hold these items of this scorer and no others. The labels are those of the items, not of the file.
     """
     job = ScoringJob(scorer, items, file, labels=False)
     if not job.is_finished():

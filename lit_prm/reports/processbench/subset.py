@@ -1,4 +1,4 @@
-"""One subset: its responses with known first errors, and what a scorer says of their steps."""
+"""One subset: responses whose first wrong step is labelled, and the numbers that a scorer gives their steps."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class StepScores(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """What is known of R responses."""
+    """Labels of R responses."""
 
     first_error: Ints  # [R] -1: every step is right
     problem: Ints  # [R] equal for responses to the same problem
 
 
 class StepReading(ABC):
-    """Which number stands for a step; a lower one is a worse step. ``trained``: it comes from what was trained."""
+    """Chooses the number of a step; lower is worse. ``trained`` is False if the number needs no trained model."""
 
     name: ClassVar[str]
     trained: ClassVar[bool] = True
 
     @abstractmethod
     def of(self, rewards: Rewards) -> Numbers | None:
-        """One number a step, None where there is none; None for all where the scorer gives no such numbers."""
+        """One number for each step, None where a step has none; None if the scorer gives no such numbers at all."""
 
 
 class StepRewards(StepReading):
@@ -54,7 +54,7 @@ class StepRewards(StepReading):
 
 
 class PrefixValues(StepReading):
-    """The values of the prefixes that end with each step, which the script of the implicit PRM paper looks at."""
+    """The value of the prefix that ends with each step, as in the script of the implicit PRM paper."""
 
     name = "prefix values"
 
@@ -73,7 +73,7 @@ class ReferenceLikelihood(StepReading):
 
 
 class StepLength(StepReading):
-    """Minus the step's characters: sums over tokens are lower for longer steps, whatever stands in them."""
+    """Minus the characters of the step: a step reward is a sum over tokens, so longer steps tend to be lower."""
 
     name = "shorter steps"
     trained = False
@@ -95,17 +95,17 @@ class Subset:
 
     @classmethod
     def of(cls, name: str, scored: ScoredGroups) -> Subset:
-        """Those of a scored file; a file without known first errors, or scored by other steps, is refused."""
+        """The labelled responses of a scored file; ValueError if none is labelled or other steps were scored."""
         known = Known.of(scored.groups)
         rewards = [r for of_group in scored.rewards for r in of_group]
         chosen = tuple(rewards[i] for i in known.at)
         if not chosen:
-            raise ValueError(f"{scored.source}: no first error is known; give items in the layout of ProcessBench")
+            raise ValueError(f"{scored.source} has no labelled first error. Give items in the layout of ProcessBench.")
         _refuse_other_steps(scored, known.at)
         return cls(name, Labels(known.first_error, known.problem), chosen)
 
     def scores(self, reading: StepReading) -> StepScores | None:
-        """The steps under a reading; None where the scorer has no such numbers for any response."""
+        """The numbers of all steps under a reading; None if the scorer gives no response such numbers."""
         values = np.full((len(self.rewards), max(self.sizes)), np.nan)
         for row, rewards in zip(values, self.rewards, strict=True):
             numbers = reading.of(rewards) or ()
@@ -120,12 +120,12 @@ class Subset:
 
     @property
     def truncated(self) -> int:
-        """Responses that were scored up to a cut; the steps beyond it have no numbers."""
+        """How many responses were cut before they were scored; steps beyond the cut have no numbers."""
         return sum(r.truncated for r in self.rewards)
 
     @property
     def errors_without_score(self) -> int:
-        """Wrong responses whose first wrong step has no reward, so that no threshold finds it."""
+        """How many wrong responses have no reward for their first wrong step, so that no threshold finds the step."""
         pairs = zip(self.rewards, self.labels.first_error, strict=True)
         return sum(bool(e >= 0) and r.step_rewards[e] is None for r, e in pairs)
 
@@ -137,8 +137,8 @@ def _refuse_other_steps(scored: ScoredGroups, at: Ints) -> None:
         group, rollout = rollouts[i]
         if tuple(rewards[i].step_spans) != _spans(rollout):
             raise ValueError(
-                f"{scored.source}: problem {group.problem.id} was scored in {len(rewards[i].step_spans)} steps, not in "
-                f"the {len(rollout.steps or ())} that its label counts; score it by its own steps"
+                f"{scored.source}: problem {group.problem.id} was scored in {len(rewards[i].step_spans)} steps, but "
+                f"its label counts {len(rollout.steps or ())}. Score it by its own steps."
             )
 
 

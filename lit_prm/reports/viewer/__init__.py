@@ -1,1 +1,1 @@
-"""One self-contained page on which a person looks at step rewards."""
+"""One self-contained HTML page that shows step rewards."""

@@ -1,4 +1,4 @@
-"""`python -m lit_prm view`: scored files to a page."""
+"""`python -m lit_prm view`: write scored files as one HTML page."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("scored", nargs="+", metavar="SCORED", help="files written by python -m lit_prm score")
     parser.add_argument("--out", type=Path, metavar="PAGE", help="the page, .html (default: beside the first file)")
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
-    known = parser.parse_args(list(args))
-    page = known.out or beside(known.scored[0])
+    options = parser.parse_args(list(args))
+    page = options.out or beside(options.scored[0])
     if page.suffix not in (".html", ".htm"):
-        raise ValueError(f"--out {page}: the page is HTML; name it .html")
-    print(written(known.scored, page))
-    if known.open:
+        raise ValueError(f"--out {page}: the page is HTML. Name it .html.")
+    print(written(options.scored, page))
+    if options.open:
         import webbrowser
 
         webbrowser.open(page.resolve().as_uri())
 
 
 def beside(source: str) -> Path:
-    """`scored.html` for `folder/scored.jsonl.gz`, in its folder; in this one for what is no file."""
+    """`folder/scored.html` for the file `folder/scored.jsonl.gz`; for other sources a name in the working directory."""
     from lit_prm.data.formats.sources import bare
 
     path = Path(source)
@@ -34,7 +34,7 @@ def beside(source: str) -> Path:
 
 
 def written(sources: Sequence[str], page: Path) -> str:
-    """Writes the page of one or several scorers of the same responses; what it holds and its size, in a line."""
+    """Write the page of one or more scorers of the same responses; returns a line with its contents and size."""
     from lit_prm.reports.viewer.page import write_page
     from lit_prm.scoring.scored_files import aligned, read_scored
 

@@ -1,4 +1,4 @@
-"""What the page is told of a scored file: an index of all problems, and each problem with its responses apart."""
+"""The data of the page: for each scored file an index of all problems, and each problem with its responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Content = dict[str, Any]  # JSON
 
 
 def index(scored: ScoredGroups) -> Content:
-    """What the list, its filters and the legend need, a column per property; P problems."""
+    """The data of the list, its filters and the legend: one list per property, with an item for each problem."""
     everything = list(chain.from_iterable(scored.rewards))
     tokens = token_scale(scored)
     return {
@@ -43,7 +43,7 @@ def index(scored: ScoredGroups) -> Content:
 
 
 def token_scale(scored: ScoredGroups) -> Scale | None:
-    """That of all token rewards of a file, None where it has none."""
+    """The colour scale of all token rewards of a file; None if it has none."""
     rewards = [x for of_group in scored.rewards for r in of_group for x in r.token_rewards]
     return Scale.of(rewards) if rewards else None
 
@@ -61,7 +61,7 @@ def _opening(problem: Problem) -> str:
 
 
 def best_choices(group: Group, rewards: Sequence[Rewards]) -> dict[str, float] | None:
-    """For every aggregate how right the best-scored response is, ties shared; None while one is unlabelled."""
+    """Aggregate -> accuracy of the response with the best score, ties shared; None if a response has no label."""
     correct = [r.correct for r in group.rollouts if r.correct is not None]
     if len(correct) < len(group.rollouts) or not correct:
         return None
@@ -74,10 +74,10 @@ def _rank(score: float | None) -> float:
 
 
 def problem_content(group: Group, rewards: Sequence[Rewards], tokens: Scale | None) -> Content:
-    """One problem with its K responses; token rewards as whole numbers of the last decimal that ``tokens`` shows."""
+    """One problem with its K responses; token rewards are whole numbers of the scale's last decimal."""
     unit = 10.0**tokens.digits if tokens else 1.0
     problem = group.problem
-    prompt = [("", problem.prompt)] if isinstance(problem.prompt, str) else [_said(m) for m in problem.prompt]
+    prompt = [("", problem.prompt)] if isinstance(problem.prompt, str) else [_message(m) for m in problem.prompt]
     return {
         "prompt": prompt,
         "answer": problem.answer,
@@ -85,12 +85,12 @@ def problem_content(group: Group, rewards: Sequence[Rewards], tokens: Scale | No
     }
 
 
-def _said(message: Mapping[str, str]) -> tuple[str, str]:
+def _message(message: Mapping[str, str]) -> tuple[str, str]:
     return message["role"], message["content"]
 
 
 def response_content(rollout: Rollout, rewards: Rewards, unit: float) -> Content:
-    """One response: its label, its scores, and its steps, whose texts join to the response."""
+    """One response: label, scores and steps; the texts of the steps join to the response."""
     text, pieces = rollout.response, token_pieces(rewards)
     values = rewards.step_values if rewards.step_values != rewards.step_rewards else ()
     return {
@@ -111,7 +111,7 @@ def response_content(rollout: Rollout, rewards: Rewards, unit: float) -> Content
 
 
 def first_error(rollout: Rollout, rewards: Rewards) -> int | None:
-    """The scored step in which the first wrong step of the labels begins, -1 for none, None where nobody knows."""
+    """Index of the scored step in which the labelled first wrong step begins; -1 for no error, None without label."""
     if rollout.first_error is None or rollout.first_error < 0 or rollout.steps is None:
         return rollout.first_error if rollout.steps is not None else None
     begins = sum(len(step) for step in rollout.steps[: rollout.first_error])
@@ -119,12 +119,12 @@ def first_error(rollout: Rollout, rewards: Rewards) -> int | None:
 
 
 def _whole(piece: Piece, unit: float) -> int | list[int] | None:
-    """Nothing, one reward, or those of all tokens that share the piece."""
+    """The rewards of the piece in whole units: None, one number, or a list if several tokens share the piece."""
     if len(piece.rewards) == 1 and math.isfinite(piece.rewards[0]):
         return round(piece.rewards[0] * unit)
     return [round(x * unit) if math.isfinite(x) else 0 for x in piece.rewards] or None
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:
-    """Significant digits: 4 are for the eye, 9 keep the order of float32; None for what is no number."""
+    """The value with ``digits`` significant digits (9 keep the order of float32); None for None, nan and infinity."""
     return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Scored files as one HTML page that needs no network and runs nothing but its own script."""
+"""Writes scored files as one HTML page that needs no network and runs no script but its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRIPTS = ("decode.js", "dom.js", "scale.js", "problems.js", "steps.js", "respon
 
 
 def write_page(path: Path, scored: Sequence[ScoredGroups]) -> None:
-    """The page of the files; equal files give equal bytes."""
+    """Write the page of the files; equal files give equal bytes."""
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as page:
         page.writelines(page_parts(scored))
 

@@ -1,4 +1,4 @@
-"""The text of a step cut where its tokens are: pieces that tile it, each with the rewards of the tokens it shows."""
+"""The text of each step as pieces, one for each token, with the rewards of the tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lit_prm.scoring.rewards import Rewards, Span
 class Piece(NamedTuple):
     """A span of the response and the rewards of its tokens.
 
-    None lie behind a cut or between two tokens, several where tokens share a character.
+    Text after a cut or between two tokens has no reward; tokens that share a character share a piece.
     """
 
     start: int
@@ -21,7 +21,7 @@ class Piece(NamedTuple):
 
 
 def token_pieces(rewards: Rewards) -> list[list[Piece]]:
-    """For every step the pieces that tile it, in order; every token's reward stands in exactly one of them.
+    """Pieces of every step, in order, that join to the step; every token's reward is in exactly one piece.
 
     A token belongs to the step its first character lies in. A token without characters (the end of turn) is an
     empty piece. Without token rewards a step has no pieces.
@@ -29,10 +29,10 @@ def token_pieces(rewards: Rewards) -> list[list[Piece]]:
     if not rewards.token_spans:
         return [[] for _ in rewards.step_spans]
     steps = step_of_tokens([end - start for start, end in rewards.step_spans], rewards.token_spans)
-    found: list[list[tuple[Span, float]]] = [[] for _ in rewards.step_spans]
+    tokens_of_steps: list[list[tuple[Span, float]]] = [[] for _ in rewards.step_spans]
     for step, span, reward in zip(steps, rewards.token_spans, rewards.token_rewards, strict=True):
-        found[step].append((span, reward))
-    return [list(_tiles(span, tokens)) for span, tokens in zip(rewards.step_spans, found, strict=True)]
+        tokens_of_steps[step].append((span, reward))
+    return [list(_tiles(span, tokens)) for span, tokens in zip(rewards.step_spans, tokens_of_steps, strict=True)]
 
 
 def _tiles(step: Span, tokens: Iterable[tuple[Span, float]]) -> Iterator[Piece]:
@@ -53,7 +53,7 @@ def _shows(piece: Piece) -> bool:
 
 
 def utf16_lengths(text: str, pieces: Sequence[Piece]) -> list[int]:
-    """The lengths of the pieces as a browser counts them: characters beyond U+FFFF count twice."""
+    """The lengths of the pieces in UTF-16 units, as a browser counts: characters beyond U+FFFF count twice."""
     if text.isascii():
         return [piece.end - piece.start for piece in pieces]
     return [sum(1 + (character > "\uffff") for character in text[piece.start : piece.end]) for piece in pieces]

@@ -41,7 +41,7 @@ function legendBar(name, scale) {
   const bar = make("span", "bar", ...cells);
   const rule = probabilities
     ? "All rewards lie in [0, 1]: the scale is centred at 0.5."
-    : `The scale is centred at 0, and colour grows with the square root of the size. 95 % of the rewards lie within ±${shown(reach, reach)}; what lies outside has the colour of the end.`;
+    : `The scale is centred at 0, and colour grows with the square root of the size. 95 % of the rewards lie within ±${shown(reach, reach)}; rewards outside have the colour of the end.`;
   const node = make("span", "scale", make("span", "name", name), end(centre - reach), bar, end(centre + reach));
   return told(node, { title: rule, role: "img", "aria-label": `${name}: orange below, blue above. ${rule}` });
 }
