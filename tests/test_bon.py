@@ -333,10 +333,10 @@ def test_files_in_any_order_are_matched_by_problem_and_response(two_files: tuple
 def test_other_candidates_and_unscored_or_repeated_ones_are_refused(two_files: tuple[str, str], tmp_path: Path) -> None:
     these = groups()
     fewer = write_scored(tmp_path / "fewer.jsonl", these[1:], rewarded(these[1:], 0))
-    with pytest.raises(ValueError, match=r"different problems: 1 stand in one of them only, as 'p0'.*score the same"):
+    with pytest.raises(ValueError, match=r"different problems: 1 are in one of them only, e\.g\. 'p0'.*Score the same"):
         read_pool([two_files[0], fewer])
     other = write_scored(tmp_path / "other.jsonl", these, rewarded(these, 0))
-    with pytest.raises(ValueError, match=r"problem p0: its responses or their labels in .*other\.jsonl are not those"):
+    with pytest.raises(ValueError, match=r"Problem p0 has other responses or labels in .*other\.jsonl than in"):
         read_pool([two_files[0], other])
     doubled = write_scored(tmp_path / "doubled.jsonl", these + these[:1], rewarded(these + these[:1], 0))
     with pytest.raises(ValueError, match="two rows have the same unique_id"):

@@ -217,7 +217,7 @@ def test_several_scorers_are_of_the_same_responses_and_problems_count_once(
     assert [f["id"] for f in blocks(page.read_text())["files"]] == [["p0", "p1"]] * 2
     with pytest.raises(SystemExit):
         main(["view", saved("a.jsonl", 0, 1), saved("b.jsonl", 0, 2), "--out", str(page)])
-    assert "have different problems: 2 stand in one of them only" in capsys.readouterr().err
+    assert "have different problems: 2 are in one of them only" in capsys.readouterr().err
 
 
 # --- in a browser ---------------------------------------------------------------------------------
