@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 
@@ -17,16 +19,19 @@ class OwnReference(Stored):
         raise AssertionError("nobody may instantiate a class to learn what it is")
 
 
-@pytest.mark.filterwarnings("ignore:lit_prm.reference:FutureWarning")
 @pytest.mark.parametrize(
-    "path",
-    [
-        "Stored", "lit_prm.models.reference.Stored", "lit_prm.models.reference.stored.Stored",
-        "lit_prm.reference.Stored",
-    ],
-)  # fmt: skip
+    "path", ["Stored", "lit_prm.models.reference.Stored", "lit_prm.models.reference.stored.Stored"]
+)
 def test_every_spelling_of_a_path_names_the_same_class(path: str) -> None:
     assert class_of(path, Reference) is Stored is FromItsFile
+
+
+@pytest.mark.filterwarnings("ignore:lit_prm.reference:FutureWarning")
+def test_a_name_from_before_classes_moved_names_the_present_class() -> None:
+    try:
+        assert class_of("lit_prm.reference.Stored", Reference) is Stored
+    finally:
+        sys.modules.pop("lit_prm.reference", None)  # its next import warns again
 
 
 def test_a_class_is_written_by_the_package_that_exports_it() -> None:
