@@ -1,4 +1,4 @@
-"""The acceptance numbers of issue 5 that tables of `benchmarks.updates` hold, each met or not."""
+"""Numbers of `benchmarks.updates` that have a limit, and whether each meets it (docs/performance.md, (a) to (g))."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Sides = Mapping[str, Mapping[str, float]]  # of one table, each with its medians
 
 
 class Rule(NamedTuple):
-    """A number and what it must reach; at least the limit, or at most."""
+    """A number and its limit, which is a least or a largest value."""
 
     row: str  # of the issue's list
     text: str
@@ -22,7 +22,7 @@ class Rule(NamedTuple):
 
 
 def faster(side: str, key: str = "cpu") -> Callable[[Sides], float]:
-    """How many times as long TRL's better setting takes."""
+    """Time of TRL's better setting, as a multiple of ours."""
     return lambda sides: _theirs(sides, key) / sides[side][key]
 
 
@@ -31,7 +31,7 @@ def memory(side: str) -> Callable[[Sides], float]:
 
 
 def overhead(sides: Sides) -> float:
-    """What trainer, module and callbacks add to the updates of a bare loop, in percent."""
+    """Time that trainer, module and callbacks add to a bare loop of updates, in percent."""
     return 100 * (sides["ours warm"]["updates_cpu"] / sides["ours bare"]["updates_cpu"] - 1)
 
 
@@ -40,7 +40,7 @@ def share(sides: Sides) -> float:
 
 
 def _theirs(sides: Sides, key: str) -> float:
-    """TRL's better setting, whichever that is for this number; KeyError where it was not run."""
+    """TRL's better setting for this number; KeyError if it was not run."""
     found = [row[key] for side, row in sides.items() if side.startswith("trl")]
     if not found:
         raise KeyError("trl")
@@ -71,7 +71,7 @@ RULES = (
 
 
 def judged(tables: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A line for every number that was measured, after its results were found equal."""
+    """One line for each measured number; a number is measured only if both sides have equal results."""
     for table in tables:
         for rule in RULES:
             if (rule.job, rule.shape) == (table["job"], table["shape"]) and "sides" in table:

@@ -1,4 +1,4 @@
-"""How fast, how safe, how strict is grading? Prints counts and pairs per second, with a cold and a warm cache.
+"""Speed, safety and strictness of grading: counts and pairs per second, with a cold and a warm cache.
 
 LIT_PRM_DATA=FOLDER python -m benchmarks.grading [--hostile 4000] [--limit 1.0]
 
@@ -21,9 +21,15 @@ from tests.test_hostile import near_misses, only_ours
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hostile", type=int, default=4000, help="hostile pairs")
-    parser.add_argument("--limit", type=float, default=1.0, help="seconds of a hostile pair")
-    parser.add_argument("--answers", type=int, default=7500, help="answers of math_train")
+    parser.add_argument(
+        "--hostile", type=int, default=4000, help="number of hostile pairs of answers (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=1.0, help="time limit of a hostile pair in seconds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--answers", type=int, default=7500, help="number of answers of math_train (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LIT_PRM_CACHE"] = folder

@@ -1,4 +1,4 @@
-"""What a benchmark reads off the machine it runs on: clocks, peak memory, and how fast it multiplies matrices."""
+"""Measurements of the machine: clocks, peak memory, and the rate of matrix products."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lit_prm.models.flops import Work, backward, forward, shape_of
 
 
 def clocks(device: str = "cpu") -> tuple[float, float]:
-    """Wall seconds, and seconds the device was at work: CPU seconds of this process, on a GPU the wall again."""
+    """Wall seconds and busy seconds: CPU seconds of this process, on a GPU the wall seconds again."""
     if device == "cpu":
         return time.perf_counter(), time.process_time()
     torch.cuda.synchronize()
@@ -23,7 +23,7 @@ def clocks(device: str = "cpu") -> tuple[float, float]:
 
 
 def peak_bytes(device: str = "cpu") -> int:
-    """Of this process so far: resident, on a GPU what torch allocated.
+    """Peak memory of this process so far: resident memory, on a GPU the memory that torch allocated.
 
     Not ``ru_maxrss``, which begins at the peak of the process that started this one.
     """
@@ -48,7 +48,7 @@ def product_rate(dtype: torch.dtype, width: int, height: int, device: str = "cpu
 
 
 def work_of(batch: Batch) -> Work:
-    """What an update on this batch cannot do without: shared prompts once, the head on response tokens only."""
+    """The work that an update on this batch needs: each shared prompt once, the head on response tokens only."""
     once = Work.read(batch.length, int((batch.length - batch.prompt_length).sum()))
     owner = torch.as_tensor(batch.owner).tolist()
     again = [int(batch.prompt_length[row]) for row, p in enumerate(owner) if p in owner[:row]]
@@ -57,6 +57,6 @@ def work_of(batch: Batch) -> Work:
 
 
 def update_flops(config: Any, work: Iterable[Work]) -> int:
-    """Of the products of updates that do this work, forward and backward."""
+    """FLOPs of the matrix products of updates with this work, forward and backward."""
     shape, whole = shape_of(config), sum(work, Work())
     return forward(shape, whole) + backward(shape, whole)

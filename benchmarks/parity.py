@@ -1,4 +1,4 @@
-"""Do TRL's trainers and our losses make the same updates? Three SGD steps from the same weights on the same token ids.
+"""Compares updates of TRL's trainers with those of our losses: three SGD steps, same weights, same token ids.
 
 python -m benchmarks.parity [--json FILE]        (in the repository's root, with trl==1.16.0 installed)
 
@@ -45,7 +45,7 @@ TOLERANCE = {"log-probs": 1e-4, "losses": 5e-6, "update": 1e-4}
 
 
 class Case(NamedTuple):
-    """One objective in both vocabularies; ``scale`` times the mean of our terms is TRL's loss."""
+    """One objective by our name and by TRL's; TRL's loss is ``scale`` times the mean of our terms."""
 
     trl: str
     loss: Loss
@@ -53,7 +53,7 @@ class Case(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """One training step, as one of the two sides saw it; B responses."""
+    """Data of one training step of one side; B responses."""
 
     ids: list[list[int]]
     logps: Tensor  # [B]
@@ -113,7 +113,7 @@ def groups() -> list[Group]:
 
 
 def in_steps(rows: Sequence[Any]) -> Iterator[list[Any]]:
-    """The responses of each step, all right ones before all wrong ones, from right and wrong by turns."""
+    """The responses of each step, reordered from alternating right and wrong to all right before all wrong."""
     for start in range(0, len(rows), 2 * PAIRS):
         step = rows[start : start + 2 * PAIRS]
         yield [*step[::2], *step[1::2]]
@@ -143,7 +143,7 @@ def logps_and_rewards(policy: Any, reference: Any, items: Sequence[Encoded]) -> 
 
 
 def rotated(items: Sequence[Encoded]) -> list[Encoded]:
-    """Every prompt with the response before its own, as TRL's KTOTrainer makes them."""
+    """Every prompt with the response of the row before: the mismatched rows of TRL's KTOTrainer."""
     before = [items[-1], *items[:-1]]
     return [
         Encoded(
@@ -179,7 +179,7 @@ def train_theirs(case: Case, model: LlamaForCausalLM, problems: Sequence[Group])
 
 
 def recording(trainer: Any) -> Any:
-    """The trainer, keeping what its loss saw and gave."""
+    """The trainer, extended to record inputs and outputs of its loss."""
 
     class Recording(trainer):  # type: ignore[misc]
         def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:

@@ -1,8 +1,8 @@
-"""Peak memory as `lit_prm plan` predicts it, beside what training steps take; fails beyond 15 % of difference.
+"""Compares the peak memory that `plan` predicts with that of real training steps; fails if they differ by over 15 %.
 
 Each row runs in a fresh process: random weights of the shape, the real log-probs and optimizer, in Lightning's order
-(forward, clear gradients, backward), micro-batches all of one size. Memory is the process's peak resident memory less
-what it was before the model was made; on a GPU it is what torch allocated at most. One thread.
+(forward, clear gradients, backward), micro-batches all of one size. Memory is the process's peak resident memory minus
+that before the model was made; on a GPU the most that torch allocated. One thread.
 
     python -m benchmarks.plan_check [--rows tiny smol smol-checkpointing] [--json FILE]
 """

@@ -1,8 +1,8 @@
-"""Do the claims hold? Paired gains of recorded runs, pooled over seeds, with 95 % bootstrap intervals over problems.
+"""Paired gains of recorded runs, pooled over seeds, with 95 % bootstrap intervals over problems.
 
 python benchmarks/pooled_gains.py ce-8resp dpo-8resp ce-1resp [--scale tiny] [--set test] [--json FILE]
 
-Every seed has its own world (problems, base model, rollouts) and training. The runs must be there:
+Every seed has its own world (problems, base model, rollouts) and training. Run these first:
 for s in 0 1 2; do make exp NAME=ce-8resp SEED=$s; done
 """
 

@@ -1,4 +1,4 @@
-"""How do an update and the reference store grow? CPU seconds and memory against size, each row in a fresh process.
+"""How time and memory of an update and of the reference store grow with size; each row runs in a fresh process.
 
 python -m benchmarks.scaling [--rows responses length vocabulary store layouts] [--quick] [--json FILE]
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def jobs(kind: str, *, quick: bool, repeats: int) -> list[Callable[[], dict[str, Any]]]:
-    """What measures each row, in order of size."""
+    """The function that measures each row, in order of size."""
     most = 2 if quick else None
     if kind in SIZES:
         shape = "tiny" if quick else "toy"
@@ -75,7 +75,7 @@ def jobs(kind: str, *, quick: bool, repeats: int) -> list[Callable[[], dict[str,
 
 
 def fresh_rows(kind: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """The rows of a table, each of a process of its own, printed as they come."""
+    """The rows of a table, each measured in a process of its own and printed when finished."""
     show, found = (of_update if kind in SIZES else of_store), list[dict[str, Any]]()
     print(f"\n{kind:<16}" + (UPDATE if kind in SIZES else STORE), flush=True)
     for i in range(len(jobs(kind, quick=asked.quick, repeats=asked.repeats))):
@@ -112,7 +112,7 @@ def of_update(kind: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def against(rows: Sequence[dict[str, Any]], what: str, law: str) -> float:
-    """Growth of ``what`` since the first row, as a share of what the law has it grow."""
+    """Growth of ``what`` since the first row, divided by the growth that the law predicts."""
     return float((rows[-1][what] / rows[0][what]) / (rows[-1][law] / rows[0][law]))
 
 

@@ -26,7 +26,7 @@ Objective = Callable[[LlamaForCausalLM, Batch], Tensor]  # -> []
 
 
 class Size(NamedTuple):
-    """Of an update: one problem, every second response right, a quarter of the tokens its prompt's."""
+    """Size of an update: one problem, every second response right, a quarter of the tokens in the prompt."""
 
     responses: int
     length: int  # prompt and response tokens of each
@@ -38,7 +38,7 @@ class Size(NamedTuple):
 
 
 def measured(size: Size, shape: str, repeats: int) -> dict[str, Any]:
-    """CPU seconds of an update, the median, and bytes at the peak; refused unless its losses are the plain ones."""
+    """Median CPU seconds of an update and bytes at the peak; raises unless its losses equal the plain ones."""
     batch, before = problem(size), peak_bytes()
     policy = model(size, shape)
     pack(policy)
@@ -72,7 +72,7 @@ def problem(size: Size) -> Batch:
 def updates(
     policy: LlamaForCausalLM, batch: Batch, objective: Objective, times: int
 ) -> tuple[list[float], list[float]]:
-    """Loss and CPU seconds of each of some SGD steps."""
+    """Loss and CPU seconds of each SGD step."""
     optimizer = torch.optim.SGD(policy.parameters(), lr=RATE)
     losses, seconds = [], []
     for _ in range(times):
@@ -87,13 +87,13 @@ def updates(
 
 
 def ours(policy: LlamaForCausalLM, batch: Batch) -> Tensor:
-    """As in training on a full store, whose reading is a row of its own; a single response has no pair and no loss."""
+    """The loss as in training with a full store, whose reading another row measures; 0 for a single response."""
     terms = DPO()(rewards(policy, batch), batch.labels, batch.group)
     return terms.sum() / max(len(terms), 1)
 
 
 def plain(policy: LlamaForCausalLM, batch: Batch) -> Tensor:
-    """The same by definition: each response alone, its head in chunks of 64 positions, pair after pair."""
+    """The same loss by its definition: each response alone, its head in chunks of 64 positions, pair by pair."""
     alone = [rewards(policy, batch.keep([i]), chunk=64)[0] for i in range(len(batch.ids))]
     right, wrong = alone[1::2], alone[::2]
     terms = [-logsigmoid(a - b) for a in right for b in wrong]
@@ -106,7 +106,7 @@ def rewards(policy: LlamaForCausalLM, batch: Batch, chunk: int = 4096) -> Tensor
 
 
 def refuse_other_losses(ours: Sequence[float], plain: Sequence[float]) -> None:
-    """The second loss is one of weights that a first update has moved: gradients are compared, too."""
+    """Compare losses. The second loss depends on the first update, so this compares gradients, too."""
     far = max(abs(a - b) for a, b in zip(ours, plain, strict=True))
     if not far <= FAR:
         raise SystemExit(f"losses are {far:.2g} from those of responses run one by one, more than {FAR:g}: no times")

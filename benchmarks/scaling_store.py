@@ -1,4 +1,4 @@
-"""One row of `benchmarks.scaling` about the reference store: synthetic entries through the store itself, no model."""
+"""One row of `benchmarks.scaling` about the reference store: random entries, no model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Entry = tuple[bytes, Logps]
 
 
 class Layout(NamedTuple):
-    """How the table of log-probs is laid out, where it is not the store's own way."""
+    """Another layout of the table of log-probs than the store's own."""
 
     rowid: bool
     page: int  # bytes
 
     def make(self, path: str) -> None:
-        """The store finds the table there and keeps it."""
+        """Make the table before the store opens the file; the store keeps it."""
         database = sqlite3.connect(path)
         database.execute(f"PRAGMA page_size={self.page}")
         database.execute("PRAGMA journal_mode=WAL")  # as the store does with a new file
@@ -45,7 +45,7 @@ LAYOUTS = tuple(Layout(rowid, page) for rowid in (False, True) for page in (4096
 
 
 def measured(tokens: int, layout: Layout | None = None) -> dict[str, Any]:
-    """Seconds to write, seconds to read a batch, bytes of the file; refused unless all is read back equal."""
+    """Seconds to write, seconds to read a batch, bytes of the file; raises unless all entries are read back equal."""
     entries, before = list(drawn(tokens)), peak_bytes()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "store.sqlite")
@@ -66,7 +66,7 @@ def measured(tokens: int, layout: Layout | None = None) -> dict[str, Any]:
 
 
 def drawn(tokens: int) -> Iterator[Entry]:
-    """Random entries of at least ``tokens`` tokens in all; addresses are hashes, so in no order."""
+    """Random entries of at least ``tokens`` tokens in all; their addresses are hashes, so they have no order."""
     rng, left = np.random.default_rng(0), tokens
     while left > 0:
         logps = -rng.exponential(size=rng.integers(*TOKENS)).astype(np.float32)

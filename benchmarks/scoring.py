@@ -3,12 +3,14 @@
 python -m benchmarks.scoring [--problems 20] [--dtype float32] [--threads 2] [--rounds 2] [--json FILE]
 python -m benchmarks.scoring --model FOLDER --device cuda --dtype bfloat16          (on a GPU; never run yet)
 
-The plain loop is what scripts do: batches of eight in file order, padded to their longest response, full logits of
-prompt and response, log-softmax, gather, for both models. Same responses, weights, tokens and precision; rewards are
-compared before any time is shown (float32: to 1e-4 of the sums they are differences of). Rounds alternate A B A B,
-medians of wall and CPU seconds; loading is not counted. The floor: matrix products that scoring cannot do without, for
-another. --data names a file of candidates; by default math500_candidates_n10.jsonl.gz in the folder LIT_PRM_DATA.
-another. --data names a file of candidates; by default math500_candidates_n10.jsonl.gz of the folder LIT_PRM_DATA.
+The plain loop does what scripts commonly do: batches of eight in file order, padded to their longest response, full
+logits of prompt and response, log-softmax, gather, for both models. Both sides have the same responses, weights, tokens
+and precision. Rewards are compared before any time is shown (float32: to 1e-4 of the sums they are differences of).
+Rounds alternate A B A B; shown are medians of wall and CPU seconds, without loading. The floor is the time of the
+matrix products of both models that scoring needs, at the rate of matrices of their shapes on this machine.
+
+The model is SmolLM2-135M unless --model names another. --data names a file of candidates; the default is
+math500_candidates_n10.jsonl.gz in the folder LIT_PRM_DATA.
 """
 
 from __future__ import annotations

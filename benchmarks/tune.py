@@ -1,10 +1,10 @@
-"""Which settings does each objective get? The same number of configurations for every one, judged on validation alone.
+"""Chooses settings of each objective on the validation set, from the same number of configurations for each.
 
 python -m benchmarks.tune [--scale tiny] [--seed 0] [--workers 2] [--rates 1e-4 3e-4 1e-3] [--names NAME ...]
                           [--json FILE]
 
-Every experiment is trained on one seed at every learning rate and judged on the validation set only; no test set is
-read. Runs are kept in runs/tune/ and not made again. A second stage starts from its first one at the same rate.
+Every experiment is trained with one seed at every learning rate and evaluated on the validation set only; no test set
+is read. Runs are kept in runs/tune/ and reused. A second stage starts from its first one at the same rate.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def folder(name: str, scale: str, seed: int, rate: str) -> Path:
 
 
 def train(name: str, scale: str, seed: int, rate: str) -> dict[str, float]:
-    """The run's metrics; a finished run is only read."""
+    """The run's metrics; a finished run is not repeated."""
     run = folder(name, scale, seed, rate)
     if not is_trained(run):
         with logged(run / "log.txt"):

@@ -1,4 +1,4 @@
-"""How far is an update from its floor? Forward and backward of response log-probs against pure matrix products.
+"""Compares the time of an update with its floor: forward and backward pass against pure matrix products.
 
 python benchmarks/update_floor.py [--threads 1] [--repeats 9] [--json FILE]
 
@@ -65,7 +65,7 @@ def llama() -> LlamaForCausalLM:
 
 
 def multiplied(model: LlamaForCausalLM, size: int) -> int:
-    """Weights times the tokens they are multiplied with: layers see all tokens, the head those of responses."""
+    """Weights times the tokens they are multiplied with: all tokens in layers, response tokens in the head."""
     layers = sum(p.numel() for p in model.model.layers.parameters() if p.dim() == 2)
     return int(size * ((PROMPT + RESPONSE) * layers + RESPONSE * HIDDEN * VOCABULARY))
 
@@ -100,7 +100,7 @@ def product(tokens: int) -> Callable[[], None]:
 
 
 def seconds(run: Callable[[], None], repeats: int) -> float:
-    """Median CPU seconds of one call, after one that warms up."""
+    """Median CPU seconds of one call, after a warm-up call."""
     run()
     took = []
     for _ in range(repeats):

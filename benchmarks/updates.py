@@ -1,4 +1,4 @@
-"""How long does an update take, and how much memory, beside TRL's? The same losses on the same tokens, verified first.
+"""Time and memory of an update beside TRL's: the same losses on the same tokens, compared before they are timed.
 
 python -m benchmarks.updates dpo ce kto sweep tiny [--dtype float32] [--rounds 3] [--shape smollm2] [--json FILE]
 python -m benchmarks.updates long --shape 1.5b --device cuda --dtype bfloat16      (on a GPU; never run yet)
@@ -10,18 +10,19 @@ python -m benchmarks.updates long --shape 1.5b --device cuda --dtype bfloat16   
   long  dpo of 4 problems an update, responses of 100 to 500 tokens
   tiny  DPO on 64 short responses at the shape of scale tiny, ours alone: what the trainer costs a small model
 
-Seeded random weights, SGD without momentum, beta 0.05: an update is a gradient. Every measurement is a process of its
-own, from behind its imports to its last update (loading, tokenising and reference log-probs count), the sides in turns.
+Weights are random by seed; the optimizer is SGD without momentum, beta is 0.05, so an update is a gradient. Every
+measurement is a process of its own and lasts from the end of its imports to its last update, with loading, tokenising
+and reference log-probs. The sides take turns.
 Our side is the trainer, module and data module that `make exp` runs: `cold` with an empty store of reference log-probs,
 `warm` with a full one, `bare` the same maths in a plain loop, all with `data.share_prompts`. TRL runs `online` and with
 `precompute_ref_log_probs`.
 No time is printed unless losses agree to 2e-5 and updates, which are gradients, to 2e-5 of their length. In bfloat16
-both sides round, so both are held against our float32: losses and updates may be half as far again from it as TRL's are
-(a loss 2^-8 in any case), and nobody's farther than 2^-6 and 5 %. `--sides` may ask for two more of TRL's, `trl
-reordered` (a step's pairs backwards) and `trl in pieces` (a quarter of them at a time), to see how far TRL is from
-itself. `--rounds 0` shows the verifying runs' own times, for what takes hours; these write gradients on the way.
-At the end stand the acceptance numbers of issue 5 that were measured, by CPU time (on a GPU by wall time, which then
-stands for it in all columns).
+both sides round, so both are compared with our float32. Our losses and updates may be 1.5 times as far from it as TRL's
+(a loss 2^-8 in any case); neither side may be farther than 2^-6 in losses and 5 % in updates. `--sides` takes two more
+sides of TRL's, `trl reordered` (a step's pairs backwards) and `trl in pieces` (a quarter of them at a time), which show
+how far TRL is from itself. `--rounds 0` shows the times of the comparing runs, which also write gradients: for jobs
+that take hours. The last lines say which measured numbers meet their limits (docs/performance.md), by CPU time, on a
+GPU by wall time, which then replaces CPU time in all columns.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def measure(job: str, dtype: str, asked: argparse.Namespace) -> dict[str, Any]:
-    """All sides of one job in turns, their equality and their table."""
+    """Run all sides of one job in turns, compare their results and print their table."""
     shape, sides = JOBS[job][0].shape or asked.shape, sides_of(job, asked)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -105,7 +106,7 @@ def sides_of(job: str, asked: argparse.Namespace) -> list[str]:
 
 
 def run(job: str, side: str, folder: Path, dtype: str, asked: argparse.Namespace, keep: str = "") -> dict[str, Any]:
-    """One measurement in a fresh process, which leaves its gradients under the name ``keep``."""
+    """One measurement in a fresh process, which writes its gradients under the name ``keep``."""
     if side == "ours cold":
         for file in folder.glob("store.sqlite*"):
             file.unlink()
@@ -122,9 +123,10 @@ def run(job: str, side: str, folder: Path, dtype: str, asked: argparse.Namespace
 
 
 def verify(first: dict[str, dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """Whether every side had the losses and gradients of the first one, on the same token ids.
+    """True if every side has the losses and gradients of the first one, on the same token ids.
 
-    Behind `TRUTH` sides round: the next one, TRL's where it runs, then says how far from it an update may be.
+    If the first side is `TRUTH`, all others round. The distance of the second side (TRL's, if it runs) from it then
+    decides how far an update may be.
     """
     one, *others = first
     rows: list[dict[str, Any]] = []
@@ -153,7 +155,7 @@ def verify(first: dict[str, dict[str, Any]], folder: Path) -> list[dict[str, Any
 
 
 def far(one: Path, other: Path) -> float:
-    """Distance of two files of numbers, of the length of the second; neither need fit into memory."""
+    """Distance of two files of numbers, as a share of the length of the second; they may be larger than memory."""
     left, right = (np.memmap(file, np.float32, "r") for file in (one, other))
     if len(left) != len(right):
         raise ValueError(f"{one} holds {len(left):,} numbers, {other} {len(right):,}: not the same updates")
@@ -169,14 +171,14 @@ MEDIANS = ("wall", "cpu", "first_update", "first_cpu", "updates_cpu", "peak_gb")
 
 
 def summary(runs: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
-    """Medians, and the range of wall seconds; loading is in none of the tokens of a second."""
+    """Medians, and the range of wall seconds; tokens per second leave loading out."""
     middle = {key: statistics.median(run[key] for run in runs) for key in MEDIANS}
     spread = [min(r["wall"] for r in runs), max(r["wall"] for r in runs)]
     return {**middle, "range": spread, "tokens_per_s": tokens / middle["updates_cpu"], **of_floor(runs)}
 
 
 def of_floor(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """The measured rate of matrix products, and the updates' share of it, where the side counted its products."""
+    """The measured rate of matrix products and the updates' share of it, if the side counted its products."""
     counted = [run for run in runs if run.get("flops")]
     if not counted:
         return {}

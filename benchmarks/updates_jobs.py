@@ -1,4 +1,4 @@
-"""What `benchmarks.updates` trains on either side: shapes, objectives, data; and how a side notes what it did."""
+"""Shapes, objectives and data of `benchmarks.updates` for both sides, and the record that a side writes."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 class NoKL(KTO):
-    """TRL's apo_zero_unpaired: KTO measured from zero, not from the KL."""
+    """TRL's apo_zero_unpaired: KTO with zero in place of the KL term."""
 
     mismatched = False
 
 
 class Job(NamedTuple):
-    """One objective in both vocabularies; TRL's loss is ``scale`` times ours. One without ``trl`` is ours alone."""
+    """One objective by our name and by TRL's; TRL's loss is ``scale`` times ours. Without ``trl`` only we run it."""
 
     trl: str | None
     loss: Callable[[], Loss]
@@ -85,7 +85,7 @@ JOBS = {  # what one process trains, one after the other
 
 
 class Seen(NamedTuple):
-    """What one side did; one entry per update."""
+    """Record of one side; one entry for each update."""
 
     losses: list[float]  # ours
     ids: list[str]  # digest of the distinct sequences
@@ -99,7 +99,7 @@ class Seen(NamedTuple):
         return cls([], [], [], [], [], gradients)
 
     def note(self, loss: float, rows: Sequence[Sequence[int]], policy: Any, scale: float = 1.0) -> None:
-        """An update on these token ids has ended; ``loss`` and the policy's gradients are ``scale`` times ours."""
+        """Record the end of an update on these token ids; loss and gradients of the policy are ``scale`` times ours."""
         self.losses.append(loss / scale)
         self.ids.append(digest(rows))
         self.ended.append(clocks(policy.device.type))
@@ -109,7 +109,7 @@ class Seen(NamedTuple):
 
 
 def prepare(job: str, folder: Path, shape: str, updates: int) -> None:
-    """Leave two models, a tokenizer and the rollouts of ``updates`` updates in ``folder``."""
+    """Write two models, a tokenizer and the rollouts of ``updates`` updates into ``folder``."""
     words = SHAPES[shape]["vocab_size"]
     for seed, name in enumerate(("policy", "reference")):
         torch.manual_seed(seed)
@@ -123,7 +123,7 @@ def prepare(job: str, folder: Path, shape: str, updates: int) -> None:
 
 
 def word_tokenizer(words: int) -> PreTrainedTokenizerFast:
-    """One id for each word; any text of words is its ids, whoever tokenises it."""
+    """A tokenizer with one id for each word, so that both sides get the same ids."""
     core = Tokenizer(models.WordLevel({"<eos>": 0, "<unk>": 1, **{f"w{i}": i for i in range(2, words)}}, "<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made: PreTrainedTokenizerFast = PreTrainedTokenizerFast(
@@ -168,5 +168,5 @@ def module_and_data(job: Job, folder: Path, dtype: str) -> tuple[LitPRM, Rollout
 
 
 def digest(rows: Sequence[Sequence[int]]) -> str:
-    """Of the set of distinct sequences."""
+    """Digest of the set of distinct sequences."""
     return hashlib.sha256(json.dumps(sorted({tuple(row) for row in rows})).encode()).hexdigest()

@@ -26,9 +26,9 @@ def by_trl(
     turned: bool = False,
     pieces: int = 1,
 ) -> tuple[Any, tuple[float, float]]:
-    """TRL's trainer on our order of problems.
+    """Train with TRL's trainer on our order of problems.
 
-    ``turned`` has each step's examples backwards, ``pieces`` cuts its micro-batches further.
+    ``turned`` reverses the examples of each step; ``pieces`` cuts its micro-batches further.
     """
     import datasets
     from transformers import AutoModelForCausalLM, PrinterCallback
@@ -72,7 +72,7 @@ _OF_A_PROBLEM = {"sigmoid": 16, "nca_pair": 16, "bco_pair": 4, "apo_zero_unpaire
 
 
 def recording(kind: Any, job: Job, seen: Seen) -> Any:
-    """TRL's trainer, noting what every update saw."""
+    """TRL's trainer, extended to record the data of every update."""
 
     class Recording(kind):  # type: ignore[misc]
         waiting: list[tuple[float, list[list[int]]]]
@@ -98,7 +98,7 @@ def recording(kind: Any, job: Job, seen: Seen) -> Any:
 
 
 def in_our_order(job: Job, folder: Path) -> list[list[Group]]:
-    """The problems of every update, as our data module deals them."""
+    """The problems of every update in the order of our data module."""
     _, data = module_and_data(job, folder, "float32")
     data.setup("fit")
     known = read_groups(str(folder / "rollouts.jsonl")).groups

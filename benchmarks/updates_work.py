@@ -1,4 +1,4 @@
-"""One measurement of `benchmarks.updates`: one side trains one job in this process and prints what it took as JSON."""
+"""One measurement of `benchmarks.updates`: one side trains one job in this process and prints its times as JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lit_prm.data.batch import Batch
 
 
 class Watch(Callback):
-    """Notes what every update saw and when it ended."""
+    """Records data and end of every update."""
 
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
@@ -44,7 +44,7 @@ class Watch(Callback):
 
 
 def note(seen: Seen, loss: float, cuts: Sequence[Batch], policy: Any) -> None:
-    """An update of these micro-batches has ended."""
+    """Record the end of an update of these micro-batches."""
     rows = [row[:n].tolist() for batch in cuts for row, n in zip(batch.ids, batch.length.tolist(), strict=True)]
     seen.note(loss, rows, policy)
     seen.work.extend(map(work_of, cuts))
@@ -52,7 +52,7 @@ def note(seen: Seen, loss: float, cuts: Sequence[Batch], policy: Any) -> None:
 
 
 def by_trainer(job: Job, folder: Path, dtype: str, device: str, seen: Seen) -> tuple[Any, tuple[float, float]]:
-    """The trainer, module, data module and callbacks of `make exp`."""
+    """Train with trainer, module, data module and callbacks of `make exp`."""
     module, data = module_and_data(job, folder, dtype)
     watch = Watch(seen)
     trainer = Trainer(
@@ -67,7 +67,7 @@ def by_trainer(job: Job, folder: Path, dtype: str, device: str, seen: Seen) -> t
 
 
 def by_bare_loop(job: Job, folder: Path, dtype: str, device: str, seen: Seen) -> tuple[Any, tuple[float, float]]:
-    """The same maths without trainer and callbacks, on a full store."""
+    """Train by the same maths without trainer and callbacks, on a full store."""
     module, data = module_and_data(job, folder, dtype)
     module.configure_model()
     module.to(device)
