@@ -150,10 +150,10 @@ def test_irrelevant_instructions_have_a_right_and_a_wrong_response_and_no_proble
 
 @pytest.mark.parametrize("steps", [2, 3, 0])
 def test_a_weaker_model_that_is_no_earlier_snapshot_is_refused(steps: int) -> None:
-    with pytest.raises(ValueError, match=rf"weaker_steps {steps} is not within 1\.\.1; the weaker model is an earlier"):
+    with pytest.raises(ValueError, match=rf"weaker_steps {steps} is not within 1\.\.1. The weaker model is an earlier"):
         TinyMath(steps=4, generator_steps=2, weaker_steps=steps)
 
 
 def test_a_generator_later_than_the_base_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"generator_steps 9 is not within 1\.\.steps = 4"):
+    with pytest.raises(ValueError, match=r"generator_steps 9 is not within 1\.\.4. Give at most steps = 4"):
         TinyMath(steps=4, generator_steps=9)

@@ -1,1 +1,1 @@
-"""Sources of training data that need no download by hand: tinymath and smol."""
+"""Worlds: models and data that a run makes or fetches on first use (tinymath, smol)."""

@@ -1,4 +1,4 @@
-"""Folders made once: each stage of a build is cached under the hash of all that determines it."""
+"""Folders that are built once and cached under the hash of everything that determines their content."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 
 class Stages:
-    """Builds named folders under ``root``, each at ``<name>-<hash>`` with a link ``<name>`` to it.
+    """Builds stages: folders ``<name>-<hash>`` under ``root``, each with a symbolic link ``<name>`` to it.
 
-    The hash covers the settings of the stage, the sources and versions given here, and every stage made
-    before it. A folder is complete whenever it exists: work goes on in ``.<name>-<hash>``, which an
-    interrupted build finds again, and is renamed at the end.
+    The hash covers the settings of the stage, the ``sources`` (names and versions of whatever determines the files) and
+    every stage made before. A folder with this name is complete: a build writes into ``.<name>-<hash>`` and renames
+    that folder at the end. An interrupted build leaves it, and the next one continues there.
     """
 
     def __init__(self, root: Path, sources: Mapping[str, str]) -> None:
@@ -23,7 +23,7 @@ class Stages:
         self._chain = hashlib.sha256(json.dumps(dict(sources), sort_keys=True).encode())
 
     def make(self, name: str, settings: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """The stage's folder, built by ``build(folder)`` unless it is there."""
+        """The stage's folder; ``build(folder)`` fills it unless it is there."""
         self._chain.update(json.dumps([name, dict(settings)], sort_keys=True).encode())
         folder = self.root / f"{name}-{self._chain.hexdigest()[:12]}"
         if not folder.exists():

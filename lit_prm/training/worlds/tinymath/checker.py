@@ -1,4 +1,4 @@
-"""Exact judgement of every line of a response: the first wrong step is known without a model."""
+"""Checks every line of a response exactly, so that the first wrong step is known without a model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Equation = tuple[int, str, int, int]
 
 
 def first_error(problem: TinyProblem, response: str) -> int:
-    """Index of the first wrong line of ``response``, -1 when every line is right and the answer is given.
+    """Index of the first wrong line of ``response`` from 0; -1 if every line is right and the answer is given.
 
-    A line without digits says nothing that could be wrong. Any other line must be exactly the next
-    equations of the canonical solution (operands of + and * in either order), or, after the last of
-    them, the boxed answer. A response that ends without its answer errs in its last line.
+    A line without digits is right. Any other line must consist of the next equations of the canonical solution
+    (operands of + and * in either order) or, after the last equation, of the boxed answer. If a response ends
+    without the answer, its last line is the wrong one.
     """
     due = list(problem.equations)
     lines = Newline().split(response)
@@ -30,13 +30,13 @@ def first_error(problem: TinyProblem, response: str) -> int:
         boxed = _FINAL.findall(line)
         if boxed:
             return -1 if not due and boxed == [problem.answer] and i == len(lines) - 1 else i
-        said = [_parse(match) for match in _EQUATION.findall(line)]
-        if not said or len(re.findall(r"\d+", line)) != 3 * len(said) or len(said) > len(due):
+        written = [_parse(match) for match in _EQUATION.findall(line)]
+        if not written or len(re.findall(r"\d+", line)) != 3 * len(written) or len(written) > len(due):
             return i
-        if any(not _same(s, d) for s, d in zip(said, due, strict=False)):
+        if any(not _same(w, d) for w, d in zip(written, due, strict=False)):
             return i
-        del due[: len(said)]
-    return max(len(lines) - 1, 0)  # an empty response errs at its start
+        del due[: len(written)]
+    return max(len(lines) - 1, 0)  # an empty response: index 0
 
 
 def _parse(match: tuple[str, str, str, str]) -> Equation:
@@ -44,6 +44,6 @@ def _parse(match: tuple[str, str, str, str]) -> Equation:
     return int(left), _SIGNS[sign], int(right), int(result)
 
 
-def _same(said: Equation, due: Equation) -> bool:
-    left, sign, right, result = said
-    return said == due or (sign in "+*" and (right, sign, left, result) == due)
+def _same(written: Equation, due: Equation) -> bool:
+    left, sign, right, result = written
+    return written == due or (sign in "+*" and (right, sign, left, result) == due)

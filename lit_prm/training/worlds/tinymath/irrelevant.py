@@ -1,4 +1,4 @@
-"""Instructions that have nothing to do with the problems, each with one right and one wrong response."""
+"""Instructions of other kinds than the problems, each with one right and one wrong response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lit_prm.training.worlds.tinymath.problems import LARGEST, NAMES, THINGS, Op
 
 
 class InstructionPair(NamedTuple):
-    """An instruction, a right response and a wrong one whose line ``error`` is the first that is wrong."""
+    """An instruction, a right response, and a wrong response whose first wrong line has the index ``error``."""
 
     instruction: str
     right: str
@@ -57,17 +57,17 @@ _LIST_CLOSINGS = ("That was easy.", "This is the list.", "")
 
 
 def general(rng: random.Random) -> InstructionPair:
-    """A list of words to copy, turn around, sort or choose from, answered by one word a line."""
-    asked, answer = rng.choice(list(_LISTS.items()))
+    """A list of words to copy, reverse, sort or filter; the answer has one word a line."""
+    instruction, answer = rng.choice(list(_LISTS.items()))
     words = [*rng.sample(NAMES, rng.randint(2, 4)), *rng.sample(THINGS, rng.randint(2, 4))]
     rng.shuffle(words)
     right = answer(words)
     wrong = _spoilt(right, words, rng)
-    return _pair(asked.format(", ".join(words)), right, wrong, _LIST_OPENINGS, _LIST_CLOSINGS, rng)
+    return _pair(instruction.format(", ".join(words)), right, wrong, _LIST_OPENINGS, _LIST_CLOSINGS, rng)
 
 
 def _spoilt(right: list[str], words: list[str], rng: random.Random) -> list[str]:
-    """The list with two neighbours exchanged, a word left out, or another word in its place."""
+    """The list with two adjacent words swapped, a word left out, or a word replaced."""
     at = rng.randrange(len(right) - 1)
     first, second = right[at : at + 2]
     other = rng.choice([w for w in words if w != first])
@@ -83,9 +83,9 @@ _RUN_OPENINGS = ("We run it line by line.", "Let us run the program.", "We keep 
 
 
 def code(rng: random.Random) -> InstructionPair:
-    """A program of two variables to run, answered by the value that each line gives and what is printed.
+    """A program of two variables to run; the answer has the value of each line and what the program prints.
 
-    The wrong response slips once and goes on from there, so it prints something else.
+    The wrong response has one wrong value and calculates on from it, so it prints something else.
     """
     while True:
         program, printed = _program(rng), rng.choice("ab")
@@ -94,8 +94,8 @@ def code(rng: random.Random) -> InstructionPair:
         if right and wrong and right[-1] != wrong[-1]:
             break
     lines = [f"{name} = {' '.join(expression)}" for name, expression in program]
-    asked = rng.choice(_RUN).format("\n".join([*lines, f"print {printed}"]))
-    return _pair(asked, right, wrong, _RUN_OPENINGS, ("",), rng)
+    instruction = rng.choice(_RUN).format("\n".join([*lines, f"print {printed}"]))
+    return _pair(instruction, right, wrong, _RUN_OPENINGS, ("",), rng)
 
 
 def _program(rng: random.Random) -> list[Statement]:
@@ -110,18 +110,18 @@ def _expression(rng: random.Random) -> tuple[str, ...]:
 
 
 def run(program: Sequence[Statement], printed: str, slip: tuple[int, int] = (-1, 0)) -> list[str]:
-    """What each line gives and what is printed, in words; nothing when a value leaves [0, LARGEST].
+    """The value of each line and what is printed, in words; empty if a value leaves [0, LARGEST].
 
-    ``slip`` (line, difference) is added to the value of one line.
+    ``slip`` is a pair (line, difference): the difference is added to the value of that line.
     """
     values: dict[str, int] = {}
-    said = []
+    words = []
     for i, (name, expression) in enumerate(program):
         values[name] = _value(expression, values) + (slip[1] if i == slip[0] else 0)
         if not 0 <= values[name] <= LARGEST:
             return []
-        said.append(f"{name} is {values[name]}")
-    return [*said, f"It prints {values[printed]}"]
+        words.append(f"{name} is {values[name]}")
+    return [*words, f"It prints {values[printed]}"]
 
 
 def _value(expression: tuple[str, ...], values: dict[str, int]) -> int:
@@ -137,13 +137,13 @@ def _number(word: str, values: dict[str, int]) -> int:
 
 
 def _pair(
-    asked: str, right: list[str], wrong: list[str],
+    instruction: str, right: list[str], wrong: list[str],
     openings: Sequence[str], closings: Sequence[str], rng: random.Random,
 ) -> InstructionPair:  # fmt: skip
-    """Both answers in wordings of their own, so that words around the answer do not tell which is right."""
+    """Both answers in wordings drawn for each, so that the words around an answer do not show which one is right."""
 
     def written(lines: list[str]) -> str:
         return "\n".join(line for line in (rng.choice(openings), *lines, rng.choice(closings)) if line)
 
     error = next(i for i, (r, w) in enumerate(zip(right, wrong, strict=False)) if r != w)
-    return InstructionPair(asked, written(right), written(wrong), error=1 + error)
+    return InstructionPair(instruction, written(right), written(wrong), error=1 + error)

@@ -24,7 +24,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class TinyProblem:
-    """A start value and operations in order; everything else follows."""
+    """A start value and operations in order, which determine equations and answer."""
 
     text: str
     subject: str
@@ -52,7 +52,7 @@ class TinyProblem:
 
 
 def make_problem(rng: random.Random) -> TinyProblem:
-    """One problem, subject and level uniform."""
+    """A random problem; subject and level are uniform."""
     subject = rng.choice(SUBJECTS)
     level = rng.randint(1, 5)
     start = rng.randint(2, 12)
@@ -76,7 +76,7 @@ _SIGNS = {
 
 
 def _draw(rng: random.Random, signs: str, value: int) -> Operation:
-    """An operation that keeps the value in range; + is always one."""
+    """An operation whose result is in [0, LARGEST], with one of ``signs``, else + or -."""
     sign = rng.choice(signs)
     if sign == "*" and 2 <= value <= 12:
         return Operation("*", rng.randint(2, min(9, LARGEST // value)))

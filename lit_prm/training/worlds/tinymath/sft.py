@@ -1,4 +1,4 @@
-"""Trains the small Llama of tinymath on solutions, keeping earlier snapshots as weaker generators."""
+"""Trains the small Llama of tinymath on right solutions and keeps earlier snapshots as weaker generators."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class SFT(LightningModule):
 
 
 class Solutions(IterableDataset[Batch]):
-    """Endless fresh problems with a solution each, in batches of one length class; ``skip`` batches are passed over."""
+    """Endless batches of new problems with a solution each, of similar length; the first ``skip`` are left out."""
 
-    POOL = 32  # batches drawn at once and sorted by length, so that little is padding
+    POOL = 32  # batches drawn at once and sorted by length, so that there is little padding
 
     def __init__(self, encoder: Encoder, batch_size: int, seed: int, held_out: frozenset[str], skip: int = 0) -> None:
         self.encoder = encoder
@@ -85,21 +85,21 @@ class Solutions(IterableDataset[Batch]):
 
 
 class Keep(Callback):
-    """Saves ``folder/<name>`` after a snapshot's updates, and every ``EVERY`` where an interrupted training goes on."""
+    """Saves each snapshot after its number of updates, and a checkpoint to resume from every ``EVERY`` updates."""
 
     EVERY = 200
 
-    def __init__(self, snapshots: Mapping[str, int], folder: Path, going_on: Path) -> None:
+    def __init__(self, snapshots: Mapping[str, int], folder: Path, checkpoint: Path) -> None:
         self.snapshots = snapshots
         self.folder = folder
-        self.going_on = going_on
+        self.checkpoint = checkpoint
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         for name, updates in self.snapshots.items():
             if trainer.global_step == updates:
                 pl_module.model.save_pretrained(self.folder / name)  # type: ignore[operator, union-attr]
         if trainer.global_step % self.EVERY == 0:
-            with written_whole(self.going_on) as partial:
+            with written_whole(self.checkpoint) as partial:
                 trainer.save_checkpoint(partial, weights_only=False)
 
 
@@ -116,24 +116,26 @@ def train_base(
     seed: int,
     held_out: frozenset[str],
 ) -> None:
-    """Leave the final model in ``folder/base``, the one after ``snapshots[name]`` updates in ``folder/<name>``."""
-    going_on = folder / "sft.ckpt"
-    done = torch.load(going_on, weights_only=False)["global_step"] if going_on.exists() else 0
+    """Train; save the final model in ``folder/base``, that after ``snapshots[name]`` updates in ``folder/<name>``."""
+    checkpoint = folder / "sft.ckpt"
+    done = torch.load(checkpoint, weights_only=False)["global_step"] if checkpoint.exists() else 0
     cast(Any, disable_progress_bar)()
     with isolate_rng(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # ours passes over what is done
-        warnings.filterwarnings("ignore", ".*does not have many workers")  # batches are cheaper than a worker
+        warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # `Solutions` skips finished batches
+        warnings.filterwarnings(
+            "ignore", ".*does not have many workers"
+        )  # making a batch costs less than a worker process
         seed_everything(seed, verbose=False)
         model = LlamaForCausalLM(_config(tokenizer, hidden, layers))
         encoder = Encoder(tokenizer, Newline(), max_length=256)
         data = Solutions(encoder, batch_size, seed, held_out, skip=done)
-        trainer = _trainer(steps, Keep(snapshots, folder, going_on))
+        trainer = _trainer(steps, Keep(snapshots, folder, checkpoint))
         loader = DataLoader(data, batch_size=None)
-        trainer.fit(SFT(model, lr, steps), loader, ckpt_path=going_on if done else None, weights_only=False)
+        trainer.fit(SFT(model, lr, steps), loader, ckpt_path=checkpoint if done else None, weights_only=False)
         model.save_pretrained(folder / "base")
     for name in ("base", *snapshots):
         tokenizer.save_pretrained(folder / name)
-    going_on.unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
 
 
 def _trainer(steps: int, keep: Keep) -> Trainer:

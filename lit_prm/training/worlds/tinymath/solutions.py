@@ -1,8 +1,8 @@
-"""Step-by-step solutions in varied style: what is said differs freely, what is computed does not.
+"""Step-by-step solutions of one calculation in many styles.
 
-With one wording per solution the base model's log-likelihood would be a near-perfect judge. Here most of
-a response's log-probability is style: leads, labels, word or symbol form, operand order, merged steps,
-lines of filler, and how talkative the writer is.
+If every solution had the same wording, the base model's log-likelihood would select right responses almost perfectly.
+Here most of a response's log-probability is style: leads, labels, words or symbols, order of operands, merged steps,
+filler lines and how talkative the writer is.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def write_solution(problem: TinyProblem, rng: random.Random) -> str:
 
 
 def write_problems(path: Path, split: str, problems: Sequence[TinyProblem], rng: random.Random) -> None:
-    """A JSONL file with MATH's columns, a canonical solution in some style among them."""
+    """Write a JSONL file with MATH's columns; the solution is right and in a random style."""
     rows = (
         {
             "problem": p.text, "solution": write_solution(p, rng), "answer": p.answer, "subject": p.subject,

@@ -1,4 +1,4 @@
-"""A word-level tokenizer for tinymath: a number is one token, decoding gives back the text."""
+"""A word-level tokenizer for tinymath: a number is one token, and decoding gives the text back."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ TEMPLATE = (
     "{{ '<ask>' + m['content'] + '<say>' if m['role'] == 'user' else m['content'] + '<eos>' }}"
     "{% endfor %}"
 )
-# Words take the spaces around them, so that numbers stand bare and are one token wherever they occur.
+# Spaces belong to the words around them, so a number is the same token wherever it occurs.
 PIECE = r"\\boxed\{|\d+| ?[A-Za-z]+ ?| ?[*+=-] ?|\n|."
 
 
 def make_tokenizer(samples: int = 20_000) -> PreTrainedTokenizerFast:
-    """The vocabulary is every number in range and every piece that sampled texts use.
+    """A tokenizer whose vocabulary is every number in [0, LARGEST] and every piece of sampled texts.
 
-    They are ``samples`` problems with solutions and a tenth as many irrelevant pairs, whose words are fewer.
+    The texts are ``samples`` problems with solutions, and a tenth as many pairs of each irrelevant kind, which have
+    fewer words.
     """
     split = pre_tokenizers.Split(Regex(PIECE), behavior="isolated")
     rng = random.Random(0)

@@ -1,4 +1,4 @@
-"""TinyMath: everything an experiment reads, made on first use from a seed."""
+"""TinyMath: all data and models of an experiment, made from a seed on first use."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from lit_prm.training.worlds.tinymath.solutions import write_problems
 from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer
 
 VERSION = "1"
-"""Raise it with every change of code that changes a file of the world: cached worlds are then built again.
+"""Increase this with every change of code that changes a file of the world; cached worlds are then built again.
 
 A golden test (``tests/tinymath/test_world.py``) fails when the texts change and the version does not.
 """
 
 
 class SampledSplit(NamedTuple):
-    """Which model answers the first ``problems`` of a split (None: all), and how often each."""
+    """The ``model`` writes ``responses`` responses to each of the first ``problems`` of a split (None: all)."""
 
     split: str
     model: str
@@ -48,19 +48,19 @@ class SampledSplit(NamedTuple):
 
 
 class TinyMath:
-    """A world of MATH-like problems small enough to live in: problems, models, rollouts, candidates.
+    """A small world of MATH-like problems with models, rollouts and candidates, made in minutes on two CPU cores.
 
-    Under the root lie
+    ``build`` writes these files under the root:
 
     - ``problems/{train,validation,test}.jsonl``
-    - ``models/{base,generator,weaker}``: the generator is an earlier snapshot of the base's training, so it errs
-      where the base need not; weaker is a still earlier one
-    - ``rollouts/train.jsonl`` by the generator; ``rollouts/other.jsonl``, half as many by weaker
-    - ``candidates/{validation,test}.jsonl`` by the generator; ``candidates/{weaker,stronger}.jsonl``, to the
-      first ``other_test_problems`` of the test problems, by weaker and by the base
-    - ``irrelevant/{general,code}.jsonl``: a right and a wrong response to instructions that no model was taught.
+    - ``models/{base,generator,weaker}``: base is a Llama trained from scratch; generator is an earlier snapshot of its
+      training and makes more mistakes; weaker is a still earlier one
+    - ``rollouts/train.jsonl``, sampled from generator; ``rollouts/other.jsonl``, half as many, from weaker
+    - ``candidates/{validation,test}.jsonl``, from generator; ``candidates/{weaker,stronger}.jsonl``, from weaker and
+      from base, to the first ``other_test_problems`` test problems
+    - ``irrelevant/{general,code}.jsonl``: a right and a wrong response to instructions that no model was trained on.
 
-    The same settings, versions and machine give the same bytes.
+    The same settings, versions of libraries and machine give the same bytes.
     """
 
     def __init__(
@@ -85,11 +85,13 @@ class TinyMath:
         workers: int = 2,
     ) -> None:
         if not 0 < generator_steps <= steps:
-            raise ValueError(f"generator_steps {generator_steps} is not within 1..steps = {steps}")
+            raise ValueError(
+                f"generator_steps {generator_steps} is not within 1..{steps}. Give at most steps = {steps}"
+            )
         if not 0 < weaker_steps < generator_steps:
             raise ValueError(
-                f"weaker_steps {weaker_steps} is not within 1..{generator_steps - 1}; "
-                f"the weaker model is an earlier snapshot than the generator of {generator_steps} steps"
+                f"weaker_steps {weaker_steps} is not within 1..{generator_steps - 1}. The weaker model is an earlier "
+                f"snapshot than the generator of {generator_steps} steps: give a smaller number"
             )
         self.seed = seed
         self.sizes = {"train": train_problems, "validation": validation_problems, "test": test_problems}
@@ -109,22 +111,22 @@ class TinyMath:
             "hidden": hidden, "layers": layers, "steps": steps, "batch_size": batch_size, "lr": lr,
             "snapshots": {"generator": generator_steps, "weaker": weaker_steps},
         }  # fmt: skip
-        self.workers = workers  # says how fast, not what: in no hash
+        self.workers = workers  # changes no file, so it is in no hash
 
     def build(self, root: Path) -> None:
-        """Make what is not there; a second process waits for the first."""
+        """Make the files that are missing; a second process waits for the first."""
         root.mkdir(parents=True, exist_ok=True)
         with _one_builder(root / ".lock"), _one_thread():
             stages = Stages(root, _versions())
             stages.make("problems", {"seed": self.seed, "sizes": self.sizes}, self._problems)
             stages.make("models", self.training, lambda folder: self._models(root, folder))
-            for name, asked in (("rollouts", self.rollouts), ("candidates", self.candidates)):
-                settings = {"temperature": self.temperature, "files": asked}
-                stages.make(name, settings, partial(self._sample, root, asked))
+            for name, files in (("rollouts", self.rollouts), ("candidates", self.candidates)):
+                settings = {"temperature": self.temperature, "files": files}
+                stages.make(name, settings, partial(self._sample, root, files))
             stages.make("irrelevant", {"problems": self.irrelevant_problems}, self._irrelevant)
 
     def problem_texts(self) -> dict[str, list[TinyProblem]]:
-        """The problems of every split; no text occurs twice."""
+        """The problems of every split; no text is in two of them."""
         rng = random.Random(f"problems-{self.seed}")
         seen: set[str] = set()
         return {split: [_fresh(rng, seen) for _ in range(size)] for split, size in self.sizes.items()}
@@ -140,24 +142,24 @@ class TinyMath:
         train_base(make_tokenizer(), folder=folder, seed=self.seed, held_out=held_out, **self.training)  # type: ignore[arg-type]
 
     def _sample(self, root: Path, files: Mapping[str, SampledSplit], folder: Path) -> None:
-        for name, asked in files.items():
+        for name, sampled in files.items():
             target = folder / f"{name}.jsonl"
-            if not target.exists():  # otherwise an interrupted build wrote it, whole
-                write_groups(target, self._responses(root, name, asked))
+            if not target.exists():  # otherwise an interrupted build wrote all of it
+                write_groups(target, self._responses(root, name, sampled))
 
-    def _responses(self, root: Path, name: str, asked: SampledSplit) -> list[Group]:
-        exact = self.problem_texts()[asked.split][: asked.problems]
-        written = read_groups(str(root / "problems" / f"{asked.split}.jsonl")).groups
-        problems = [g.problem for g in written[: asked.problems]]
-        model = str(root / "models" / asked.model)
+    def _responses(self, root: Path, name: str, sampled: SampledSplit) -> list[Group]:
+        exact = self.problem_texts()[sampled.split][: sampled.problems]
+        written = read_groups(str(root / "problems" / f"{sampled.split}.jsonl")).groups
+        problems = [g.problem for g in written[: sampled.problems]]
+        model = str(root / "models" / sampled.model)
         encoder = Encoder(load_tokenizer(model), Newline())
         sampler = LocalSampler(
             model, temperature=self.temperature, max_new_tokens=100, workers=self.workers,
             seed=int.from_bytes(hashlib.sha256(f"{name}-{self.seed}".encode()).digest()[:4], "little"),
             progress=f"tinymath: {name} responses",
         )  # fmt: skip
-        responses = sampler.sample([encoder.prompt_text(p) for p in problems], asked.responses)
-        return [_judged(p, q, r, asked.model) for p, q, r in zip(exact, problems, responses, strict=True)]
+        responses = sampler.sample([encoder.prompt_text(p) for p in problems], sampled.responses)
+        return [_checked(p, q, r, sampled.model) for p, q, r in zip(exact, problems, responses, strict=True)]
 
     def _irrelevant(self, folder: Path) -> None:
         for draw in (general, code):
@@ -165,8 +167,8 @@ class TinyMath:
             write_groups(folder / f"{draw.__name__}.jsonl", groups)
 
 
-def _judged(exact: TinyProblem, problem: Problem, responses: list[str], generator: str) -> Group:
-    """Graded responses with their lines as steps and the first wrong one, known exactly."""
+def _checked(exact: TinyProblem, problem: Problem, responses: list[str], generator: str) -> Group:
+    """Graded responses whose steps are their lines, with the exact first wrong step."""
     group = graded_group(problem, responses, generator)
     rollouts = (
         replace(r, steps=tuple(Newline().split(r.response)), first_error=first_error(exact, r.response))
@@ -191,7 +193,7 @@ def _one_builder(lock: Path) -> Iterator[None]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums over several threads round differently: the files would depend on the cores of the machine."""
+    """Use one torch thread: with more, sums round differently and the files depend on the machine's number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -208,5 +210,5 @@ def _fresh(rng: random.Random, seen: set[str]) -> TinyProblem:
 
 
 def _versions() -> dict[str, str]:
-    """What determines the files besides the settings: the version of this world, and the libraries it runs on."""
+    """Versions that determine the files besides the settings: of this world and of the libraries it uses."""
     return {"tinymath": VERSION} | {name: version(name) for name in ("torch", "transformers", "tokenizers")}
