@@ -129,6 +129,15 @@ def test_public_rollouts_become_files_without_a_common_problem(
     assert found["test"][0].rollouts[2].correct is True
 
 
+def test_problems_with_long_prompts_are_left_out(copies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts of one digit have 17 characters, the others 18."""
+    put_rollouts(copies, 30)
+    monkeypatch.setattr(SmolLM2, "build", lambda self, root: None)
+    PublicRollouts(longest_prompt=17).build(tmp_path / "root")
+    prompts = [group.problem.text for groups in splits(tmp_path / "root").values() for group in groups]
+    assert sorted(prompts) == [f"What is {i} plus 2?" for i in range(10)]
+
+
 def test_the_files_are_made_again_only_for_another_source_or_size(
     copies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.formats.sources import HUB_NAME, local_copy
+from lit_prm.data.records import Group
 from lit_prm.training.worlds.split import split_by_problem
 from lit_prm.training.worlds.stages import Stages
 
@@ -62,7 +63,9 @@ class PublicRollouts:
 
     ``source`` is a hub data set or a file; its responses to held-out problems are best-of-N candidates. ``build``
     writes ``split/{train,validation,test}.jsonl.gz`` under the root, once for each source and each choice of sizes
-    and seed; ``split_by_problem`` says what the numbers of problems mean. No problem is in two of the files.
+    and seed; ``split_by_problem`` says what the numbers of problems mean. No problem is in two of the files. Problems
+    whose prompt has more than ``longest_prompt`` characters are left out, because training refuses prompts that are
+    longer than ``data.max_length`` tokens.
     """
 
     def __init__(
@@ -73,9 +76,11 @@ class PublicRollouts:
         validation: int = 50,
         test: int = 100,
         seed: int = 0,
+        longest_prompt: int = 1200,
     ) -> None:
         self.model = SmolLM2(folder)
         self.source = source
+        self.longest_prompt = longest_prompt
         self.sizes = {"train": train, "validation": validation, "test": test, "seed": seed}
 
     def build(self, root: Path) -> None:
@@ -83,7 +88,8 @@ class PublicRollouts:
         self.model.build(root)
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".lock"):
-            Stages(root, {"source": self._address()}).make("split", self.sizes, self._split)
+            settings = self.sizes | {"longest_prompt": self.longest_prompt}
+            Stages(root, {"source": self._address()}).make("split", settings, self._split)
 
     def _address(self) -> str:
         """The source's name; its path if it is a file, or a hub data set with a local copy."""
@@ -93,10 +99,13 @@ class PublicRollouts:
 
     def _split(self, folder: Path) -> None:
         print(f"reading {self.source} (once; minutes if the hub must be asked)")
-        groups = [group for group in read_groups(self.source).groups if group.rollouts]
+        groups = [group for group in read_groups(self.source).groups if self._fits(group)]
         for name, chosen in split_by_problem(groups, **self.sizes).items():  # type: ignore[arg-type]
             print(f"  {name}: {len(chosen)} problems, {sum(len(group.rollouts) for group in chosen)} responses")
             write_groups(folder / f"{name}.jsonl.gz", chosen)
+
+    def _fits(self, group: Group) -> bool:
+        return bool(group.rollouts) and len(group.problem.text) <= self.longest_prompt
 
 
 def gguf_file() -> Path:
