@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing downloads in tests
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from filelock import FileLock
 
-from lit_prm.data.formats import read_groups, write_groups
-from lit_prm.data.records import Group, Rollout
-from lit_prm.training.worlds.tinymath import TinyMath
-from lit_prm.training.worlds.tinymath.checker import first_error
-from lit_prm.training.worlds.tinymath.problems import TinyProblem
-from lit_prm.training.worlds.tinymath.solutions import write_solution
+if TYPE_CHECKING:  # the process that only deals tests out to workers, which reads this file too, needs no torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-torch.set_num_threads(1)
+    from lit_prm.data.records import Group
+    from lit_prm.training.worlds.tinymath.problems import TinyProblem
 
 # a TinyMath of seconds, as init_args of data.world in a config
 MICRO: dict[str, Any] = {
@@ -49,8 +46,33 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:.*does not have many workers")
 
 
+def pytest_collection_finish() -> None:
+    """What the imports have made stays: looking through it again and again would be up to a tenth of all work."""
+    import torch
+
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker to ask for it makes, and the others find."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    folder = (factory.getbasetemp() if alone else factory.getbasetemp().parent) / name
+    with FileLock(folder.with_suffix(".lock")):
+        if not (made := folder.with_suffix(".made")).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
     """Byte-level BPE with a chat template, trained on two lines."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -70,6 +92,9 @@ def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
 
 def small_llama(seed: int, vocab: int = 400, layers: int = 2) -> LlamaForCausalLM:
     """A random Llama of 30,000 parameters whose logits are not flat."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocab, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
@@ -101,18 +126,21 @@ def reference_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTra
 
 @pytest.fixture(scope="session")
 def built_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``TinyMath(**MICRO)`` builds."""
-    root = tmp_path_factory.mktemp("built")
-    TinyMath(**MICRO).build(root)
-    return root
+    """What ``TinyMath(**MICRO)`` builds; whoever asks may leave other files there."""
+    from lit_prm.training.worlds.tinymath import TinyMath
+
+    return made_once(tmp_path_factory, "built", lambda root: TinyMath(**MICRO).build(root))
 
 
 @pytest.fixture(scope="session")
 def micro_world(built_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a world to train in, left unchanged by whoever asks; building ``MICRO`` here returns at once."""
-    root = shutil.copytree(built_world, tmp_path_factory.mktemp("micro") / "world", symlinks=True)
-    make_half_right(root)
-    return root
+
+    def make(root: Path) -> None:
+        shutil.copytree(built_world, root, symlinks=True, dirs_exist_ok=True)
+        make_half_right(root)
+
+    return made_once(tmp_path_factory, "micro", make)
 
 
 def make_half_right(root: Path) -> None:
@@ -120,6 +148,9 @@ def make_half_right(root: Path) -> None:
 
     Four updates teach no arithmetic, but there must be labels of both kinds, pairs and first errors.
     """
+    from lit_prm.data.formats import read_groups, write_groups
+    from lit_prm.training.worlds.tinymath import TinyMath
+
     world = TinyMath(**MICRO)
     for folder, files in (("rollouts", world.rollouts), ("candidates", world.candidates)):
         for name, asked in files.items():
@@ -129,6 +160,10 @@ def make_half_right(root: Path) -> None:
 
 
 def _half_right(group: Group, problem: TinyProblem, rng: random.Random) -> Group:
+    from lit_prm.data.records import Group, Rollout
+    from lit_prm.training.worlds.tinymath.checker import first_error
+    from lit_prm.training.worlds.tinymath.solutions import write_solution
+
     rollouts = list(group.rollouts)
     for i in range(0, len(rollouts), 2):
         right = write_solution(problem, rng)

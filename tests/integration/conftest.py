@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 import yaml
 
 from lit_prm.commands.main import main
+from lit_prm.evaluation import artifacts
+from tests.conftest import made_once
 from tests.mlflow_store import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]
@@ -23,6 +26,11 @@ BRIEF = (
 )  # fmt: skip
 
 
+def undrawn(path: Path, _: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
 class Desk:
     """A working directory for commands on the micro world; runs end in ``folder/runs``."""
 
@@ -32,11 +40,22 @@ class Desk:
         sizes = ["--data.batch_size=16", "--trainer.accumulate_grad_batches=1", "--trainer.val_check_interval=0.5"]
         self.micro = ["--data.world=null", f"--data.root={world}", *sizes]
         if not (folder / "experiments").exists():
-            (folder / "experiments").symlink_to(REPOSITORY / "experiments")
+            shutil.copytree(REPOSITORY / "experiments", folder / "experiments")
+            tiny = folder / "experiments" / "scale" / "tiny.yaml"
+            whole = "    - PolicyAccuracy\n"
+            assert whole in tiny.read_text()
+            few = "    - class_path: PolicyAccuracy\n      init_args: {max_new_tokens: 8}\n"
+            tiny.write_text(tiny.read_text().replace(whole, few))
 
-    def exp(self, name: str, *options: str, record: bool = False) -> Path:
-        """Run `exp` in this process on the micro world; the run's folder."""
-        main(["exp", name, *self.options(*options, record=record)])
+    def exp(self, name: str, *options: str, record: bool = False, draw: bool = False) -> Path:
+        """Run `exp` in this process on the micro world; the run's folder.
+
+        Its figures, a third of the time, are empty files unless asked for.
+        """
+        with pytest.MonkeyPatch.context() as patch:
+            if not draw:
+                patch.setattr(artifacts, "draw_curves", undrawn)
+            main(["exp", name, *self.options(*options, record=record)])
         return self.folder / "runs" / "tiny" / name / "seed-0"
 
     def options(self, *options: str, record: bool = False) -> list[str]:
@@ -59,11 +78,14 @@ def desk(tmp_path: Path, micro_world: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="session")
 def done(tmp_path_factory: pytest.TempPathFactory, micro_world: Path) -> Path:
     """The folder of a finished ce-8resp run."""
-    folder = tmp_path_factory.mktemp("done")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        return Desk(folder, micro_world).exp("ce-8resp")
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
+            Desk(folder, micro_world).exp("ce-8resp", draw=True)
+
+    return made_once(tmp_path_factory, "done", make) / "runs" / "tiny" / "ce-8resp" / "seed-0"
 
 
 def summary(run: Path) -> dict[str, Any]:

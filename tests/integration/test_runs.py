@@ -120,7 +120,7 @@ def test_model_checkpoint_works_beside_last_checkpoint(desk: Desk) -> None:
         "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
         "init_args": {"monitor": "bon/validation/acc@4", "mode": "max", "dirpath": "best", "filename": "best"},
     }
-    desk.exp("ce-1resp", desk.config("best", callbacks("${run_dir}", 50, [best])))
+    desk.exp("ce-1resp", desk.config("best", callbacks("${run_dir}", 50, [best])), "--data.test={}")
     assert [p.name for p in (desk.folder / "best").iterdir()] == ["best.ckpt"]
     assert (desk.folder / "runs/tiny/ce-1resp/seed-0/checkpoints/last.ckpt").exists()
 
