@@ -28,7 +28,8 @@ from lit_prm.commands.lightning import resolved_config
 from lit_prm.commands.plan.lengths import MicroBatch
 from lit_prm.commands.plan.memory import memory
 from lit_prm.commands.plan.network import config_of, from_fields, weights, with_layers
-from lit_prm.commands.plan.setup import Setup, setup_of
+from lit_prm.commands.plan.setup import Setup
+from lit_prm.commands.plan.setup_of import setup_of
 from lit_prm.data.batch import Batch
 from lit_prm.models.logps import token_logps
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lit_prm.scoring.spec import RewardSpec, arguments_of, named
+from lit_prm.storage.run_files import config_of
 
 
 def spec_of_run(source: str | Path) -> RewardSpec:
@@ -18,7 +17,8 @@ def spec_of_run(source: str | Path) -> RewardSpec:
     that has them. A run that trains nothing (``max_epochs`` 0) has no checkpoint and scores with its base model.
     """
     folder, weights = _run_of(Path(source))
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    file = folder / "config.yaml"
+    config = config_of(file, file.read_text())
     if weights is None and config["trainer"].get("max_epochs") != 0:
         raise ValueError(
             f"{folder} has no checkpoints/last.ckpt, so nothing was trained yet. Run its experiment first."

@@ -29,7 +29,9 @@ _MOVED = {
     "evaluation": "candidates diagnosis=discrimination first_error judging=evaluate metrics "
     "metrics.BestOfN=metrics.BestOfNAccuracy recording=artifacts selection tables votes "
     "selection.AGGREGATES=aggregates.AGGREGATES selection.bootstrap_interval=intervals.bootstrap_interval "
-    "selection.mcnemar=intervals.mcnemar "
+    "selection.mcnemar=intervals.mcnemar selection.majority=votes.majority "
+    "selection.weighted_vote=votes.weighted_vote recording.write_rows=rows.write_rows "
+    "recording.read_rows=rows.read_rows "
     + " ".join(
         f"{old}.{name}=vote_weights.{'EqualWeight' if name == 'Uniform' else name}"
         for old in ("selection", "votes")
@@ -38,8 +40,10 @@ _MOVED = {
     "scoring": "export formats.scored=scored_files progress scored=rewards",
     "generation": "endpoint=http grading=outcomes labeling rollouts= rollouts.local=local_source "
     "rollouts.server=server_source sampling=local_sampler",
-    "reports": "bon=best_of_n compare papernumbers=paper_numbers processbench viewer",
-    "training": "data.RolloutDataModule=datamodule.RolloutDataModule module predictions schedule smol=worlds.smol "
+    "reports": "bon=best_of_n compare papernumbers=paper_numbers processbench viewer "
+    "tables.best_of_n_table=run_tables.best_of_n_table",
+    "training": "data.RolloutDataModule=datamodule.RolloutDataModule module module.Scores=outputs.Scores "
+    "predictions schedule smol=worlds.smol "
     "tinymath=worlds.tinymath train_rows=trainable zero",
     "commands": "cli=main experiment lightning_cli=lightning paper plan",
 }

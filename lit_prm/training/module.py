@@ -24,7 +24,7 @@ from lit_prm.models.values import response_rewards, step_rewards, step_values
 from lit_prm.models.weights import weights_of
 from lit_prm.models.zero_weights import frozen_names, put_weights
 from lit_prm.training.outputs import Scores
-from lit_prm.training.reward_metrics import MicroBatch, UpdateLog
+from lit_prm.training.reward_metrics import LoggedBatch, UpdateLog
 from lit_prm.training.schedule import WarmupCosine, paper_adamw
 from lit_prm.training.zero import ZeRO, buffers_kept
 
@@ -146,7 +146,9 @@ class LitPRM(LightningModule):
         total = max(self.loss.num_terms(batch.global_labels, batch.global_group), 1)
         loss: Tensor = (terms.sum() + 0.0 * values.sum()) / total  # 0 * values: a graph also without terms
         tokens = batch.length - batch.prompt_length
-        self._update_log.add(MicroBatch(loss.detach().view(1), view.reward.detach(), batch.labels, batch.group, tokens))
+        self._update_log.add(
+            LoggedBatch(loss.detach().view(1), view.reward.detach(), batch.labels, batch.group, tokens)
+        )
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
             self._update_log.write(self)
         # Lightning divides by the number of micro-batches and averages over ranks: undo both.

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import binary_auroc
 from lit_prm.losses.pairs import preference_pairs
 
 
-class MicroBatch(NamedTuple):
+class LoggedBatch(NamedTuple):
     """What is logged of one training micro-batch of B responses."""
 
     loss: Tensor  # [1] its share of the update's loss
@@ -27,7 +27,7 @@ class UpdateLog:
     """Collects the micro-batches of an update and logs its metrics; rewards are those of rank 0."""
 
     def __init__(self) -> None:
-        self._parts: list[MicroBatch] = []
+        self._parts: list[LoggedBatch] = []
         self._clock = time.perf_counter()
 
     def start(self) -> None:
@@ -39,12 +39,12 @@ class UpdateLog:
         """Measure the speed of the next update from now on."""
         self._clock = time.perf_counter()
 
-    def add(self, part: MicroBatch) -> None:
+    def add(self, part: LoggedBatch) -> None:
         self._parts.append(part)
 
     def write(self, module: LightningModule) -> None:
         """Log the metrics of all micro-batches since the last call."""
-        update = MicroBatch(*(torch.cat(column) for column in zip(*self._parts, strict=True)))
+        update = LoggedBatch(*(torch.cat(column) for column in zip(*self._parts, strict=True)))
         self._parts.clear()
         metrics = reward_metrics(update.rewards, update.labels, update.group, update.tokens)
         rate = float(module.trainer.optimizers[0].param_groups[0]["lr"])

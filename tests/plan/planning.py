@@ -11,7 +11,8 @@ from lit_prm.commands.experiment import options
 from lit_prm.commands.lightning import resolved_config
 from lit_prm.commands.plan.command import plan
 from lit_prm.commands.plan.plan import Plan
-from lit_prm.commands.plan.setup import Setup, setup_of
+from lit_prm.commands.plan.setup import Setup
+from lit_prm.commands.plan.setup_of import setup_of
 
 _NOT_ASKED = ("shape", "device", "memory", "peak", "problems", "prompt_tokens", "response_tokens")
 

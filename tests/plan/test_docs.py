@@ -16,7 +16,7 @@ from lit_prm.commands.lightning import resolved_config
 from lit_prm.commands.main import main
 from lit_prm.commands.plan.command import arguments
 from lit_prm.commands.plan.lengths import lengths_of
-from lit_prm.commands.plan.setup import setup_of
+from lit_prm.commands.plan.setup_of import setup_of
 from tests.plan.conftest import REPOSITORY
 from tests.plan.planning import planned
 

@@ -10,7 +10,7 @@ import yaml
 
 from lit_prm.commands.experiment import options
 from lit_prm.commands.lightning import resolved_config
-from lit_prm.commands.plan.setup import setup_of
+from lit_prm.commands.plan.setup_of import setup_of
 from lit_prm.data.batch import Batch
 from lit_prm.models.adapters import AdaptedReward, LoRAReward
 from lit_prm.models.reference import Frozen, Reference, Stored, Uniform

@@ -98,7 +98,7 @@ def plan(given: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     from lit_prm.commands.plan.memory import memory
     from lit_prm.commands.plan.network import config_of, weights
     from lit_prm.commands.plan.remedies import remedies
-    from lit_prm.commands.plan.setup import setup_of
+    from lit_prm.commands.plan.setup_of import setup_of
     from lit_prm.commands.plan.work import work_of
 
     resolved = yaml.safe_load(resolved_config(options(given.name, given.scale, 0, overrides)))

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from lit_prm.commands.plan.setup import ZERO, Setup
+from lit_prm.commands.plan.setup import Setup
+from lit_prm.commands.plan.setup_of import ZERO
 from lit_prm.commands.plan.sharding import Sharding, Zero
 
 Peak = Callable[[Setup], int]
