@@ -50,6 +50,7 @@ def test_a_run_leaves_its_record(done: Path) -> None:
         *(f"scores/{s}{of}.jsonl.gz" for s in sets for of in ("", "-problems")),
         *(f"figures/{s}.png" for s in sets),
     }  # fmt: skip
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in done.glob("figures/*"))
     found = summary(done)["metrics"].keys()
     assert {f"bon/{s}/acc@4" for s in sets} | {"policy/test/greedy", "policy/test/sampled/low"} <= found
 
