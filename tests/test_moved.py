@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lit_prm.commands.main import main
 from lit_prm.evaluation.metrics import BestOfNAccuracy
@@ -114,6 +115,9 @@ def test_a_user_s_config_file_with_old_class_paths_is_taken_with_one_warning(
     with pytest.warns(FutureWarning, match=r"is now lit_prm\.models\.") as warned, suppress(SystemExit):
         main(["fit", *options, f"--config={file}", "--print_config"])
     assert len(warned) == 1
-    shown = capsys.readouterr().out
-    assert "class_path: lit_prm.reward_model.ImplicitReward" in shown
-    assert "beta: 2.0" in shown  # base.yaml's arguments of the class were kept: it is the same one
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert model["reward_model"]["class_path"] == "lit_prm.models.reward_model.ImplicitReward"
+    assert model["reward_model"]["init_args"]["beta"] == 2.0  # an argument that base.yaml gives the same class
+    assert model["reference"] == {
+        "class_path": "lit_prm.models.reference.Frozen", "init_args": model["reference"]["init_args"]
+    }  # fmt: skip

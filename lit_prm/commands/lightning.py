@@ -24,6 +24,7 @@ from lit_prm.commands.option_errors import refuse_missing_gpu, with_class_names,
 from lit_prm.commands.precision import register
 from lit_prm.commands.quiet import keep_quiet
 from lit_prm.reports.run_tables import best_of_n_table
+from lit_prm.storage.moved import arguments_of_today
 from lit_prm.storage.run_folder import (
     differences,
     hold,
@@ -187,7 +188,7 @@ def _built(cli: type[LitCLI], args: Sequence[str]) -> LitCLI:
     return _limited_to(commands, cli)(
         LitPRM,
         RolloutDataModule,
-        args=list(args),
+        args=arguments_of_today(args),
         auto_configure_optimizers=False,
         save_config_callback=RunRecord,
         save_config_kwargs={"overwrite": True},

@@ -6,6 +6,7 @@ Modules moved into wings after version 0.1. ``today`` gives the present name of 
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,8 +40,8 @@ _MOVED = {
         for name in ("VoteWeight", "Uniform", "Unchanged", "Sigmoid", "Softmax", "Rank")
     ),
     "scoring": "export formats.scored=scored_files progress scored=rewards",
-    "generation": "endpoint=http grading=outcomes labeling rollouts= rollouts.local=local_source "
-    "rollouts.server=server_source sampling=local_sampler",
+    "generation": "endpoint=http grading=outcomes labeling labeling.grading=outcomes rollouts= "
+    "rollouts.local=local_source rollouts.server=server_source sampling=local_sampler",
     "reports": "bon=best_of_n compare papernumbers=paper_numbers processbench viewer "
     "tables.best_of_n_table=run_tables.best_of_n_table",
     "training": "data.RolloutDataModule=datamodule.RolloutDataModule module module.Scores=outputs.Scores "
@@ -72,6 +74,30 @@ def with_names_of_today(config: Any) -> Any:
     if isinstance(config, Mapping):
         return {k: _class_path(v) if k == "class_path" else with_names_of_today(v) for k, v in config.items()}
     return [with_names_of_today(part) for part in config] if isinstance(config, list) else config
+
+
+def _text(text: str) -> str:
+    """A text, such as an option or a YAML file, in which every old dotted name is replaced by the present one."""
+    return re.sub(r"\blit_prm(?:\.\w+)+", lambda match: _class_path(match[0]), text)
+
+
+def arguments_of_today(args: Sequence[str]) -> list[str]:
+    """The arguments with old class names replaced, in config files too.
+
+    Otherwise jsonargparse takes an old name for another class and drops the arguments that an earlier file gave it. A
+    file that holds old names is passed as its changed text, which ``--config`` takes as well.
+    """
+    files = {i + 1 for i, arg in enumerate(args) if arg == "--config"}
+    return [_config(arg) if i in files or arg.startswith("--config=") else _text(arg) for i, arg in enumerate(args)]
+
+
+def _config(arg: str) -> str:
+    option, name = ("--config=", arg.removeprefix("--config=")) if arg.startswith("--config=") else ("", arg)
+    if not Path(name).is_file():
+        return arg
+    text = Path(name).read_text()
+    present = _text(text)
+    return arg if present == text else option + present
 
 
 def _class_path(name: str) -> str:

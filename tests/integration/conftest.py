@@ -72,7 +72,7 @@ class Desk:
 def desk(tmp_path: Path, micro_world: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
-    monkeypatch.setattr(recording, "draw_curves", undrawn)
+    monkeypatch.setattr(artifacts, "draw_curves", undrawn)
     return Desk(tmp_path, micro_world)
 
 
