@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lit_prm.commands.paper.claims import COST, POLICY, Claim, claims
 from lit_prm.commands.paper.methods import LABELS
 from lit_prm.commands.paper.results import Line, PaperResults, metric_difference, of_metric, ratio, summary
-from lit_prm.commands.paper.rules import Above, Below, ClaimVerdict, Dearer, Kept, Rule, Same
+from lit_prm.commands.paper.rules import RULES, ClaimVerdict
 from lit_prm.evaluation.estimate import Estimate
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, paper
 from tests.paper_runs import write_run
@@ -165,24 +165,23 @@ def test_rules_read_the_interval(
     ends: tuple[float, float, float], above: str, below: str, same: str, kept: str
 ) -> None:
     found = Estimate(*ends)
-    rules: list[Rule] = [Above(), Below(), Same(), Kept()]
-    assert [rule.verdict(found) for rule in rules] == [above, below, same, kept]
+    assert [RULES[name].verdict(found) for name in ("above", "below", "same", "kept")] == [above, below, same, kept]
 
 
 def test_a_cost_is_dearer_only_when_every_seed_says_so() -> None:
-    assert Dearer().verdict(Estimate(2, 1.5, 3)) is ClaimVerdict.YES
-    assert Dearer().verdict(Estimate(0.5, 0.4, 0.9)) is ClaimVerdict.NO
-    assert Dearer().verdict(Estimate(1.2, 0.9, 3)) is ClaimVerdict.NOISE
+    assert RULES["dearer"].verdict(Estimate(2, 1.5, 3)) is ClaimVerdict.YES
+    assert RULES["dearer"].verdict(Estimate(0.5, 0.4, 0.9)) is ClaimVerdict.NO
+    assert RULES["dearer"].verdict(Estimate(1.2, 0.9, 3)) is ClaimVerdict.NOISE
 
 
 @given(st.floats(-20, 20), st.floats(0, 10))
 def test_no_rule_says_yes_and_no_and_turning_the_sign_turns_above_into_below(mean: float, half: float) -> None:
     found, turned = (Estimate(m, m - half, m + half) for m in (mean, -mean))
-    for rule in (Above(), Below(), Same(), Kept(), Dearer()):
+    for rule in RULES.values():
         assert not (rule.holds(found) and rule.fails(found))
         assert rule.verdict(None) is ClaimVerdict.MISSING
-    assert Above().verdict(found) is Below().verdict(turned)
-    assert Same().verdict(found) is Same().verdict(turned)
+    assert RULES["above"].verdict(found) is RULES["below"].verdict(turned)
+    assert RULES["same"].verdict(found) is RULES["same"].verdict(turned)
 
 
 # --- claims ---------------------------------------------------------------------------------------
@@ -233,8 +232,10 @@ def test_where_all_is_alike_nothing_is_better_and_nothing_lost(tmp_path: Path) -
         metrics = {POLICY: 0.4, f"{POLICY}/low": 0.39, f"{POLICY}/high": 0.41, COST: 1.0}
         write_run(tmp_path, name, curves={"majority": 0.5, "bon/random": 0.5}, metrics=metrics, noise=0.02)
     found = verdicts(PaperResults(tmp_path, 1))
-    assert {verdict for claim, verdict in found.items() if isinstance(claim.rule, Same | Kept)} == {ClaimVerdict.YES}
-    others = [verdict for claim, verdict in found.items() if not isinstance(claim.rule, Same | Kept)]
+    assert {verdict for claim, verdict in found.items() if claim.rule in (RULES["same"], RULES["kept"])} == {
+        ClaimVerdict.YES
+    }
+    others = [verdict for claim, verdict in found.items() if claim.rule not in (RULES["same"], RULES["kept"])]
     assert others.count(ClaimVerdict.NOISE) > 0.8 * len(others)
 
 

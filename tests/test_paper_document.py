@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lit_prm.commands.paper.document import PARTS, document
+from lit_prm.commands.paper.document import document
 from lit_prm.commands.paper.figures import FIGURES, draw_all
-from lit_prm.commands.paper.methods import LABELS
+from lit_prm.commands.paper.methods import LABELS, PARTS
 from lit_prm.commands.paper.results import PaperResults
 from lit_prm.commands.paper.runner import main
 from lit_prm.commands.paper.tables import standing, steps_table, table_1, table_2, table_3, times, vote_table
@@ -108,7 +108,7 @@ def test_the_command_writes_document_and_figures_twice_the_same(folder: Path, mo
         main(["--only", "tables", "--seeds", "1"])
         texts.append(Path("docs/paper-tiny.md").read_text())
     assert texts[0] == texts[1]
-    assert all(f"## {section.title}" in texts[0] for section in PARTS)
+    assert all(f"## {part['title']}" in texts[0] for part in PARTS.values())
     for name in FIGURES:
         file = Path(f"docs/figures/paper-tiny-{name}.png")
         assert file.read_bytes().startswith(b"\x89PNG")

@@ -46,10 +46,6 @@ class Paper:
     cost_ratios: Mapping[str, float]  # to CE
     policy: Mapping[str, float]  # accuracy of the reward model as a policy
 
-    def gap(self, ours: str, theirs: str) -> float:
-        """Points between the means of two rows."""
-        return self.rows[ours].mean() - self.rows[theirs].mean()
-
 
 @cache
 def paper() -> Paper:

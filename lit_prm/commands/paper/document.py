@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 from lit_prm.commands.paper import tables
-from lit_prm.commands.paper.claims import Claim, claims
-from lit_prm.commands.paper.methods import CE_BY_COST, DPO_BY_COST, LABELS
+from lit_prm.commands.paper.claims import COST, Claim, claims
+from lit_prm.commands.paper.methods import LABELS, PARTS, ROWS
 from lit_prm.commands.paper.results import PaperResults
 from lit_prm.commands.paper.rules import RULES, ClaimVerdict
 from lit_prm.evaluation.estimate import NOTHING, Estimate, gain
@@ -19,79 +19,18 @@ from lit_prm.reports.paper_numbers import GENERATORS, Paper
 Judged = tuple[Claim, Estimate | None, ClaimVerdict]
 
 
-@dataclass(frozen=True)
-class PaperPart:
-    """One table or figure of the paper: its key in ``Claim.section``, the paper's message, our table and figure."""
-
-    key: str
-    title: str
-    says: str
-    table: Callable[[PaperResults, Paper], Table]
-    figure: str = ""  # its file is figures/paper-<scale>-<figure>.png
-
-
-def _by_instructions(results: PaperResults, paper: Paper) -> Table:
-    shares = (*(f"-{share}inst" for share in (25, 50, 75)), "")
-    return tables.scaling_table(results, paper, [f"{loss}-8resp{s}" for loss in ("dpo", "ce") for s in shares])
-
-
-def _by_responses(results: PaperResults, paper: Paper) -> Table:
-    return tables.scaling_table(results, paper, (*DPO_BY_COST, *CE_BY_COST))
-
-
-PARTS = (
-    PaperPart(
-        "table-1", "Table 1: best-of-N",
-        "Implicit PRMs trained by DPO choose best on average, before Math-Shepherd and AutoPSV on the same data and "
-        "before the published reward models; of the losses DPO leads, then NCA, CE and KTO.",
-        tables.table_1, "losses",
-    ),
-    PaperPart(
-        "figures-1-2", "Figures 1 and 2: what it costs",
-        "Step labels by completions cost Math-Shepherd 38.8 times the FLOPs of CE on the same responses, for less "
-        "accuracy.",
-        tables.cost_table, "cost",
-    ),
-    PaperPart(
-        "figure-3", "Figure 3: votes weighted by rewards",
-        "Summing the scores of responses with the same answer lifts all losses above the majority vote and above their "
-        "own best-of-N, KTO and CE most.",
-        tables.vote_table, "votes",
-    ),
-    PaperPart(
-        "figure-4", "Figure 4: fewer instructions",
-        "More instructions help both losses.",
-        _by_instructions, "instructions",
-    ),
-    PaperPart(
-        "figure-5", "Figure 5: fewer responses per instruction",
-        "Responses matter more than instructions; DPO starves at two responses, CE gains from a single one.",
-        _by_responses, "responses",
-    ),
-    PaperPart(
-        "table-2", "Table 2: what else may go into training",
-        "Irrelevant instructions, deduplication, a second generator's responses and a second stage on step labels "
-        "bring nothing.",
-        tables.table_2,
-    ),
-    PaperPart(
-        "table-3", "Table 3: the reward model as a policy",
-        "Training as a reward model ruins the policy under DPO, NCA and CE, not under KTO: a good PRM is no good "
-        "policy.",
-        tables.table_3,
-    ),
-    PaperPart(
-        "table-5", "Table 5: without the reference",
-        "The reference may be left out in training, in scoring or in both; an untrained model is already a decent "
-        "scorer.",
-        tables.table_5,
-    ),
-    PaperPart(
-        "steps", "Steps (not in the paper)",
-        "nothing; it judges step rewards by best-of-N alone.",
-        tables.steps_table,
-    ),
-)  # fmt: skip
+TABLES: dict[str, Callable[[PaperResults, Paper], Table]] = {
+    "table-1": tables.table_1,
+    "figures-1-2": tables.cost_table,
+    "figure-3": tables.vote_table,
+    "figure-4": partial(tables.scaling_table, names=ROWS["figure-4"]),
+    "figure-5": partial(tables.scaling_table, names=ROWS["figure-5"]),
+    "table-2": tables.table_2,
+    "table-3": tables.table_3,
+    "table-5": tables.table_5,
+    "steps": tables.steps_table,
+}
+"""Table or figure of the paper -> the function that makes our table."""
 
 
 def document(results: PaperResults, paper: Paper, scale: str, figures: Sequence[str]) -> str:
@@ -106,15 +45,15 @@ def _sections(results: PaperResults, paper: Paper, scale: str, figures: Sequence
     judged = [(claim, *claim.judged(results)) for claim in claims(paper)]
     yield Section("How to read this", _reading(results))
     yield Section("The same shape?", _summary(judged))
-    for part in PARTS:
-        drawn = (f"paper-{scale}-{part.figure}",) if part.figure in figures else ()
-        shown = (part.table(results, paper), _claims_table([entry for entry in judged if entry[0].section == part.key]))
-        yield Section(part.title, f"The paper says: {part.says}", shown, drawn)
+    for key, part in PARTS.items():
+        drawn = (f"paper-{scale}-{part['figure']}",) if part.get("figure") in figures else ()
+        shown = (TABLES[key](results, paper), _claims_table([entry for entry in judged if entry[0].section == key]))
+        yield Section(part["title"], f"The paper says: {part['says']}", shown, drawn)
 
 
 def _reading(results: PaperResults) -> str:
     sets = ", ".join(f"`{name}` ({GENERATORS[name]})" for name in results.sets)
-    rules = "\n".join(f"- {rule.text}." for rule in RULES)
+    rules = "\n".join(f"- {rule.text}." for rule in RULES.values())
     return f"""The paper's numbers (in italics or under "paper's") are on MATH-500 with 8B models, ours on our own
 problems with our own models: what can agree is the shape, not the height.
 
@@ -144,9 +83,8 @@ def _named(verdict: ClaimVerdict) -> str:
 
 
 def _claims_table(judged: Sequence[Judged]) -> Table:
-    written = {"points": gain, "times": tables.times}
-    rows = [
-        (claim.sentence, claim.paper or NOTHING, written[claim.unit](value), Cell(_named(verdict), "best"))
-        for claim, value, verdict in judged
-    ]
+    rows = []
+    for claim, value, verdict in judged:
+        here = tables.times(value) if claim.ours.curve == COST else gain(value)
+        rows.append((claim.sentence, claim.paper or NOTHING, here, Cell(_named(verdict), "best")))
     return Table(("claim", "paper", "here", "same?"), tuple(rows), numbers=False)

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from lit_prm.commands.paper.claims import COST
-from lit_prm.commands.paper.methods import BASELINES_BY_COST, CE_BY_COST, DPO_BY_COST, LABELS, VOTERS, shared
+from lit_prm.commands.paper.methods import BY_COST, LABELS, ROWS, shared
 from lit_prm.commands.paper.results import Line, PaperResults
 from lit_prm.evaluation import plots
 from lit_prm.evaluation.estimate import Estimate
@@ -54,7 +54,8 @@ def _instructions(results: PaperResults) -> Any | None:
 
 def _responses(results: PaperResults) -> Any | None:
     rows = {}
-    for loss, names in (("dpo", DPO_BY_COST), ("ce", CE_BY_COST)):
+    for loss in _SHADES:
+        names = BY_COST[loss]
         counts = [name.partition("-")[2].removesuffix("resp") for name in names]
         labels = [f"{count} response{'s' if count != '1' else ''}" for count in counts]
         rows[loss.upper()] = _family(loss, names, labels)
@@ -99,9 +100,9 @@ def _points(results: PaperResults, line: Line, name: str) -> dict[int, Estimate]
 def _cost(results: PaperResults) -> Any | None:
     """Figure 1: mean best of the most candidates against FLOPs of data and training."""
     groups: list[tuple[Sequence[str], str, str]] = [
-        (CE_BY_COST, "CE, 1 to 8 responses", _DARK["ce"]), (DPO_BY_COST, "DPO, 2 to 8 responses", _DARK["dpo"]),
+        (BY_COST["ce"], "CE, 1 to 8 responses", _DARK["ce"]), (BY_COST["dpo"], "DPO, 2 to 8 responses", _DARK["dpo"]),
     ]  # fmt: skip
-    groups += [((n,), LABELS[n], colour) for n, colour in zip(BASELINES_BY_COST, plots.COLOURS[2:], strict=False)]
+    groups += [((n,), LABELS[n], colour) for n, colour in zip(BY_COST["baselines"], plots.COLOURS[2:], strict=False)]
     drawn = [group for names, label, colour in groups if (group := _by_cost(results, names, label, colour)).points]
     ylabel = f"mean best of {COUNTS[-1]}, %"
     return plots.over_flops("what accuracy costs", drawn, ylabel, width=8.1, height=4.1) if drawn else None
@@ -120,7 +121,7 @@ _SHORT = {"kto": "KTO", "nca": "NCA", "dpo": "DPO", "ce": "CE", "infonca": "Info
 
 def _votes(results: PaperResults) -> Any | None:
     """Figure 3: best-of-N and weighted votes of every loss beside the majority vote."""
-    names = [name for name in VOTERS if results.estimate(Line(name))]
+    names = [name for name in ROWS["figure-3"] if results.estimate(Line(name))]
     if not names:
         return None
     figure, (panel,) = plots.panels(["votes weighted by rewards"], width=6.1, height=3.7)

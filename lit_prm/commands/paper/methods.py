@@ -1,60 +1,28 @@
-"""The experiments of the paper's tables and figures, and the labels of their rows."""
+"""The experiments of the paper's tables and figures, and the labels of their rows, from `paper.yaml`."""
 
 from __future__ import annotations
 
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
 from lit_prm.commands.paper.results import Line, PaperResults
 
-LABELS = {
-    "base-0resp": "Untrained base, log-likelihood of the worst step",
-    "dpo-8resp": "Implicit PRM (DPO)",
-    "ce-8resp": "Implicit PRM (CE)",
-    "shepherd-8resp-hard": "Math-Shepherd, hard labels",
-    "shepherd-8resp-soft": "Math-Shepherd, soft labels",
-    "shepherd-8resp-hard-equaltokens": "Math-Shepherd, hard labels, equal tokens",
-    "autopsv-8resp": "AutoPSV",
-    "orm-8resp": "Outcome reward model (CE)",
-    "orm-bt-8resp": "Outcome reward model (pairs)",
-    "kto-8resp": "Implicit PRM (KTO)",
-    "nca-8resp": "Implicit PRM (NCA)",
-    "infonca-8resp": "Implicit PRM (InfoNCA)",
-    "ipvrm-8resp": "Implicit PRM (every prefix, IPVRM)",
-    "ce-8resp-balanced": "CE, balanced over the data set",
-    "ce-8resp-instbalanced": "CE, balanced within instructions",
-    "ce-1resp": "CE, 1 response",
-    "ce-2resp": "CE, 2 responses",
-    "ce-4resp": "CE, 4 responses",
-    "dpo-2resp": "DPO, 2 responses",
-    "dpo-4resp": "DPO, 4 responses",
-    "ce-8resp-25inst": "CE, 25 % of the instructions",
-    "ce-8resp-50inst": "CE, 50 % of the instructions",
-    "ce-8resp-75inst": "CE, 75 % of the instructions",
-    "dpo-8resp-25inst": "DPO, 25 % of the instructions",
-    "dpo-8resp-50inst": "DPO, 50 % of the instructions",
-    "dpo-8resp-75inst": "DPO, 75 % of the instructions",
-    "dpo-8resp-noref-infer": "DPO, reference in training only",
-    "dpo-8resp-noref-train": "DPO, reference in scoring only",
-    "dpo-8resp-noref": "DPO, no reference",
-    "dpo-8resp-irrelevant": "DPO + irrelevant instructions (general and code)",
-    "dpo-8resp-dedup": "DPO + deduplication",
-    "dpo-8resp-mixedgen": "DPO + responses of a second generator",
-    "dpo-8resp-steplabels": "DPO + step labels",
-}
+_CONTENT = yaml.safe_load((files("lit_prm.commands.paper") / "paper.yaml").read_text(encoding="utf-8"))
+
+LABELS: dict[str, str] = _CONTENT["labels"]
 """Experiment -> label of its row, the most important runs first."""
 
-SHARED = ("dpo-8resp", "ce-8resp", "ce-1resp", "ce-2resp")
-"""Experiments to read rules without training from (majority vote, chance, length, reference log-likelihood)."""
+BY_COST: dict[str, list[str]] = _CONTENT["by_cost"]
+"""Experiments of CE, of DPO and of the baselines, ascending in cost."""
 
-CE_BY_COST = ("ce-1resp", "ce-2resp", "ce-4resp", "ce-8resp")
-DPO_BY_COST = ("dpo-2resp", "dpo-4resp", "dpo-8resp")
-BASELINES_BY_COST = (
-    "shepherd-8resp-hard-equaltokens", "shepherd-8resp-hard", "shepherd-8resp-soft", "autopsv-8resp",
-    "orm-8resp", "orm-bt-8resp",
-)  # fmt: skip
+PARTS: dict[str, dict[str, Any]] = _CONTENT["parts"]
+"""Table or figure of the paper -> its title, the paper's message, rows and claims, the name of our figure."""
 
-VOTERS = ("kto-8resp", "nca-8resp", "dpo-8resp", "ce-8resp", "infonca-8resp", "ipvrm-8resp")
-"""Losses whose rewards weight votes in figure 3, the paper's four first."""
+ROWS: dict[str, list[str]] = {key: part["rows"] for key, part in PARTS.items() if "rows" in part}
 
 
 def shared(results: PaperResults, curve: str) -> Line:
     """A curve that depends on candidates and reference only, from the experiment with most seeds."""
-    return Line(results.first_of(SHARED), curve)
+    return Line(results.first_of(_CONTENT["shared"]), curve)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from lit_prm.evaluation.estimate import Estimate
@@ -19,94 +20,49 @@ class ClaimVerdict(StrEnum):
     MISSING = "-"
 
 
-class Rule(ABC):
+@dataclass(frozen=True)
+class Rule:
     """Turns an estimate with its interval into a verdict; ``text`` explains the rule to readers."""
 
     text: str
+    holds: Callable[[Estimate], bool]
+    fails: Callable[[Estimate], bool]
 
     def verdict(self, estimate: Estimate | None) -> ClaimVerdict:
         """The verdict on an estimate; MISSING if there is none."""
         if estimate is None:
             return ClaimVerdict.MISSING
-        return (
-            ClaimVerdict.YES
-            if self.holds(estimate)
-            else ClaimVerdict.NO
-            if self.fails(estimate)
-            else ClaimVerdict.NOISE
-        )
-
-    @abstractmethod
-    def holds(self, estimate: Estimate) -> bool: ...
-
-    @abstractmethod
-    def fails(self, estimate: Estimate) -> bool: ...
+        if self.holds(estimate):
+            return ClaimVerdict.YES
+        return ClaimVerdict.NO if self.fails(estimate) else ClaimVerdict.NOISE
 
 
-class Above(Rule):
-    """The difference is positive."""
-
-    text = "above 0: yes when the whole interval is above 0, no when it is below"
-
-    def holds(self, estimate: Estimate) -> bool:
-        return estimate.low > 0
-
-    def fails(self, estimate: Estimate) -> bool:
-        return estimate.high < 0
-
-
-class Below(Rule):
-    """The difference is negative."""
-
-    text = "below 0: yes when the whole interval is below 0, no when it is above"
-
-    def holds(self, estimate: Estimate) -> bool:
-        return estimate.high < 0
-
-    def fails(self, estimate: Estimate) -> bool:
-        return estimate.low > 0
-
-
-class Same(Rule):
-    """The difference is within MARGIN of 0, as in the paper."""
-
-    text = (
+RULES = {
+    "above": Rule(
+        "above 0: yes when the whole interval is above 0, no when it is below",
+        holds=lambda e: e.low > 0,
+        fails=lambda e: e.high < 0,
+    ),
+    "below": Rule(
+        "below 0: yes when the whole interval is below 0, no when it is above",
+        holds=lambda e: e.high < 0,
+        fails=lambda e: e.low > 0,
+    ),
+    "same": Rule(
         f"no difference: yes when the interval lies within ±{MARGIN:g} points, "
-        f"no when it excludes 0 and the difference is larger than {MARGIN:g} points"
-    )
-
-    def holds(self, estimate: Estimate) -> bool:
-        return -MARGIN < estimate.low <= estimate.high < MARGIN
-
-    def fails(self, estimate: Estimate) -> bool:
-        return abs(estimate.mean) > MARGIN and not estimate.low <= 0 <= estimate.high
-
-
-class Kept(Rule):
-    """The difference is no loss of more than MARGIN."""
-
-    text = (
+        f"no when it excludes 0 and the difference is larger than {MARGIN:g} points",
+        holds=lambda e: -MARGIN < e.low <= e.high < MARGIN,
+        fails=lambda e: abs(e.mean) > MARGIN and not e.low <= 0 <= e.high,
+    ),
+    "kept": Rule(
         f"not lost: yes when the interval lies above -{MARGIN:g} points, "
-        f"no when it is below 0 and the loss is larger than {MARGIN:g} points"
-    )
-
-    def holds(self, estimate: Estimate) -> bool:
-        return estimate.low > -MARGIN
-
-    def fails(self, estimate: Estimate) -> bool:
-        return estimate.high < 0 and estimate.mean < -MARGIN
-
-
-class Dearer(Rule):
-    """The ratio of costs is above 1."""
-
-    text = "dearer: yes when the ratio is above 1 in every seed, no when it is below 1 in every seed"
-
-    def holds(self, estimate: Estimate) -> bool:
-        return estimate.low > 1
-
-    def fails(self, estimate: Estimate) -> bool:
-        return estimate.high < 1
-
-
-RULES: tuple[Rule, ...] = (Above(), Below(), Same(), Kept(), Dearer())
+        f"no when it is below 0 and the loss is larger than {MARGIN:g} points",
+        holds=lambda e: e.low > -MARGIN,
+        fails=lambda e: e.high < 0 and e.mean < -MARGIN,
+    ),
+    "dearer": Rule(  # of ratios of costs
+        "dearer: yes when the ratio is above 1 in every seed, no when it is below 1 in every seed",
+        holds=lambda e: e.low > 1,
+        fails=lambda e: e.high < 1,
+    ),
+}

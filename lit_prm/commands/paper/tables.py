@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from lit_prm.commands.paper.claims import COST, POLICY
-from lit_prm.commands.paper.methods import (
-    BASELINES_BY_COST,
-    CE_BY_COST,
-    DPO_BY_COST,
-    LABELS,
-    VOTERS,
-    shared,
-)
+from lit_prm.commands.paper.claims import COST, POLICY, VARIANTS
+from lit_prm.commands.paper.methods import BY_COST, LABELS, ROWS, shared
 from lit_prm.commands.paper.results import Line, PaperResults, of_metric, ratio
 from lit_prm.evaluation.estimate import NOTHING, Estimate, gain, level, number, percent, plus_minus, power
 from lit_prm.evaluation.tables import Cell, Table
@@ -30,17 +23,7 @@ _UNTRAINED = {  # curves without training that every run records
     "bon/shortest": "The shortest",
     "bon/longest": "The longest",
 }
-_TABLE_1 = (
-    "orm-8resp", "orm-bt-8resp", "shepherd-8resp-hard", "shepherd-8resp-soft", "shepherd-8resp-hard-equaltokens",
-    "autopsv-8resp", "dpo-8resp", "kto-8resp", "nca-8resp", "infonca-8resp", "ce-8resp", "ce-8resp-balanced",
-    "ce-8resp-instbalanced", "ipvrm-8resp",
-)  # fmt: skip
 _ELSEWHERE = ("eurusrm", "skyworkrm", "armorm", "shepherd-7b", "rlhflow-mistral", "rlhflow-deepseek")
-_TABLE_2 = ("irrelevant", "dedup", "mixedgen", "steplabels")
-_STEPS = (
-    "dpo-8resp", "ce-8resp", "nca-8resp", "kto-8resp", "ipvrm-8resp", "dpo-8resp-steplabels",
-    "shepherd-8resp-hard", "shepherd-8resp-soft", "autopsv-8resp",
-)  # fmt: skip
 
 
 def standing(difference: Estimate | None) -> str:
@@ -61,7 +44,7 @@ def times(ratio: Estimate | None) -> str:
 def table_1(results: PaperResults, paper: Paper) -> Table:
     """Best-of-N of every method on every candidate set, and its difference to the majority vote and Math-Shepherd."""
     rows = list(_untrained_rows(results, paper))
-    for name in _TABLE_1:
+    for name in ROWS["table-1"]:
         line = Line(name)
         to = [results.difference(line, other) for other in (Line(name, MAJORITY), Line("shepherd-8resp-hard"))]
         against = [standing(to[0]), NOTHING if name == "shepherd-8resp-hard" else standing(to[1])]
@@ -115,7 +98,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *notes: str) -
 def cost_table(results: PaperResults, paper: Paper) -> Table:
     """FLOPs in all, their ratio to those of CE on 8 responses, and the accuracy reached."""
     rows = []
-    for name in (*CE_BY_COST, *DPO_BY_COST, *BASELINES_BY_COST):
+    for name in (name for names in BY_COST.values() for name in names):
         flops, tokens = (_mean(results.metric(name, key)) for key in (COST, "cost/total_tokens"))
         theirs = paper.flops.get(PAPER_ROW.get(name, name))
         to_ce = None if theirs is None else theirs / paper.flops["ce-8resp"]
@@ -135,7 +118,7 @@ def _mean(values: Sequence[float]) -> float | None:
 def vote_table(results: PaperResults, paper: Paper) -> Table:
     """Best-of-N and weighted votes beside the plain majority, means over candidate sets and N."""
     rows = []
-    for name in VOTERS:
+    for name in ROWS["figure-3"]:
         best, vote, majority = (Line(name, curve) for curve in ("bon/min", "vote/min", MAJORITY))
         row = paper.rows.get(name)
         rows.append([
@@ -158,21 +141,18 @@ def scaling_table(results: PaperResults, paper: Paper, names: Sequence[str]) -> 
 def table_2(results: PaperResults, paper: Paper) -> Table:
     """DPO with each addition to its data or training, and the difference that the addition makes."""
     rows = list(_rows(results, Line("dpo-8resp"), "DPO", paper.rows["dpo-8resp"], [""]))
-    for kind in _TABLE_2:
-        name = f"dpo-8resp-{kind}"
+    for name in ROWS["table-2"]:
         change = [gain(results.difference(Line(name), Line("dpo-8resp")))]
         rows += _rows(results, Line(name), LABELS[name], paper.rows.get(name), change)
-        if kind == "irrelevant":
-            added = (paper.rows[f"dpo-8resp-{one}"] for one in ("general", "code"))
-            rows += [[*_paper_row(results, row, row.label), ""] for row in added]
+        variants = (paper.rows[variant] for variant in VARIANTS.get(name, ()))
+        rows += [[*_paper_row(results, row, row.label), ""] for row in variants]
     return _table([*_heading(results), "to DPO"], rows)
 
 
 def table_3(results: PaperResults, paper: Paper) -> Table:
     """The reward model as a policy: greedy and sampled accuracy of what it writes itself."""
-    names = ("base-0resp", "dpo-8resp", "kto-8resp", "nca-8resp", "infonca-8resp", "ce-8resp", "ipvrm-8resp")
     rows = []
-    for name in names:
+    for name in ROWS["table-3"]:
         accuracies = (of_metric(results, name, key) for key in (POLICY, POLICY.replace("greedy", "sampled")))
         label = "Untrained base" if name == "base-0resp" else LABELS[name]
         rows.append([label, *map(plus_minus, accuracies), number(paper.policy.get(name))])
@@ -182,7 +162,7 @@ def table_3(results: PaperResults, paper: Paper) -> Table:
 def table_5(results: PaperResults, paper: Paper) -> Table:
     """DPO with and without the reference in training and in scoring."""
     rows: list[list[str]] = []
-    for name in ("base-0resp", "dpo-8resp", "dpo-8resp-noref-infer", "dpo-8resp-noref-train", "dpo-8resp-noref"):
+    for name in ROWS["table-5"]:
         label = "DPO, reference in both" if name == "dpo-8resp" else LABELS[name]
         change = "" if name == "dpo-8resp" else gain(results.difference(Line(name), Line("dpo-8resp")))
         rows += _rows(results, Line(name), label, paper.rows[name], [change])
@@ -192,7 +172,7 @@ def table_5(results: PaperResults, paper: Paper) -> Table:
 def steps_table(results: PaperResults, paper: Paper) -> Table:
     """How often the lowest step reward is the first wrong step, on the set `test`; the paper does not measure it."""
     rows = []
-    for name in _STEPS:
+    for name in ROWS["steps"]:
         located = results.estimate(Line(name, "first_error/found"), ("test",))
         auc, f1 = (_mean(results.metric(name, f"steps/test/{key}")) for key in ("auc", "f1"))
         rows.append([LABELS[name], plus_minus(located), number(auc, ".3f"), percent(f1)])
