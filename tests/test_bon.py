@@ -25,13 +25,11 @@ from lit_prm.evaluation.candidates import answer_clusters, split
 from lit_prm.evaluation.intervals import bootstrap_interval, bootstrap_ratio, mcnemar
 from lit_prm.evaluation.selection import any_of_n, best_of_n
 from lit_prm.evaluation.vote_weights import Rank, Sigmoid, Softmax, Unchanged
-from lit_prm.evaluation.votes import majority, sampled_votes, weighted_votes
+from lit_prm.evaluation.votes import majority, sampled_votes
 from lit_prm.reports.best_of_n.command import main, vote_weight
 from lit_prm.reports.best_of_n.findings import Findings, Settings, as_json, find
-from lit_prm.reports.best_of_n.measures import length_bias, overoptimisation, within, wrong_process
-from lit_prm.reports.best_of_n.pairs import compared
-from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion, read_pool
-from lit_prm.reports.best_of_n.scores import lengths
+from lit_prm.reports.best_of_n.measures import compared, length_bias, overoptimisation, within, wrong_process
+from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion, lengths, read_pool
 from tests import brute_force as slow
 from tests.bon_files import IDENTITY, rewarded, write_scored
 from tests.candidate_sets import groups
@@ -277,7 +275,6 @@ def test_the_sampling_error_of_votes_is_their_spread_over_seeds_and_none_where_e
     spread = np.std([run.values.mean(0) for run in runs], 0)
     assert runs[0].errors[0] == runs[0].errors[2] == 0
     assert runs[0].errors[1] == pytest.approx(spread[1], rel=0.3)
-    np.testing.assert_array_equal(runs[0].values, weighted_votes(weights, answers, right, (2, 8, 16), 0))
     assert (sampled_votes([np.ones(16)] * 6, answers, right, (8,)).errors == 0).all()
 
 

@@ -11,7 +11,7 @@ from lit_prm.answers import cluster
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine, EachToken
-from lit_prm.evaluation.candidates import CandidateSet, _watched
+from lit_prm.evaluation.candidates import CandidateSet, _watched, split
 from lit_prm.evaluation.evaluate import judge
 from lit_prm.evaluation.vote_weights import Sigmoid
 from tests.candidate_sets import candidate_set, groups, scored
@@ -53,7 +53,7 @@ def test_equal_responses_with_other_steps_are_scored_each_by_its_own(tokenizer: 
 def test_splitting_and_joining_gives_back_the_array(tokenizer: PreTrainedTokenizerFast) -> None:
     candidates = candidate_set(tokenizer)
     values = np.arange(len(candidates.source))
-    parts = candidates.split(values)
+    parts = split(candidates.groups, values)
     assert [len(part) for part in parts] == [len(g.rollouts) for g in groups()]
     np.testing.assert_array_equal(np.concatenate(parts), values)
 

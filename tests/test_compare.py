@@ -13,9 +13,8 @@ from mlflow import MlflowClient
 
 from lit_prm.reports.compare.command import main
 from lit_prm.reports.compare.evidence import Evidence
-from lit_prm.reports.compare.folders import read_experiments
-from lit_prm.reports.compare.record import record
-from lit_prm.reports.compare.store import Store, open_store
+from lit_prm.reports.compare.store import Store, open_store, record
+from lit_prm.reports.runs import read_experiments
 from tests.compare_runs import recorded, tracked
 from tests.mlflow_store import fresh_store
 

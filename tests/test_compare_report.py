@@ -18,11 +18,9 @@ from lit_prm.reports.compare.against import beside_paper
 from lit_prm.reports.compare.command import show_comparison
 from lit_prm.reports.compare.evidence import Evidence
 from lit_prm.reports.compare.figures import FIGURES, curves
-from lit_prm.reports.compare.sections import report
-from lit_prm.reports.compare.settings import differences, warnings
+from lit_prm.reports.compare.sections import differences, report, warnings
 from lit_prm.reports.compare.tables import headline
-from lit_prm.reports.document import Report, Section, markdown
-from lit_prm.reports.html import page
+from lit_prm.reports.document import Report, Section, markdown, page
 from lit_prm.reports.paper_numbers import paper
 from lit_prm.reports.runs import Experiment
 from tests.compare_runs import experiment, run

@@ -15,11 +15,11 @@ from lit_prm.evaluation.first_error import (
     f1,
     f1_at,
     first_below,
-    interval,
     judged_steps,
     lowest_share,
     resampled_f1,
 )
+from lit_prm.evaluation.intervals import interval
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.commands.paper.claims import COST, POLICY, Claim, claims
+from lit_prm.commands.paper.claims import COST, POLICY, RULES, Claim, ClaimVerdict, claims
 from lit_prm.commands.paper.methods import LABELS
 from lit_prm.commands.paper.results import Line, PaperResults, metric_difference, of_metric, ratio, summary
-from lit_prm.commands.paper.rules import RULES, ClaimVerdict
 from lit_prm.evaluation.estimate import Estimate
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, paper
 from tests.paper_runs import write_run
@@ -108,7 +107,7 @@ def test_unfinished_missing_and_later_seeds_do_not_count_and_are_told(tmp_path: 
     write_run(tmp_path, "a", 5)
     write_run(tmp_path, "b", 0, sets={"test": 10})
     results = PaperResults(tmp_path, 2)
-    assert results.seeds("a") == (0,)
+    assert results.experiment("a").seeds == (0,)
     assert results.missing(["a", "b", "c"]) == ["a (only seeds 0)", "b (only seeds 0)", "c"]
     assert results.estimate(Line("b")) is None  # a mean over one set is not the mean over three
     assert results.estimate(Line("b"), ("test",)) is not None
@@ -245,7 +244,7 @@ def test_without_runs_nothing_is_claimed(tmp_path: Path) -> None:
 
 def test_claims_are_about_experiments_of_the_paper(papers_world: PaperResults, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: set[str] = set()
-    runs = PaperResults.runs
-    monkeypatch.setattr(PaperResults, "runs", lambda self, name: asked.add(name) or runs(self, name))  # type: ignore[func-returns-value]
+    experiment = PaperResults.experiment
+    monkeypatch.setattr(PaperResults, "experiment", lambda self, name: asked.add(name) or experiment(self, name))  # type: ignore[func-returns-value]
     verdicts(PaperResults(papers_world.folder, 1))
     assert asked <= LABELS.keys()

@@ -18,20 +18,19 @@ import pytest
 from lit_prm.commands.main import main as cli
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.first_error import f1, first_below
-from lit_prm.reports.processbench.guesses import GUESSES, AlwaysFirst, AlwaysRight, CommonestPlace, UniformGuess
+from lit_prm.reports.processbench.guesses import GUESSES, AlwaysGuess, CommonestPlace, UniformGuess
 from lit_prm.reports.processbench.items import (
     SUBSETS,
     chosen_items,
     default_data,
     read_items,
     sampled,
+    score_subset,
     with_step_numbers,
 )
-from lit_prm.reports.processbench.minimum import minimum
-from lit_prm.reports.processbench.protocol import average, choose_threshold, judge, judge_subset
+from lit_prm.reports.processbench.protocol import average, choose_threshold, judge, judge_subset, minimum
 from lit_prm.reports.processbench.report import as_numbers
-from lit_prm.reports.processbench.scores import score_subset
-from lit_prm.reports.processbench.subset import READINGS, Labels, PrefixValues, StepRewards, StepScores, Subset
+from lit_prm.reports.processbench.subset import PREFIX_VALUES, READINGS, STEP_REWARDS, Labels, StepScores, Subset
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups, read_scored
@@ -73,7 +72,7 @@ def drawn(name: str, seed: int, count: int = 60) -> Subset:
 
 
 def scores_of(of: Subset) -> StepScores:
-    found = of.scores(StepRewards())
+    found = of.scores(STEP_REWARDS)
     assert found is not None
     return found
 
@@ -204,8 +203,8 @@ def test_where_the_lowest_step_lies_by_hand() -> None:
 
 def test_guesses_by_hand() -> None:
     truth, sizes = np.array([0, 2, -1, -1]), np.array([2, 3, 1, 4])
-    assert AlwaysRight().hit(truth, sizes).tolist() == [0, 0, 1, 1]
-    assert AlwaysFirst().hit(truth, sizes).tolist() == [1, 0, 0, 0]
+    assert AlwaysGuess("right", -1).hit(truth, sizes).tolist() == [0, 0, 1, 1]
+    assert AlwaysGuess("first", 0).hit(truth, sizes).tolist() == [1, 0, 0, 0]
     assert UniformGuess().hit(truth, sizes) == pytest.approx([1 / 3, 1 / 4, 1 / 2, 1 / 5])
     blamed = CommonestPlace(place=2, none=0.25)
     assert blamed.hit(np.array([2, 1, 1, -1]), np.array([3, 2, 3, 9])) == pytest.approx([0.75, 0.75, 0, 0.25])
@@ -255,7 +254,7 @@ def test_readings_that_the_scorer_does_not_give_are_left_out() -> None:
 
 def test_prefix_values_are_the_values_at_step_ends() -> None:
     of = subset("s", ((1.0, -3.0, 1.0), 1), RIGHT)
-    found = of.scores(PrefixValues())
+    found = of.scores(PREFIX_VALUES)
     assert found is not None
     assert found.values[0].tolist() == [1.0, -2.0, -1.0]
 

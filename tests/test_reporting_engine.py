@@ -19,9 +19,8 @@ from lit_prm.evaluation import plots
 from lit_prm.evaluation.estimate import Estimate, by_count, gain, level, number, percent
 from lit_prm.evaluation.intervals import bootstrap_interval
 from lit_prm.evaluation.tables import Cell, Table, escaped, markdown, show
-from lit_prm.reports.document import Report, Section
+from lit_prm.reports.document import Report, Section, page
 from lit_prm.reports.files import json_value, write_json
-from lit_prm.reports.html import page
 
 TABLE = Table(
     ("rule", "N=4"),

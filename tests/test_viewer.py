@@ -21,10 +21,16 @@ from lit_prm.commands.main import main
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.aggregates import AGGREGATES, aggregated
 from lit_prm.reports.viewer.command import beside
-from lit_prm.reports.viewer.content import best_choices, first_error, index, response_content
+from lit_prm.reports.viewer.content import (
+    Scale,
+    best_choices,
+    first_error,
+    index,
+    response_content,
+    token_pieces,
+    utf16_lengths,
+)
 from lit_prm.reports.viewer.page import page_parts, write_page
-from lit_prm.reports.viewer.pieces import token_pieces, utf16_lengths
-from lit_prm.reports.viewer.scale import Scale
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups, scored_row
 from tests.browser import browser

@@ -62,10 +62,6 @@ class CandidateSet:
         cut = f", {truncated} of {len(self.source)} responses truncated" if truncated else ""
         return f"{self.name}: {len(self.groups)} problems, {candidates} candidates each{cut}"
 
-    def split(self, per_response: NDArray[Kind]) -> list[NDArray[Kind]]:
-        """One array per group from one array over all responses."""
-        return split(self.groups, per_response)
-
 
 def split(groups: Sequence[Group], per_response: NDArray[Kind]) -> list[NDArray[Kind]]:
     """One array per group from one array over all responses."""
@@ -76,11 +72,10 @@ def refuse_unfit(name: str, groups: Sequence[Group], judged: bool = True) -> Non
     """Raise ValueError if a problem has no response or, with ``judged``, a response without a label."""
     bad = [g.problem.id for g in groups if not g.rollouts or (judged and any(r.correct is None for r in g.rollouts))]
     if bad:
-        labels = (
-            "labelled responses",
-            "give correctness (in rows of one response: label), use predict or score to do without,",
-        )
-        what, remedy = labels if judged else ("responses", "give some")
+        what, remedy = "responses", "give some"
+        if judged:
+            what = "labelled responses"
+            remedy = "give correctness (in rows of one response: label), use predict or score to do without,"
         raise ValueError(
             f"candidate set {name!r}: {len(bad)} problems have no {what}, the first is {bad[0]!r}; "
             f"{remedy} or drop these problems"

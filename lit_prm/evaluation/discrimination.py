@@ -83,14 +83,12 @@ def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
             metrics |= with_interval(f"gain/{name}/first_error-{rule}", known.found - theirs)
     if not np.array_equal(scored.valid, scored.reference_valid):
         return metrics  # an outcome model scores last steps only: its AUC and F1 would not compare with those of others
-    values = {"auc": auc(*_judged_steps(candidates, scored)), "f1": _f1(candidates, scored)}
+    labelled, rows = _checked(candidates)
+    steps, valid = scored.steps[rows], scored.valid[rows]
+    right, wrong = judged_steps(valid, labelled.first_error)
+    f1 = cross_fitted_f1(steps, valid, labelled.first_error, labelled.problem)
+    values = {"auc": auc(steps[right], steps[wrong]), "f1": f1}
     return metrics | {f"steps/{name}/{key}": value for key, value in values.items() if not np.isnan(value)}
-
-
-def _f1(candidates: CandidateSet, scored: Scored) -> float:
-    """F1 of finding the first wrong step with a threshold, over all responses with labelled steps."""
-    known, rows = _checked(candidates)
-    return cross_fitted_f1(scored.steps[rows], scored.valid[rows], known.first_error, known.problem)
 
 
 def _checked(candidates: CandidateSet) -> tuple[Known, NDArray[np.intp]]:
@@ -101,48 +99,29 @@ def _checked(candidates: CandidateSet) -> tuple[Known, NDArray[np.intp]]:
 
 def located(candidates: CandidateSet, scored: Scored) -> Located:
     """How often rewards, and three rules without training, find the first wrong step. Ties share a hit."""
-    known = _known_errors(candidates, scored)
-    errors = Counter(e for pairs in known for _, e in pairs)
-    common = min(errors, key=lambda e: (-errors[e], e)) if errors else 0
-    out = Located(*np.full((4, len(known)), np.nan))
-    for p, pairs in enumerate(known):
-        if pairs:
-            out.found[p] = _hits(scored.steps, scored.valid, pairs)
-            if scored.has_reference:
-                out.reference[p] = _hits(scored.reference_steps, scored.reference_valid, pairs)
-            out.position[p] = np.mean([e == common for _, e in pairs])
-            out.chance[p] = np.mean([1 / scored.reference_valid[u].sum() for u, _ in pairs])
-    return out
-
-
-def _known_errors(candidates: CandidateSet, scored: Scored) -> list[list[tuple[int, int]]]:
-    """(row, first wrong step) of every response that has one and whose own steps are scored; one list per problem."""
-    if not candidates.own_steps:
-        return [[] for _ in candidates.groups]
-    return [
-        [
-            (int(u), r.first_error)
-            for u, r in zip(rows, group.rollouts, strict=True)
-            if r.first_error is not None and r.first_error >= 0 and scored.valid[u].any()
-        ]
-        for rows, group in zip(candidates.split(candidates.source), candidates.groups, strict=True)
-    ]
-
-
-def _hits(steps: Floats, valid: NDArray[np.bool_], pairs: list[tuple[int, int]]) -> float:
-    return float(np.mean([_is_worst(steps[u], valid[u], error) for u, error in pairs]))
-
-
-def _is_worst(steps: Floats, valid: NDArray[np.bool_], step: int) -> float:
-    """1 when ``step`` alone has the lowest reward, a share of it when others have it too, 0 otherwise."""
-    return float(lowest_share(steps[None], valid[None])[0, step]) if step < len(steps) else 0.0  # cut off
-
-
-def _judged_steps(candidates: CandidateSet, scored: Scored) -> tuple[Floats, Floats]:
-    """Rewards of right steps and of first wrong steps."""
     known, rows = _checked(candidates)
-    right, wrong = judged_steps(scored.valid[rows], known.first_error)
-    return scored.steps[rows][right], scored.steps[rows][wrong]
+    counted = (known.first_error >= 0) & scored.valid[rows].any(1)
+    error, rows = known.first_error[counted], rows[counted]
+    group = np.repeat(np.arange(len(candidates.groups)), [len(g.rollouts) for g in candidates.groups])
+    group = group[known.at[counted]]
+    errors = Counter(error.tolist())
+    reference = scored.reference_steps[rows], scored.reference_valid[rows]
+    hits = (
+        _hits(scored.steps[rows], scored.valid[rows], error),
+        _hits(*reference, error) if scored.has_reference else np.full(len(rows), np.nan),
+        error == min(errors, key=lambda e: (-errors[e], e), default=0),
+        1 / reference[1].sum(1),
+    )
+    out = np.full((4, len(candidates.groups)), np.nan)
+    for p in np.unique(group):
+        out[:, p] = [of_rule[group == p].mean() for of_rule in hits]
+    return Located(*out)
+
+
+def _hits(steps: Floats, valid: NDArray[np.bool_], error: NDArray[np.intp]) -> Floats:
+    """[R] 1 when ``error`` alone has the lowest reward, a share of it when others have it too, 0 if it was cut off."""
+    share = np.pad(lowest_share(steps, valid), ((0, 0), (0, 1)))
+    return share[np.arange(len(error)), np.minimum(error, steps.shape[1])]
 
 
 def with_interval(name: str, per_problem: Floats) -> Iterator[tuple[str, float]]:

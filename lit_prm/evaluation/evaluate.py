@@ -69,7 +69,7 @@ def judge_scores(
 
     ``clusters`` [R] and every score [R] hold one value for each response of all groups. ``voters`` names the scores
     that weigh votes; the first is primary. For N < K the values are expectations over all subsets, exact except for
-    ``weighted_votes``. A problem with fewer than N candidates uses all its candidates.
+    ``sampled_votes``. A problem with fewer than N candidates uses all its candidates.
     """
     counts = tuple(counts or candidate_counts(max(len(g.rollouts) for g in groups)))
     correct = [np.array([bool(r.correct) for r in g.rollouts], dtype=float) for g in groups]

@@ -42,10 +42,7 @@ def first_below(steps: Floats, valid: Mask, threshold: float) -> Ints:
 
 
 class Hits(NamedTuple):
-    """Hits of a rule: wrong responses whose first error it names, and right responses in which it names none.
-
-    A rule that guesses has fractional hits: its expectation.
-    """
+    """How many first errors of wrong responses a rule names, and in how many right ones none (the expectation)."""
 
     on_wrong: float
     wrong: int
@@ -93,15 +90,6 @@ def _drawn(problems: int, seed: int, samples: int) -> Floats:
     """[P, samples] how often each problem is drawn; equal for all rules, so that rules are compared on paired draws."""
     drawn = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), samples)
     return np.asarray(drawn.T, dtype=float)
-
-
-def interval(samples: Floats, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of resampled values without nan; (nan, nan) if all are nan."""
-    defined = samples[~np.isnan(samples)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _harmonic(a: Floats | np.float64, b: Floats | np.float64) -> Floats:
@@ -160,10 +148,7 @@ def _below(values: Floats, thresholds: Floats) -> Floats:
 
 
 def cross_fitted(steps: Floats, valid: Mask, first_error: Ints, problem: Ints) -> Ints | None:
-    """Predicted first errors: problems with even numbers use the best threshold of those with odd ones, and vice versa.
-
-    None if one half has no best threshold.
-    """
+    """First errors by the best threshold of the problems with the other parity; None if one half has no best one."""
     predicted = np.full(len(first_error), -1)
     for half in (0, 1):
         tested = problem % 2 == half

@@ -25,27 +25,28 @@ def bootstrap_interval(
     if len(value) < 2:
         return math.nan, math.nan
     means = np.concatenate([value[rows].mean(1) for rows in _resamples(len(value), seed, samples)])
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return interval(means, level)
+
+
+def interval(samples: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of resampled values without nan; (nan, nan) if all are nan."""
+    defined = samples[~np.isnan(samples)]
+    if not len(defined):
+        return math.nan, math.nan
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def bootstrap_ratio(
     over: ArrayLike, under: ArrayLike, seed: int = 0, samples: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of sum(over) / sum(under), [P] each, by resampling the problems.
-
-    A resample whose sum of ``under`` is 0 has no ratio and is left out.
-    """
+    """Percentile interval of sum(over) / sum(under), [P] each, by resampling problems; without ratios by 0."""
     top, bottom = np.asarray(over, float), np.asarray(under, float)
     if len(top) < 2:
         return math.nan, math.nan
     drawn = [(top[rows].sum(1), bottom[rows].sum(1)) for rows in _resamples(len(top), seed, samples)]
-    sums = np.concatenate([np.stack(pair) for pair in drawn], 1)  # [2, samples]
-    defined = sums[:, sums[1] > 0]
-    if not defined.size:
-        return math.nan, math.nan
-    low, high = np.quantile(defined[0] / defined[1], [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    over_drawn, under_drawn = np.concatenate([np.stack(pair) for pair in drawn], 1)  # [samples] each
+    return interval(over_drawn[under_drawn > 0] / under_drawn[under_drawn > 0], level)
 
 
 def _resamples(problems: int, seed: int, samples: int) -> Iterator[NDArray[np.intp]]:
@@ -57,10 +58,7 @@ def _resamples(problems: int, seed: int, samples: int) -> Iterator[NDArray[np.in
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Exact two-sided p value of McNemar's test; 1 if the two rules solve the same problems.
-
-    ``first_only`` and ``second_only`` count the problems that just one of the rules solves.
-    """
+    """McNemar's exact two-sided p value from how many problems just one of two rules solves; 1 for none."""
     from scipy.stats import binomtest  # slow to import; only paired comparisons need it
 
     n = first_only + second_only

@@ -1,4 +1,4 @@
-"""A table as data, and its two text writers: for the terminal and as Markdown. `reports/html.py` has the third."""
+"""A table as data, and its two text writers: for the terminal and as Markdown. `reports/document.py` has the third."""
 
 from __future__ import annotations
 

@@ -123,18 +123,7 @@ def weighted_vote(weights: ArrayLike, cluster: ArrayLike, correct: ArrayLike, n:
     votes are compared on paired subsets, and equal weights give exactly ``majority``. Ties and missing answers count
     as in ``majority``.
     """
-    return float(weighted_votes([weights], [cluster], [correct], [n], seed)[0, 0])
-
-
-def weighted_votes(
-    weights: Sequence[ArrayLike],
-    clusters: Sequence[ArrayLike],
-    corrects: Sequence[ArrayLike],
-    counts: Sequence[int],
-    seed: int = 0,
-) -> Floats:
-    """[P, C] ``weighted_vote`` of many problems at many n, vectorised over problems with the same K."""
-    return sampled_votes(weights, clusters, corrects, counts, seed).values
+    return float(sampled_votes([weights], [cluster], [correct], [n], seed).values[0, 0])
 
 
 class Votes(NamedTuple):
@@ -151,7 +140,7 @@ def sampled_votes(
     counts: Sequence[int],
     seed: int = 0,
 ) -> Votes:
-    """``weighted_votes`` with their sampling error. Problems with the same K share subsets, so their errors add up."""
+    """``weighted_vote`` of many problems at many n. Problems with the same K share subsets, so their errors add up."""
     polls = [_Poll.of(*arrays, min(counts)) for arrays in zip(weights, clusters, corrects, strict=True)]
     values, variances = np.zeros((len(polls), len(counts))), np.zeros(len(counts))
     for k in sorted({len(poll.weight) for poll in polls}):

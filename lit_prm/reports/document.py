@@ -1,10 +1,17 @@
-"""A report as data: sections of words, figures and tables; and its Markdown writer. `html.py` writes the page."""
+"""A report as data: sections of words, figures and tables; its Markdown writer and its HTML page by Jinja."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
-from lit_prm.evaluation.tables import Table, escaped
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from lit_prm.evaluation.tables import Table, escaped, tone
 from lit_prm.evaluation.tables import markdown as table_text
 
 _MOST_ROWS = 60  # of a table that is folded in the page
@@ -56,3 +63,31 @@ def _fits(table: Table) -> bool:
 
 def _left_out(table: Table) -> str:
     return f"**{escaped(table.title)}**: {len(table.rows)} rows, in `report.html`"
+
+
+# ---- HTML page ------------------------------------------------------------------------------------
+
+
+def page(report: Report, figures: Mapping[str, str]) -> str:
+    """The report as one page; ``figures`` are inline SVG by name."""
+    drawn = {name: Markup(svg) for name, svg in figures.items()}  # made by our own plots
+    return "".join(render("report.html", report=report, figures=drawn, style=Markup(source("report.css"))))
+
+
+def render(template: str, **values: Any) -> Iterator[str]:
+    """A template below `lit_prm/reports/`, in parts; values that are not ``Markup`` are escaped."""
+    return _templates().get_template(template).generate(**values)
+
+
+def source(name: str) -> str:
+    """The text of a file below `lit_prm/reports/`."""
+    return files("lit_prm.reports").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.filters["tone"] = tone
+    return templates

@@ -122,10 +122,7 @@ def p_value(mean: float, deviation: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (1979) of the p values of one family: at 0.05, 95 % of families have no false positive.
-
-    A nan is in no family and stays nan.
-    """
+    """Holm's correction (1979) of one family: at 0.05, 95 % of families have no false positive; nan stays nan."""
     order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
     adjusted, least = list(p_values), 0.0
     for rank, i in enumerate(order):

@@ -40,7 +40,7 @@ def run_tables(name: str, metrics: Metrics) -> tuple[Table, ...]:
 
 
 def _accuracy(name: str, metrics: Metrics) -> Table:
-    counts = few(_counts(name, metrics))
+    counts = few(judged_counts(name, metrics))
     rows: list[tuple[str, ...]] = []
     for label, prefix in _rules(name, metrics):
         if f"{prefix}/acc@{counts[-1]}" in metrics:
@@ -67,7 +67,8 @@ def _scorers(name: str, metrics: Metrics) -> list[str]:
     return [scorer for scorer in scorers if not scorer.startswith(("level-", "subject-"))]
 
 
-def _counts(name: str, metrics: Metrics) -> list[int]:
+def judged_counts(name: str, metrics: Metrics) -> list[int]:
+    """The numbers of candidates N at which the set was judged, ascending."""
     start = f"majority/{name}/acc@"
     return sorted(int(key[len(start) :]) for key in metrics if key.startswith(start) and key[len(start) :].isdigit())
 
@@ -82,7 +83,7 @@ def few(counts: Sequence[int]) -> list[int]:
 
 def _gains(name: str, metrics: Metrics) -> Table:
     rows = []
-    for label, key in _compared(name, _counts(name, metrics)):
+    for label, key in _compared(name, judged_counts(name, metrics)):
         difference = Estimate.recorded(metrics, f"gain/{name}/{key}")
         rows += [(label, gain(difference.scaled()))] if difference else []
     key = f"steps/{name}/first_error_found"
@@ -115,7 +116,7 @@ def _telling(counts: Sequence[int]) -> list[int]:
 
 
 def _breakdown(name: str, metrics: Metrics) -> Table:
-    counts = _counts(name, metrics)
+    counts = judged_counts(name, metrics)
     n = 16 if 16 in counts else max(counts, default=0)
     scored = f"bon/{name}/acc@{n}" in metrics
     methods = {"bon": "best of N", "vote": "weighted vote", "majority": "majority"}

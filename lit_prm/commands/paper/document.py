@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from lit_prm.commands.paper import tables
-from lit_prm.commands.paper.claims import COST, Claim, claims
-from lit_prm.commands.paper.methods import LABELS, PARTS, ROWS
+from lit_prm.commands.paper.claims import COST, RULES, Claim, ClaimVerdict, claims
+from lit_prm.commands.paper.methods import LABELS, PARTS, ROWS, TEXTS
 from lit_prm.commands.paper.results import PaperResults
-from lit_prm.commands.paper.rules import RULES, ClaimVerdict
 from lit_prm.evaluation.estimate import NOTHING, Estimate, gain
 from lit_prm.evaluation.tables import Cell, Table
 from lit_prm.reports.document import Report, Section, markdown
@@ -54,21 +53,8 @@ def _sections(results: PaperResults, paper: Paper, scale: str, figures: Sequence
 def _reading(results: PaperResults) -> str:
     sets = ", ".join(f"`{name}` ({GENERATORS[name]})" for name in results.sets)
     rules = "\n".join(f"- {rule.text}." for rule in RULES.values())
-    return f"""The paper's numbers (in italics or under "paper's") are on MATH-500 with 8B models, ours on our own
-problems with our own models: what can agree is the shape, not the height.
-
-Candidate sets, with the generator of the paper that each stands for: {sets}. A *mean* is over these sets and
-N = 4, 16, 64. Unless said otherwise the lowest step reward scores a response, as in the paper.
-
-Values are means over up to {len(results.expected)} seeds, accuracy in %. Half-widths and intervals are 95 % bootstrap
-intervals over the problems of all seeds, differences paired on the same problems: they hold what the problems leave
-open, not what another training would change beyond these seeds. Of policies only each run's interval is recorded:
-their differences are taken as if on different problems. With so many claims some verdicts are chance: a true
-difference of zero leaves its interval once in twenty.
-
-A claim is judged by its interval, everything else is "within noise":
-
-{rules}"""
+    text: str = TEXTS["reading"]
+    return text.strip().format(sets=sets, seeds=len(results.expected), rules=rules)
 
 
 def _summary(judged: Sequence[Judged]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from lit_prm.commands.paper.claims import COST
@@ -90,8 +89,7 @@ def _curves(results: PaperResults, rows: Mapping[str, Lines]) -> Any | None:
 
 
 def _points(results: PaperResults, line: Line, name: str) -> dict[int, Estimate]:
-    points = {n: results.estimate(line, (name,), (n,)) for n in _N}
-    return {n: estimate for n, estimate in points.items() if estimate is not None}
+    return {n: estimate for n in _N if (estimate := results.estimate(line, (name,), (n,)))}
 
 
 # --- costs and votes ------------------------------------------------------------------------------
@@ -110,8 +108,8 @@ def _cost(results: PaperResults) -> Any | None:
 
 def _by_cost(results: PaperResults, names: Sequence[str], label: str, colour: str) -> plots.Series:
     """The experiments of one method; of several each point has its number of responses beside it."""
-    points = {n: (results.metric(n, COST), results.estimate(Line(n), counts=COUNTS[-1:])) for n in names}
-    known = {name: (fmean(flops), best) for name, (flops, best) in points.items() if flops and best is not None}
+    points = {n: (results.experiment(n).mean(COST), results.estimate(Line(n), counts=COUNTS[-1:])) for n in names}
+    known = {name: (flops, best) for name, (flops, best) in points.items() if flops and best is not None}
     notes = [name.partition("-")[2].removesuffix("resp") for name in known] if len(names) > 1 else []
     return plots.Series(dict(known.values()), label, {"color": colour}, notes=notes)
 

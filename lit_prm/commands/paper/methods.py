@@ -9,15 +9,15 @@ import yaml
 
 from lit_prm.commands.paper.results import Line, PaperResults
 
-_CONTENT = yaml.safe_load((files("lit_prm.commands.paper") / "paper.yaml").read_text(encoding="utf-8"))
+TEXTS: dict[str, Any] = yaml.safe_load((files("lit_prm.commands.paper") / "paper.yaml").read_text(encoding="utf-8"))
 
-LABELS: dict[str, str] = _CONTENT["labels"]
+LABELS: dict[str, str] = TEXTS["labels"]
 """Experiment -> label of its row, the most important runs first."""
 
-BY_COST: dict[str, list[str]] = _CONTENT["by_cost"]
+BY_COST: dict[str, list[str]] = TEXTS["by_cost"]
 """Experiments of CE, of DPO and of the baselines, ascending in cost."""
 
-PARTS: dict[str, dict[str, Any]] = _CONTENT["parts"]
+PARTS: dict[str, dict[str, Any]] = TEXTS["parts"]
 """Table or figure of the paper -> its title, the paper's message, rows and claims, the name of our figure."""
 
 ROWS: dict[str, list[str]] = {key: part["rows"] for key, part in PARTS.items() if "rows" in part}
@@ -25,4 +25,4 @@ ROWS: dict[str, list[str]] = {key: part["rows"] for key, part in PARTS.items() i
 
 def shared(results: PaperResults, curve: str) -> Line:
     """A curve that depends on candidates and reference only, from the experiment with most seeds."""
-    return Line(results.first_of(_CONTENT["shared"]), curve)
+    return Line(results.first_of(TEXTS["shared"]), curve)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lit_prm.evaluation.estimate import Estimate
 from lit_prm.reports.estimates import Key, Values, of_independent, shares
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS
-from lit_prm.reports.runs import Run, read_run
+from lit_prm.reports.runs import Experiment, read_run
 
 
 class Line(NamedTuple):
@@ -27,36 +27,25 @@ class PaperResults:
     def __init__(self, folder: Path, seeds: int) -> None:
         self.folder = folder
         self.expected = tuple(range(seeds))
-        self._runs: dict[tuple[str, int], Run | None] = {}
+        self._experiments: dict[str, Experiment] = {}
         self._estimates: dict[tuple[Line, tuple[str, ...], tuple[int, ...]], Estimate | None] = {}
-        self.sets = self._recorded_sets()
+        recorded = [name for name in GENERATORS if any(folder.glob(f"*/seed-*/scores/{name}-problems.jsonl.gz"))]
+        self.sets = tuple(recorded or GENERATORS)  # the paper's sets that a run was judged on; without runs all three
 
-    def run(self, experiment: str, seed: int) -> Run | None:
-        """The finished run of a seed; None before it has finished."""
-        if (experiment, seed) not in self._runs:
-            self._runs[experiment, seed] = read_run(self.folder / experiment / f"seed-{seed}")
-        return self._runs[experiment, seed]
-
-    def runs(self, experiment: str) -> list[Run]:
+    def experiment(self, name: str) -> Experiment:
         """The finished runs of an experiment, by seed."""
-        return [run for seed in self.expected if (run := self.run(experiment, seed)) is not None]
-
-    def seeds(self, experiment: str) -> tuple[int, ...]:
-        """The seeds that are finished."""
-        return tuple(run.seed for run in self.runs(experiment))
-
-    def metric(self, experiment: str, key: str) -> list[float]:
-        """A metric in every finished seed that has it."""
-        return [run.metrics[key] for run in self.runs(experiment) if key in run.metrics]
+        if name not in self._experiments:
+            runs = (read_run(self.folder / name / f"seed-{seed}") for seed in self.expected)
+            self._experiments[name] = Experiment(name, tuple(run for run in runs if run is not None))
+        return self._experiments[name]
 
     def values(self, line: Line, candidates: str, counts: Sequence[int]) -> dict[Key, float]:
         """The line's value on every problem of every finished seed, as the mean over ``counts``."""
-        problems = {run.seed: run.problems.get(candidates) for run in self.runs(line.experiment)}
         return {
-            (seed, problem): value
-            for seed, of_seed in problems.items()
-            if of_seed is not None
-            for problem, value in of_seed.at(line.curve, counts)
+            (run.seed, problem): value
+            for run in self.experiment(line.experiment).runs
+            if candidates in run.problems
+            for problem, value in run.problems[candidates].at(line.curve, counts)
         }
 
     def estimate(
@@ -77,21 +66,16 @@ class PaperResults:
 
     def first_of(self, experiments: Sequence[str]) -> str:
         """The experiment with most finished seeds, the first of equals."""
-        return max(experiments, key=lambda name: len(self.seeds(name)))
+        return max(experiments, key=lambda name: len(self.experiment(name).runs))
 
     def missing(self, experiments: Sequence[str]) -> list[str]:
         """One line for every experiment without all its seeds."""
-        have = {name: self.seeds(name) for name in experiments}
+        have = {name: self.experiment(name).seeds for name in experiments}
         return [
             name if not seeds else f"{name} (only seeds {', '.join(map(str, seeds))})"
             for name, seeds in have.items()
             if len(seeds) < len(self.expected)
         ]
-
-    def _recorded_sets(self) -> tuple[str, ...]:
-        """The paper's candidate sets that any run was judged on; all three if there is no run."""
-        recorded = (name for name in GENERATORS if any(self.folder.glob(f"*/seed-*/scores/{name}-problems.jsonl.gz")))
-        return tuple(recorded) or tuple(GENERATORS)
 
 
 def summary(per_set: Sequence[Values]) -> Estimate | None:
@@ -108,7 +92,7 @@ def summary(per_set: Sequence[Values]) -> Estimate | None:
 
 def of_metric(results: PaperResults, experiment: str, key: str) -> Estimate | None:
     """A metric with recorded ends, in percent: the mean over seeds, whose interval takes seeds as independent."""
-    recorded = [Estimate.recorded(run.metrics, key) for run in results.runs(experiment)]
+    recorded = [Estimate.recorded(run.metrics, key) for run in results.experiment(experiment).runs]
     per_seed = [estimate for estimate in recorded if estimate is not None]
     if not per_seed or any(math.isnan(estimate.half) for estimate in per_seed):
         return None
@@ -126,6 +110,7 @@ def metric_difference(results: PaperResults, ours: str, theirs: str, key: str) -
 
 def ratio(results: PaperResults, ours: str, theirs: str, key: str) -> Estimate | None:
     """Ours divided by theirs, of a metric, seed by seed: the mean, and as ends the least and the greatest ratio."""
-    pairs = [(run, results.run(theirs, run.seed)) for run in results.runs(ours)]
-    ratios = [a.metrics[key] / b.metrics[key] for a, b in pairs if b and key in a.metrics and b.metrics.get(key)]
+    under = {run.seed: run.metrics.get(key) for run in results.experiment(theirs).runs}
+    over = {run.seed: run.metrics[key] for run in results.experiment(ours).runs if key in run.metrics}
+    ratios = [value / below for seed, value in over.items() if (below := under.get(seed))]
     return Estimate(fmean(ratios), min(ratios), max(ratios)) if ratios else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -70,7 +70,7 @@ def write(scale: str, seeds: int) -> None:
     from lit_prm.reports.paper_numbers import paper
 
     results, at = PaperResults(RUNS / scale, seeds), Place(scale)
-    finished = [SeededRun(name, seed) for name in LABELS for seed in results.seeds(name)]
+    finished = [SeededRun(name, seed) for name in LABELS for seed in results.experiment(name).seeds]
     if not finished:
         raise ValueError(f"There is no finished run in {RUNS / scale}. Make the runs first: make paper SCALE={scale}")
     refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in finished), scale)
@@ -117,13 +117,9 @@ class Place:
     def finished(self, job: SeededRun) -> bool:
         """True if the run was trained to its end and judged on every test set of the scale."""
         stored = read_record(self.folder(job) / "summary.json")
-        judged = all(f"bon/{name}/acc@1" in stored.get("metrics", {}) for name in self.sets())
-        return stored.get("status") == "FINISHED" and judged
-
-    def sets(self) -> list[str]:
-        """The test sets that the scale's file names."""
         scale = yaml.safe_load((EXPERIMENTS / "scale" / f"{self.scale}.yaml").read_text())
-        return list(scale["data"]["test"])
+        judged = all(f"bon/{name}/acc@1" in stored.get("metrics", {}) for name in scale["data"]["test"])
+        return stored.get("status") == "FINISHED" and judged
 
 
 def _work(schedule: Schedule, count: int, run: RunJob, at: Place, view: ProgressView) -> None:
@@ -134,10 +130,13 @@ def _work(schedule: Schedule, count: int, run: RunJob, at: Place, view: Progress
         with interruptible():
             while schedule.outstanding:
                 _hand_out(schedule, workers, busy, view)
-                for slot in _ready(workers, busy):
+                ready = wait([workers[slot].connection for slot in busy])  # until the first job has ended
+                for slot in [slot for slot in busy if workers[slot].connection in ready]:
                     well = workers[slot].outcome() and at.finished(busy[slot])
                     _note(schedule, slot, busy.pop(slot), well, at, view)
-                    workers[slot] = _alive(workers[slot], run, at.log)
+                    if workers[slot].dead:
+                        workers[slot].close()
+                        workers[slot] = RunProcess(run, at.log)
     except KeyboardInterrupt:
         view.say("stopping; every run writes its checkpoint")
         for worker in workers:
@@ -159,12 +158,6 @@ def _hand_out(
     assert busy, f"nothing may start of {schedule.waiting}"
 
 
-def _ready(workers: Sequence[RunProcess], busy: dict[int, SeededRun]) -> list[int]:
-    """The slots whose job has ended; waits for the first."""
-    ready = wait([workers[slot].connection for slot in busy])
-    return [slot for slot in busy if workers[slot].connection in ready]
-
-
 def _note(schedule: Schedule, slot: int, job: SeededRun, well: bool, at: Place, view: ProgressView) -> None:
     lost = schedule.end(job, well)
     view.ended(slot, job, well)
@@ -172,11 +165,3 @@ def _note(schedule: Schedule, slot: int, job: SeededRun, well: bool, at: Place, 
         view.say(f"{job} failed; the end of {at.log(job)}:\n{tail(at.log(job))}")
     for other in lost:
         view.skipped(other, f"{other} needs {job}: left out")
-
-
-def _alive(worker: RunProcess, run: RunJob, log: Callable[[SeededRun], Path]) -> RunProcess:
-    """The worker; a new one if it has died."""
-    if not worker.dead:
-        return worker
-    worker.close()
-    return RunProcess(run, log)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import fmean
 
 from lit_prm.commands.paper.claims import COST, POLICY, VARIANTS
-from lit_prm.commands.paper.methods import BY_COST, LABELS, ROWS, shared
+from lit_prm.commands.paper.methods import BY_COST, LABELS, ROWS, TEXTS, shared
 from lit_prm.commands.paper.results import Line, PaperResults, of_metric, ratio
 from lit_prm.evaluation.estimate import NOTHING, Estimate, gain, level, number, percent, plus_minus, power
 from lit_prm.evaluation.tables import Cell, Table
@@ -14,16 +13,6 @@ from lit_prm.models.flops import assumptions
 from lit_prm.reports.paper_numbers import COUNTS, PAPER_ROW, Paper, PaperRow
 
 MAJORITY = "majority"
-_UNTRAINED = {  # curves without training that every run records
-    "bon/random": "One at random",
-    MAJORITY: "Majority vote",
-    "bon/reference-min": "Reference log-likelihood, worst step",
-    "bon/reference-sum": "Reference log-likelihood, sum",
-    "bon/reference-per-token": "Reference log-likelihood, per token",
-    "bon/shortest": "The shortest",
-    "bon/longest": "The longest",
-}
-_ELSEWHERE = ("eurusrm", "skyworkrm", "armorm", "shepherd-7b", "rlhflow-mistral", "rlhflow-deepseek")
 
 
 def standing(difference: Estimate | None) -> str:
@@ -49,13 +38,13 @@ def table_1(results: PaperResults, paper: Paper) -> Table:
         to = [results.difference(line, other) for other in (Line(name, MAJORITY), Line("shepherd-8resp-hard"))]
         against = [standing(to[0]), NOTHING if name == "shepherd-8resp-hard" else standing(to[1])]
         rows += _rows(results, line, LABELS[name], paper.rows.get(PAPER_ROW.get(name, name)), against)
-    rows += [[*_paper_row(results, paper.rows[name], paper.rows[name].label), "", ""] for name in _ELSEWHERE]
+    rows += [[*_paper_row(results, paper.rows[name], paper.rows[name].label), "", ""] for name in TEXTS["published"]]
     return _table([*_heading(results), "to majority", "to Math-Shepherd, hard"], rows)
 
 
 def _untrained_rows(results: PaperResults, paper: Paper) -> Iterator[list[str]]:
     theirs = {"bon/random": paper.rows["random"], "bon/reference-min": paper.rows["base-0resp"]}
-    for curve, label in _UNTRAINED.items():
+    for curve, label in TEXTS["untrained"].items():
         line, majority = shared(results, curve), shared(results, MAJORITY)
         to_majority = None if curve == MAJORITY else results.difference(line, majority)
         to_shepherd = results.difference(line, Line("shepherd-8resp-hard"))
@@ -99,7 +88,7 @@ def cost_table(results: PaperResults, paper: Paper) -> Table:
     """FLOPs in all, their ratio to those of CE on 8 responses, and the accuracy reached."""
     rows = []
     for name in (name for names in BY_COST.values() for name in names):
-        flops, tokens = (_mean(results.metric(name, key)) for key in (COST, "cost/total_tokens"))
+        flops, tokens = (results.experiment(name).mean(key) for key in (COST, "cost/total_tokens"))
         theirs = paper.flops.get(PAPER_ROW.get(name, name))
         to_ce = None if theirs is None else theirs / paper.flops["ce-8resp"]
         rows.append([
@@ -109,10 +98,6 @@ def cost_table(results: PaperResults, paper: Paper) -> Table:
         ])  # fmt: skip
     heading = ["", "FLOPs", "tokens", "FLOPs to CE on 8", "paper's", "best-of-N, mean", f"best of {COUNTS[-1]}"]
     return _table(heading, rows, assumptions())
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
 
 
 def vote_table(results: PaperResults, paper: Paper) -> Table:
@@ -174,13 +159,8 @@ def steps_table(results: PaperResults, paper: Paper) -> Table:
     rows = []
     for name in ROWS["steps"]:
         located = results.estimate(Line(name, "first_error/found"), ("test",))
-        auc, f1 = (_mean(results.metric(name, f"steps/test/{key}")) for key in ("auc", "f1"))
+        auc, f1 = (results.experiment(name).mean(f"steps/test/{key}") for key in ("auc", "f1"))
         rows.append([LABELS[name], plus_minus(located), number(auc, ".3f"), percent(f1)])
-    for rule, label in (
-        ("reference", "Least likely step under the reference"),
-        ("position", "Commonest place of first errors"),
-        ("chance", "A random step"),
-    ):
-        located = results.estimate(shared(results, f"first_error/{rule}"), ("test",))
-        rows.append([label, plus_minus(located), "", ""])
+    for rule, label in TEXTS["untrained_steps"].items():
+        rows.append([label, plus_minus(results.estimate(shared(results, rule), ("test",))), "", ""])
     return _table(["lowest step reward of", "first wrong step found, %", "AUC of steps", "F1"], rows)

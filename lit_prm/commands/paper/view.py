@@ -68,11 +68,10 @@ class ProgressView:
         self._progress.update(self._overall, completed=self._made, state=self._state())
 
     def _state(self) -> str:
-        return f"{self._made}/{self._total}{self._left()}"
-
-    def _left(self) -> str:
-        """The time left if the other runs take as long as the mean run so far."""
+        """Runs that are made, and the time left if the other runs take as long as the mean run so far."""
+        made = f"{self._made}/{self._total}"
         if not self._spent:
-            return ""
+            return made
         seconds = sum(self._spent) / len(self._spent) * (self._total - self._made) / self._workers
-        return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
+        left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+        return f"{made}, about {left} left"

@@ -84,6 +84,7 @@ class ResponseMetric(Metric):
 
     is_differentiable = False
     full_state_update = False
+    higher_is_better = True
 
     def __init__(self, *columns: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

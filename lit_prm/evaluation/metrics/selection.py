@@ -14,8 +14,6 @@ from lit_prm.evaluation.vote_weights import Sigmoid, VoteWeight
 class BestOfNAccuracy(ScoreMetric):
     """Expected accuracy of the highest score among n random candidates (``evaluation.selection.best_of_n``)."""
 
-    higher_is_better = True
-
     def __init__(self, n: int, aggregate: str | None = None, **kwargs: Any) -> None:
         super().__init__("correct", "problem", aggregate=aggregate, **kwargs)
         self.n = n
@@ -31,8 +29,6 @@ class Vote(ScoreMetric):
     ``weight`` turns a problem's scores into weights (default: sigmoid); ``seed`` draws the sets of n candidates.
     """
 
-    higher_is_better = True
-
     def __init__(
         self, n: int, weight: VoteWeight | None = None, aggregate: str | None = None, seed: int = 0, **kwargs: Any
     ) -> None:
@@ -45,13 +41,11 @@ class Vote(ScoreMetric):
         columns = responses.score(self.aggregate), responses["cluster"], responses["correct"]
         scores, clusters, corrects = zip(*per_problem(responses, *columns), strict=True)
         weights = [self.weight(score) for score in scores]
-        return float(votes.weighted_votes(weights, clusters, corrects, [self.n], self.seed).mean())
+        return float(votes.sampled_votes(weights, clusters, corrects, [self.n], self.seed).values.mean())
 
 
 class Majority(ResponseMetric):
     """Expected accuracy of the most frequent answer among n random candidates (``votes.majority``)."""
-
-    higher_is_better = True
 
     def __init__(self, n: int, **kwargs: Any) -> None:
         super().__init__("correct", "problem", "cluster", **kwargs)
@@ -64,8 +58,6 @@ class Majority(ResponseMetric):
 
 class AnyOfN(ResponseMetric):
     """Probability that at least one of n random candidates is right, i.e. pass@n (``selection.any_of_n``)."""
-
-    higher_is_better = True
 
     def __init__(self, n: int, **kwargs: Any) -> None:
         super().__init__("correct", "problem", **kwargs)

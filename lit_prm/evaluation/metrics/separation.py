@@ -18,8 +18,6 @@ class OutcomeAUC(ScoreMetric):
     depends on the latter alone, because rewards are comparable only between responses to one prompt.
     """
 
-    higher_is_better = True
-
     def __init__(self, within_problems: bool = False, aggregate: str | None = None, **kwargs: Any) -> None:
         super().__init__("correct", "problem", aggregate=aggregate, **kwargs)
         self.within_problems = within_problems
@@ -35,8 +33,6 @@ class OutcomeAUC(ScoreMetric):
 class StepAUC(ResponseMetric):
     """ROC AUC of step rewards: right steps against first wrong steps; steps after the first wrong one do not count."""
 
-    higher_is_better = True
-
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("steps", "first_error", **kwargs)
 
@@ -51,8 +47,6 @@ class FirstErrorF1(ResponseMetric):
     With ``threshold=None`` the problems with even and with odd numbers are two halves, and each half is evaluated
     by the best threshold of the other half.
     """
-
-    higher_is_better = True
 
     def __init__(self, threshold: float | None = None, **kwargs: Any) -> None:
         super().__init__("steps", "first_error", "problem", **kwargs)

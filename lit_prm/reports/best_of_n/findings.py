@@ -18,14 +18,14 @@ from lit_prm.evaluation.vote_weights import VoteWeight
 from lit_prm.reports.best_of_n.measures import (
     LengthBias,
     Overoptimisation,
+    PairedDifference,
     WrongProcess,
+    all_pairs,
     length_bias,
     overoptimisation,
     wrong_process,
 )
-from lit_prm.reports.best_of_n.pairs import PairedDifference, all_pairs
-from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion
-from lit_prm.reports.best_of_n.scores import TRAINED, lengths, scores_by
+from lit_prm.reports.best_of_n.pool import TRAINED, CandidatePool, Opinion, lengths, scores_by
 from lit_prm.reports.files import json_value
 
 

@@ -1,8 +1,9 @@
-"""Side effects of choosing by a score: over-optimisation, a bias to length, right answers with wrong steps."""
+"""Effects of choosing by a score: over-optimisation, length bias, wrong steps; and paired differences of rules."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from lit_prm.data.records import Group
 from lit_prm.evaluation.candidates import split
 from lit_prm.evaluation.discrimination import Floats
 from lit_prm.evaluation.estimate import Estimate
-from lit_prm.evaluation.intervals import bootstrap_ratio
+from lit_prm.evaluation.intervals import bootstrap_ratio, mcnemar
 from lit_prm.evaluation.selection import best_of_n
 
 
@@ -75,10 +76,7 @@ def length_bias(groups: Sequence[Group], score: Floats, length: Floats, unit: st
 
 
 def within(groups: Sequence[Group], first: Floats, second: Floats) -> float:
-    """Correlation of two numbers of every response [R] after taking each problem's means off; nan if one is constant.
-
-    Responses without a finite number are left out.
-    """
+    """Correlation over responses [R], without each problem's means, of two finite numbers; nan if one is constant."""
     finite = np.isfinite(first) & np.isfinite(second)
     problem = np.repeat(np.arange(len(groups)), [len(g.rollouts) for g in groups])[finite]
     size = np.maximum(np.bincount(problem, minlength=len(groups)), 1)
@@ -111,3 +109,41 @@ def _rate(groups: Sequence[Group], score: Floats, wrong: Floats, checked: Floats
     over, under = (np.array([best_of_n(s, x, n) for s, x in zip(parts[0], of, strict=True)]) for of in parts[1:])
     total = under.sum()
     return Estimate(float(over.sum() / total) if total else float("nan"), *bootstrap_ratio(over, under))
+
+
+# ---- two rules on the same problems ---------------------------------------------------------------
+
+
+class PairedDifference(NamedTuple):
+    """``first`` minus ``second``, with bootstrap intervals over problems; [C].
+
+    Below N = K an outcome is an expectation over subsets, neither 0 nor 1, so only the bootstrap applies. At N = K
+    McNemar's test counts the problems that one rule alone solves; ``undecided`` counts those where a rule shared a tie.
+    """
+
+    first: str
+    second: str
+    differences: tuple[Estimate, ...]
+    first_only: int
+    second_only: int
+    undecided: int
+    p: float
+
+
+def compared(first: str, second: str, ours: Floats, theirs: Floats) -> PairedDifference:
+    """The paired difference of two curves [P, C] over the same problems; their last column is N = K."""
+    differences = tuple(Estimate.of(column) for column in (ours - theirs).T)
+    a, b = ours[:, -1].round(9), theirs[:, -1].round(9)  # a vote's 1 may be 1 - 1e-16
+    decided = np.isin(a, (0, 1)) & np.isin(b, (0, 1))
+    wins, losses = int((decided & (a > b)).sum()), int((decided & (a < b)).sum())
+    return PairedDifference(first, second, differences, wins, losses, int((~decided).sum()), mcnemar(wins, losses))
+
+
+def all_pairs(curves: Mapping[str, Floats]) -> list[PairedDifference]:
+    """Every two of the curves `scorer: rule` that differ in the scorer alone or in the rule alone."""
+    named = [(name, name.rpartition(": ")) for name in curves]
+    return [
+        compared(a, b, curves[a], curves[b])
+        for (a, (scorer, _, rule)), (b, (other, _, its)) in combinations(named, 2)
+        if scorer == other or rule == its or not scorer or not other
+    ]

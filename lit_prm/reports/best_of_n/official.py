@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lit_prm.answers import extract_answer
 from lit_prm.data.records import Group, Rollout
 from lit_prm.evaluation.aggregates import AGGREGATES
-from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion
-from lit_prm.reports.best_of_n.scores import padded
+from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion, padded
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 COEFFICIENT = 0.001  # of its raw scores, sums of log-ratios; training has another beta
@@ -69,22 +68,19 @@ def _trained(
     gold: Sequence[str],
     counts: Sequence[int],
 ) -> Iterator[tuple[str, Row]]:
-    implicit = isinstance(opinion.identity.get("beta"), int | float)
+    weigh = _sigmoid if _beta(opinion) is not None else float
     for name, scores in official_scores(opinion).items():
-        yield (
-            f"best of N, {name}",
-            {n: _percent([r[_first_best(s[:n])] for s, r in zip(scores, right, strict=True)]) for n in counts},
-        )
-        yield (
-            f"weighted vote, {name}",
-            {
-                n: _percent([
-                    _elected(a[:n], s[:n], implicit) == reference
-                    for a, s, reference in zip(answers, scores, gold, strict=True)
-                ])
-                for n in counts
-            },
-        )  # fmt: skip
+        rows = list(zip(answers, scores, right, gold, strict=True))
+        chosen = {n: [r[s.index(max(s[:n]))] for _, s, r, _ in rows] for n in counts}
+        elected = {n: [_elected(a[:n], map(weigh, s[:n])) == gold_one for a, s, _, gold_one in rows] for n in counts}
+        yield f"best of N, {name}", {n: _percent(hits) for n, hits in chosen.items()}
+        yield f"weighted vote, {name}", {n: _percent(hits) for n, hits in elected.items()}
+
+
+def _beta(opinion: Opinion) -> float | None:
+    """The scorer's beta; None for a scorer that is no implicit reward model."""
+    beta = opinion.identity.get("beta")
+    return float(beta) if isinstance(beta, int | float) else None
 
 
 def official_scores(opinion: Opinion) -> dict[str, list[list[float]]]:
@@ -93,9 +89,8 @@ def official_scores(opinion: Opinion) -> dict[str, list[list[float]]]:
     The script's rewards are 0.001 times summed log-ratios and ours are beta times them, so ours are divided by the
     scorer's beta first. A scorer without beta is no implicit reward model and keeps its own numbers.
     """
-    beta = opinion.identity.get("beta")
-    scale = COEFFICIENT if isinstance(beta, int | float) else 1.0
-    base = float(beta) if isinstance(beta, int | float) else 1.0
+    beta = _beta(opinion)
+    base, scale = (1.0, 1.0) if beta is None else (beta, COEFFICIENT)
     rewards = [r for of_group in opinion.rewards for r in of_group]
     tables = {"single": [r.step_rewards for r in rewards], "accumulative": [r.step_values for r in rewards]}
     scores: dict[str, list[list[float]]] = {}
@@ -108,15 +103,11 @@ def official_scores(opinion: Opinion) -> dict[str, list[list[float]]]:
     return scores
 
 
-def _first_best(scores: Sequence[float]) -> int:
-    return max(range(len(scores)), key=scores.__getitem__)
-
-
-def _elected(answers: Sequence[str], scores: Sequence[float], implicit: bool) -> str:
+def _elected(answers: Sequence[str], weights: Iterable[float]) -> str:
     """The string with the most weight, of equals the first; weights are sigmoids of scores, of baselines the scores."""
     tally: dict[str, float] = {}
-    for answer, score in zip(answers, scores, strict=True):
-        tally[answer] = tally.get(answer, 0.0) + (_sigmoid(score) if implicit else score)
+    for answer, weight in zip(answers, weights, strict=True):
+        tally[answer] = tally.get(answer, 0.0) + weight
     return max(tally, key=tally.__getitem__)
 
 

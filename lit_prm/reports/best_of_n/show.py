@@ -10,9 +10,8 @@ from rich.console import Console
 from lit_prm.evaluation.estimate import Estimate, gain, number, percent
 from lit_prm.evaluation.tables import Table, show
 from lit_prm.reports.best_of_n.findings import Finding, Findings
-from lit_prm.reports.best_of_n.measures import LengthBias, Overoptimisation, WrongProcess
+from lit_prm.reports.best_of_n.measures import LengthBias, Overoptimisation, PairedDifference, WrongProcess
 from lit_prm.reports.best_of_n.official import Row
-from lit_prm.reports.best_of_n.pairs import PairedDifference
 from lit_prm.reports.run_tables import few, run_tables
 
 _MCNEMAR = (
@@ -31,7 +30,9 @@ def show_findings(findings: Findings, console: Console | None = None) -> None:
     pairs, counts = findings.pairs, findings.counts
     show([_pairs_at_the_end(pairs, counts)], console)
     if len(findings.each) > 1 and not findings.settings.pairs:
-        show([_pair_by_count(pair, counts) for pair in pairs], console)
+        for pair in pairs:
+            rows = _with_ends("mean", [difference.scaled() for difference in pair.differences], "+.1f")
+            show([_by_count(f"{pair.first} minus {pair.second}, points", counts, rows)], console)
 
 
 def _heading(findings: Findings) -> str:
@@ -127,11 +128,6 @@ def _pairs_at_the_end(pairs: Sequence[PairedDifference], counts: Sequence[int]) 
     ]  # fmt: skip
     columns = ("A - B", "points, 95 %", "only A", "only B", "ties", "p")
     return Table(columns, tuple(rows), f"Pairs at N=K={counts[-1]}: A minus B", (_MCNEMAR,))
-
-
-def _pair_by_count(pair: PairedDifference, counts: Sequence[int]) -> Table:
-    rows = _with_ends("mean", [difference.scaled() for difference in pair.differences], "+.1f")
-    return _by_count(f"{pair.first} minus {pair.second}, points", counts, rows)
 
 
 # ---- official protocol --------------------------------------------------------------------------

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
     from lit_prm.evaluation.tables import Table
     from lit_prm.reports.compare.evidence import Evidence
-    from lit_prm.reports.compare.store import Store
     from lit_prm.reports.document import Report, Section
-    from lit_prm.reports.runs import Experiment
 
 _MOST_PAIRS = 15  # that the terminal shows
 
@@ -29,30 +27,31 @@ def main(args: Sequence[str]) -> None:
     from rich.console import Console
 
     from lit_prm.reports.compare.evidence import Evidence
-    from lit_prm.reports.compare.folders import read_experiments
+    from lit_prm.reports.runs import read_experiments
 
     notices: list[str] = []
     experiments = read_experiments(options.runs, options.scale, options.names, notices.append)
-    store = _store(experiments, options.uri, notices)
+    store = None
+    if any(run.mlflow_id for experiment in experiments for run in experiment.runs):
+        from lit_prm.reports.compare.store import open_store, record
+
+        store = open_store(options.uri, notices.append)
     if store is not None:
         experiments = [store.with_curves(experiment, notices.append) for experiment in experiments]
     evidence, console = Evidence(experiments), Console()
-    extra = _extra(options.against, evidence)
+    extra = []
+    if options.against is not None:
+        from lit_prm.reports.compare.against import beside_paper
+
+        extra = [beside_paper(evidence)]
     show_comparison(evidence, console)
     report, files = write(evidence, folder, options.scale, notices, extra)
     lines = [f"note: {warning}" for warning in report.warnings] + [f"report: {folder / 'report.html'}"]
     if store is not None and not options.no_record:
-        lines += _recorded(store, evidence, options.scale, folder, files)
+        run = record(store, evidence, options.scale, folder, files)
+        lines += [] if run is None else [f"recorded: run {run} of {store.uri}"]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _store(experiments: Sequence[Experiment], uri: str | None, notices: list[str]) -> Store | None:
-    if not any(run.mlflow_id for experiment in experiments for run in experiment.runs):
-        return None
-    from lit_prm.reports.compare.store import open_store
-
-    return open_store(uri, notices.append)
 
 
 def _refuse_file(folder: Path) -> None:
@@ -79,14 +78,6 @@ def _folder_name(names: Sequence[str]) -> str:
     return re.sub(r"[^\w.+-]+", "_", "-".join(dict.fromkeys(names)))[:150].lstrip(".") or "all"
 
 
-def _extra(against: str | None, evidence: Evidence) -> list[Section]:
-    if against is None:
-        return []
-    from lit_prm.reports.compare.against import beside_paper
-
-    return [beside_paper(evidence)]
-
-
 def show_comparison(evidence: Evidence, console: Console) -> None:
     """Print every rule on every set at 4, 16 and the most candidates, the paired differences, and training."""
     from lit_prm.evaluation.tables import show
@@ -111,12 +102,10 @@ def write(
     """Write `report.html`, `report.md` and `figures/` below ``folder``; the report and the files written."""
     from lit_prm.evaluation.plots import inline, save
     from lit_prm.reports.compare.figures import FIGURES
-    from lit_prm.reports.compare.sections import report
-    from lit_prm.reports.compare.settings import warnings
+    from lit_prm.reports.compare.sections import report, warnings
     from lit_prm.reports.compare.tables import versus
-    from lit_prm.reports.document import markdown
+    from lit_prm.reports.document import markdown, page
     from lit_prm.reports.files import write_text
-    from lit_prm.reports.html import page
 
     drawn = {name: figure for name, draw in FIGURES.items() if (figure := draw(evidence)) is not None}
     title = f"{versus(evidence.names)} at scale {scale}"
@@ -130,10 +119,3 @@ def write(
     ]
     html = page(made, {name: inline(figure, name) for name, figure in drawn.items()})
     return made, [*files, write_text(folder / "report.html", html), write_text(folder / "report.md", markdown(made))]
-
-
-def _recorded(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path]) -> list[str]:
-    from lit_prm.reports.compare.record import record
-
-    run = record(store, evidence, scale, folder, files)
-    return [] if run is None else [f"recorded: run {run} of {store.uri}"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 from lit_prm.evaluation.estimate import Estimate
 from lit_prm.reports.estimates import Difference, Key, Resamples, Values, holm, of_independent, shares
+from lit_prm.reports.run_tables import judged_counts
 from lit_prm.reports.runs import Experiment, Run
 
 Sets = tuple[str, ...]
@@ -88,15 +89,13 @@ class Evidence:
 
     def pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> list[ExperimentDifference]:
         """All pairs of experiments with common problems, their p values corrected as one family."""
-        pairs = list(self._pairs(method, sets, counts))
+        pairs = [
+            (ours, theirs, difference)
+            for theirs, ours in combinations(self.names, 2)
+            if (difference := self.difference(ours, theirs, method, sets, counts))
+        ]
         corrected = holm([difference.p for _, _, difference in pairs])
         return [ExperimentDifference(a, b, d.estimate, p) for (a, b, d), p in zip(pairs, corrected, strict=True)]
-
-    def _pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> Iterator[tuple[str, str, Difference]]:
-        for theirs, ours in combinations(self.names, 2):
-            difference = self.difference(ours, theirs, method, sets, counts)
-            if difference is not None:
-                yield ours, theirs, difference
 
     def _estimate(self, values: Values, worlds: Mapping[int, str]) -> Difference:
         key = tuple(values), tuple(sorted(worlds.items()))
@@ -118,5 +117,4 @@ def _judged(run: Run) -> list[str]:
 def _counts(run: Run, name: str) -> set[int]:
     if name in run.problems:
         return set(run.problems[name].counts)
-    start = f"majority/{name}/acc@"
-    return {int(key[len(start) :]) for key in run.metrics if key.startswith(start) and key[len(start) :].isdigit()}
+    return set(judged_counts(name, run.metrics))

@@ -53,14 +53,13 @@ def _lines(evidence: Evidence, points: Mapping[str, Mapping[int, Estimate]]) -> 
 
 
 def _best(evidence: Evidence, name: str, candidates: str) -> dict[int, Estimate]:
-    points = {n: evidence.estimate(name, "bon", (candidates,), (n,)) for n in evidence.counts((candidates,))}
-    return {n: estimate for n, estimate in points.items() if estimate is not None}
+    counts = evidence.counts((candidates,))
+    return {n: best for n in counts if (best := evidence.estimate(name, "bon", (candidates,), (n,)))}
 
 
 def _gains(evidence: Evidence, ours: str, theirs: str, candidates: str) -> dict[int, Estimate]:
     counts = evidence.counts((candidates,))
-    points = {n: evidence.difference(ours, theirs, "bon", (candidates,), (n,)) for n in counts}
-    return {n: difference.estimate for n, difference in points.items() if difference is not None}
+    return {n: gain.estimate for n in counts if (gain := evidence.difference(ours, theirs, "bon", (candidates,), (n,)))}
 
 
 def _common(evidence: Evidence, method: str, candidates: str) -> dict[int, Estimate]:

@@ -1,15 +1,23 @@
-"""The MLflow store beside the run folders: it alone has the training curves, and a comparison is recorded in it."""
+"""The MLflow store beside the run folders: it alone has training curves, and a comparison is recorded in it.
+
+A comparison is a parent run with the report, and a child for every run compared. A child refers to its run by the tag
+``compared.run_id`` and repeats its headline metrics. The compared runs themselves do not change, so a run can be in
+many comparisons. The same comparison made again goes into the same parent.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from lit_prm.reports.compare.folders import Notice
-from lit_prm.reports.runs import Curve, Experiment, Run
+from lit_prm.reports.compare.evidence import Evidence
+from lit_prm.reports.compare.tables import COST, METHODS, versus
+from lit_prm.reports.runs import Curve, Experiment, Notice, Run
 
 CURVES = ("train/loss", "train/auc", "rewards/accuracies", "rewards/margins")
 _ACCURACY = re.compile(r"bon/([^/]+)/acc@(\d+)")
@@ -79,3 +87,98 @@ def _watched(metrics: Mapping[str, float]) -> list[str]:
     for match in filter(None, map(_ACCURACY.fullmatch, metrics)):
         most[match[1]] = max(int(match[2]), most.get(match[1], 0))
     return [key for key in CURVES if key in metrics] + [f"bon/{name}/acc@{n}" for name, n in most.items()]
+
+
+# ---- a comparison as MLflow runs ------------------------------------------------------------------
+
+
+KEY, ORIGINAL, _PARENT = "compare.key", "compared.run_id", "mlflow.parentRunId"
+
+
+def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Sequence[Path]) -> str | None:
+    """Record ``files`` of ``folder`` in the parent run and return its id; None where the store has none of the runs.
+
+    Children of runs that are no longer compared are deleted.
+    """
+    from lit_prm.storage.mlflow_logger import entity_name
+
+    every = [run for experiment in evidence.experiments.values() for run in experiment.runs]
+    places = {run.mlflow_id: place for run in every if (place := store.experiment_of(run))}
+    runs = [run for run in every if run.mlflow_id in places]
+    if not runs:
+        return None
+    client, place = store.client, places[runs[0].mlflow_id]
+    key = f"{scale}: {' '.join(evidence.names)}"[:5000]
+    parent = _earlier(client, place, key) or _new(
+        client, place, f"compare: {versus(evidence.names)}"[:250], {KEY: key, "compare.scale": scale}
+    )
+    client.update_run(parent, status="RUNNING")
+    metrics = {entity_name(k): value for k, value in _headline(evidence).items()}
+    _log(client, parent, metrics)
+    for file in files:
+        within = file.relative_to(folder).parent
+        client.log_artifact(parent, str(file), None if within == Path() else within.as_posix())
+    _children(client, place, parent, runs, evidence)
+    client.set_terminated(parent, "FINISHED")
+    return parent
+
+
+def _earlier(client: Any, place: str, key: str) -> str | None:
+    quote = "'" if "'" not in key else '"'  # MLflow's searches have no escapes
+    runs = client.search_runs([place], f"tags.`{KEY}` = {quote}{key}{quote}", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _new(client: Any, place: str, name: str, tags: Mapping[str, str]) -> str:
+    return str(client.create_run(place, run_name=name, tags=dict(tags)).info.run_id)
+
+
+def _children(client: Any, place: str, parent: str, runs: Sequence[Run], evidence: Evidence) -> None:
+    from lit_prm.storage.mlflow_logger import entity_name
+
+    there = {
+        child.data.tags.get(ORIGINAL): child.info.run_id
+        for child in client.search_runs([place], f"tags.`{_PARENT}` = '{parent}'", max_results=1000)
+    }
+    for run in runs:
+        child = there.pop(run.mlflow_id, None) or _new(client, place, f"{run.name} {run.seed}", _tags(parent, run))
+        _log(client, child, {entity_name(k): run.metrics[k] for k in _keys(evidence) if k in run.metrics})
+        client.set_terminated(child, "FINISHED")
+    for gone in there.values():
+        client.delete_run(gone)
+
+
+def _tags(parent: str, run: Run) -> dict[str, str]:
+    """Tags of a child; it has no ``name`` and ``scale``, so that nobody takes it for a run."""
+    note = f"Run {run.mlflow_id} as a comparison saw it; the run itself has all its metrics and files."
+    return {
+        _PARENT: parent, ORIGINAL: run.mlflow_id, "compared.name": run.name, "compared.seed": str(run.seed),
+        "mlflow.note.content": note,
+    }  # fmt: skip
+
+
+def _keys(evidence: Evidence) -> list[str]:
+    places = [(name, n) for name in evidence.sets for n in evidence.telling((name,))]
+    return [COST, *(f"{method}/{name}/acc@{n}" for method in METHODS for name, n in places)]
+
+
+def _headline(evidence: Evidence) -> dict[str, float]:
+    """Metrics `<experiment>/<set>/acc@N` with the ends of their intervals."""
+    metrics: dict[str, float] = {}
+    for name in evidence.names:
+        for candidates in evidence.sets:
+            for n in evidence.telling((candidates,)):
+                if estimate := evidence.estimate(name, "bon", (candidates,), (n,)):
+                    key = f"{name}/{candidates}/acc@{n}"
+                    ends = {key: estimate.mean, f"{key}/low": estimate.low, f"{key}/high": estimate.high}
+                    metrics |= {end: value / 100 for end, value in ends.items() if value == value}
+    return metrics
+
+
+def _log(client: Any, run: str, metrics: Mapping[str, float]) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    entries = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+    for start in range(0, len(entries), 1000):  # what MLflow takes in one request
+        client.log_batch(run, metrics=entries[start : start + 1000])

@@ -13,7 +13,7 @@ from lit_prm.reports.processbench.items import SUBSETS, default_data
 from lit_prm.scoring.options import add_scorer_options, loaded, refuse_scorer_options
 
 if TYPE_CHECKING:
-    from lit_prm.reports.processbench.scores import ItemFilter
+    from lit_prm.reports.processbench.items import ItemFilter
     from lit_prm.scoring.scored_files import ScoredGroups
 
 RESULTS = "processbench.json"
@@ -57,9 +57,9 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Judge the subsets; returns ``report.as_numbers`` with the scorer's identity and writes `processbench.json`."""
     from lit_prm.reports.files import write_json
+    from lit_prm.reports.processbench.items import ItemFilter, is_folder_of_scores, read_subset
     from lit_prm.reports.processbench.protocol import judge
     from lit_prm.reports.processbench.report import as_numbers
-    from lit_prm.reports.processbench.scores import ItemFilter, is_folder_of_scores, read_subset
     from lit_prm.reports.processbench.subset import Subset
 
     subsets = list(dict.fromkeys(options.subsets))
@@ -86,7 +86,7 @@ def default_folder(source: str) -> Path:
 
 
 def _score(options: argparse.Namespace, folder: Path, subsets: Sequence[str], choice: ItemFilter) -> list[ScoredGroups]:
-    from lit_prm.reports.processbench.scores import score_subset
+    from lit_prm.reports.processbench.items import score_subset
 
     data = options.data or default_data()
     items = {name: choice.items(data, name) for name in subsets}  # before the model is loaded: a file may be missing

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from lit_prm.evaluation.first_error import Floats, Ints
 class Guess(ABC):
     """A random choice of the first wrong step, or -1 for none, that depends on the number of steps only."""
 
-    name: ClassVar[str]
+    name: str
 
     def fitted(self, first_error: Ints) -> Guess:
         """The guess fitted to the labels [R] of the choosing subset; most guesses need no fit."""
@@ -27,22 +26,15 @@ class Guess(ABC):
         """Probability of naming ``first_error`` in a response of ``sizes`` steps; [R], [R] -> [R]."""
 
 
-class AlwaysRight(Guess):
-    """Calls every response right: F1 is 0."""
+@dataclass(frozen=True)
+class AlwaysGuess(Guess):
+    """Names the same step in every response, or with -1 calls every response right: F1 is 0."""
 
-    name = "always -1"
-
-    def hit(self, first_error: Ints, sizes: Ints) -> Floats:
-        return np.asarray(first_error == -1, dtype=float)
-
-
-class AlwaysFirst(Guess):
-    """Names the first step in every response: F1 is 0."""
-
-    name = "always step 0"
+    name: str
+    place: int
 
     def hit(self, first_error: Ints, sizes: Ints) -> Floats:
-        return np.asarray(first_error == 0, dtype=float)
+        return np.asarray(first_error == self.place, dtype=float)
 
 
 class UniformGuess(Guess):
@@ -62,9 +54,9 @@ class CommonestPlace(Guess):
     position, F1 is the harmonic mean of ``none`` and (1 - ``none``) c, and none = sqrt(c) / (1 + sqrt(c)) is best.
     """
 
-    name = "commonest place or none"
     place: int = 0
     none: float = 0.5
+    name: str = "commonest place or none"
 
     def fitted(self, first_error: Ints) -> CommonestPlace:
         counts = Counter(first_error[first_error >= 0].tolist())
@@ -79,4 +71,9 @@ class CommonestPlace(Guess):
         return np.where(first_error == -1, self.none, np.where(blamed, 1 - self.none, 0.0))
 
 
-GUESSES: tuple[Guess, ...] = (AlwaysRight(), AlwaysFirst(), UniformGuess(), CommonestPlace())
+GUESSES: tuple[Guess, ...] = (
+    AlwaysGuess("always -1", -1),
+    AlwaysGuess("always step 0", 0),
+    UniformGuess(),
+    CommonestPlace(),
+)

@@ -1,9 +1,10 @@
-"""The official protocol of ProcessBench: one threshold, chosen on one subset, judges all subsets."""
+"""ProcessBench's protocol: one threshold, chosen on one subset, judges all; and where the lowest steps lie."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from lit_prm.evaluation.first_error import (
     best_threshold,
     cross_fitted,
     first_below,
-    interval,
     judged_steps,
+    lowest_share,
     resampled_f1,
 )
+from lit_prm.evaluation.intervals import interval
 from lit_prm.reports.processbench.guesses import GUESSES, Guess
 from lit_prm.reports.processbench.subset import READINGS, Labels, StepReading, StepScores, Subset
 
@@ -72,10 +74,7 @@ class Judged:
 
 
 def choose_threshold(scores: StepScores, labels: Labels) -> float:
-    """The threshold with the best F1 on the choosing subset, of equals the lowest.
-
-    nan if the subset has no right or no wrong response. The function gets no other subset.
-    """
+    """The lowest threshold with the best F1 on this subset alone; nan without right or without wrong responses."""
     return best_threshold(scores.values, scores.valid, labels.first_error)
 
 
@@ -116,7 +115,7 @@ def _aucs(scores: StepScores, labels: Labels) -> dict[str, float]:
     within = [auc(values[i][right[i]], values[i][wrong[i]]) for i in both]
     return {
         "auc": auc(values[right], values[wrong]),
-        "auc_within": float(np.mean(within)) if within else float("nan"),
+        "auc_within": _mean(np.array(within)),
     }
 
 
@@ -176,3 +175,39 @@ def average(results: Sequence[FirstErrorResult]) -> dict[str, float]:
         return {}
     low, high = interval(np.mean([r.samples for r in results], 0))
     return {"f1": float(np.mean([r.hits.f1 for r in results])), "f1/low": low, "f1/high": high}
+
+
+# ---- where the lowest step lies ------------------------------------------------------------------
+
+
+class Minimum(NamedTuple):
+    """Shares of responses whose lowest step lies there; equal lowest steps share one. nan if no response counts.
+
+    The fields ``*_chance`` hold the same share for a step drawn at random.
+    """
+
+    in_last: float  # in the last step
+    in_last_chance: float
+    position: float  # mean place from 0, the first step, to 1, the last, of responses with two steps or more
+    at_error: float  # among wrong responses: in the first wrong step
+    at_error_chance: float
+
+
+def minimum(scores: StepScores, labels: Labels) -> Minimum:
+    """Positions of the lowest step, over responses in which a step has a score; an outcome reward has it at the end."""
+    some = scores.valid.any(1)
+    share, sizes, error = lowest_share(scores.values, scores.valid)[some], scores.sizes[some], labels.first_error[some]
+    rows, last = np.arange(len(sizes)), sizes - 1
+    wrong, long = error >= 0, sizes > 1
+    place = (share * np.arange(share.shape[1])).sum(1) / np.maximum(last, 1)
+    return Minimum(
+        in_last=_mean(share[rows, last]),
+        in_last_chance=_mean(1 / sizes),
+        position=_mean(place[long]),
+        at_error=_mean(share[rows[wrong], error[wrong]]),
+        at_error_chance=_mean(1 / sizes[wrong]),
+    )
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else float("nan")

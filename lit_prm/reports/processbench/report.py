@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from lit_prm.evaluation.estimate import Estimate, level, number, percent
 from lit_prm.evaluation.tables import Table, show
 from lit_prm.reports.files import json_value
-from lit_prm.reports.processbench.literature import REPORTED
-from lit_prm.reports.processbench.minimum import minimum
-from lit_prm.reports.processbench.protocol import FirstErrorResult, Judged, SubsetResults, average
+from lit_prm.reports.processbench.protocol import FirstErrorResult, Judged, SubsetResults, average, minimum
 from lit_prm.reports.processbench.subset import READINGS, Subset
 
 Numbers = Mapping[str, Any]
@@ -32,10 +32,17 @@ def as_numbers(results: SubsetResults) -> dict[str, Any]:
                 name: {s: result.numbers() for s, result in of.items()} | _averages(of, results.choose)
                 for name, of in results.guessed.items()
             },
-            "reported_by_others": REPORTED,
+            "reported_by_others": _literature(),
         }
     )
     return numbers
+
+
+def _literature() -> list[dict[str, Any]]:
+    """F1 that papers report, with their own models and thresholds."""
+    reported = yaml.safe_load((files("lit_prm.reports.processbench") / "reported.yaml").read_text(encoding="utf-8"))
+    rows = [(source, *row) for source, of_source in reported.items() for row in of_source]
+    return [{"model": model, "average": f1, "source": source, "subsets": each} for source, model, f1, each in rows]
 
 
 def _size(subset: Subset) -> dict[str, int]:

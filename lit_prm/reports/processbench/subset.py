@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,56 +32,35 @@ class Labels(NamedTuple):
     problem: Ints  # [R] equal for responses to the same problem
 
 
-class StepReading(ABC):
-    """Chooses the number of a step; lower is worse. ``trained`` is False if the number needs no trained model."""
+@dataclass(frozen=True)
+class StepReading:
+    """Chooses the number of a step; lower is worse. ``trained`` is False if the number needs no trained model.
 
-    name: ClassVar[str]
-    trained: ClassVar[bool] = True
+    ``of`` gives one number for each step, None where a step has none; None if the scorer gives no such numbers at all.
+    """
 
-    @abstractmethod
-    def of(self, rewards: Rewards) -> Numbers | None:
-        """One number for each step, None where a step has none; None if the scorer gives no such numbers at all."""
-
-
-class StepRewards(StepReading):
-    """The step rewards: for an implicit reward the differences of values."""
-
-    name = "step rewards"
-
-    def of(self, rewards: Rewards) -> Numbers:
-        return rewards.step_rewards
+    name: str
+    of: Callable[[Rewards], Numbers | None]
+    trained: bool = True
 
 
-class PrefixValues(StepReading):
-    """The value of the prefix that ends with each step, as in the script of the implicit PRM paper."""
-
-    name = "prefix values"
-
-    def of(self, rewards: Rewards) -> Numbers | None:
-        return rewards.step_values if any(x is not None for x in rewards.step_values) else None
+def _prefix_values(rewards: Rewards) -> Numbers | None:
+    return rewards.step_values if any(x is not None for x in rewards.step_values) else None
 
 
-class ReferenceLikelihood(StepReading):
-    """The untrained reference's log-probs, summed over the step."""
+STEP_REWARDS = StepReading("step rewards", lambda rewards: rewards.step_rewards)
+"""For an implicit reward the differences of values."""
 
-    name = "reference log-likelihood"
-    trained = False
+PREFIX_VALUES = StepReading("prefix values", _prefix_values)
+"""The value of the prefix that ends with each step, as in the script of the implicit PRM paper."""
 
-    def of(self, rewards: Rewards) -> Numbers | None:
-        return rewards.reference_logps
+REFERENCE = StepReading("reference log-likelihood", lambda rewards: rewards.reference_logps, trained=False)
+"""The untrained reference's log-probs, summed over the step."""
 
+LENGTH = StepReading("shorter steps", lambda r: [float(start - end) for start, end in r.step_spans], trained=False)
+"""Minus the characters of the step: a step reward is a sum over tokens, so longer steps tend to be lower."""
 
-class StepLength(StepReading):
-    """Minus the characters of the step: a step reward is a sum over tokens, so longer steps tend to be lower."""
-
-    name = "shorter steps"
-    trained = False
-
-    def of(self, rewards: Rewards) -> Numbers:
-        return [float(start - end) for start, end in rewards.step_spans]
-
-
-READINGS: tuple[StepReading, ...] = (StepRewards(), PrefixValues(), ReferenceLikelihood(), StepLength())
+READINGS = (STEP_REWARDS, PREFIX_VALUES, REFERENCE, LENGTH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,47 @@
-"""The data of the page: for each scored file an index of all problems, and each problem with its responses."""
+"""The data of the page: an index of each file's problems, every problem with its responses, colours, token pieces."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from lit_prm.answers import extract_answer
-from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.records import Group, Rollout
+from lit_prm.data.steps import step_of_tokens
 from lit_prm.evaluation.aggregates import AGGREGATES, aggregated
 from lit_prm.evaluation.selection import best_of_n
-from lit_prm.reports.viewer.pieces import Piece, token_pieces, utf16_lengths
-from lit_prm.reports.viewer.scale import Scale
-from lit_prm.scoring.rewards import Rewards
+from lit_prm.scoring.rewards import Rewards, Span
 from lit_prm.scoring.scored_files import ScoredGroups
+
+SHARE = 95.0  # percent of the rewards within the ends of the scale; the others have the colour of an end
+
+
+class Scale(NamedTuple):
+    """A colour scale from ``centre - reach`` to ``centre + reach``."""
+
+    centre: float
+    reach: float
+    probabilities: bool
+
+    @property
+    def digits(self) -> int:
+        """Decimals to show: three significant digits at the ends of the scale."""
+        return max(0, 2 - math.floor(math.log10(self.reach)))
+
+    @classmethod
+    def of(cls, rewards: Iterable[float | None]) -> Scale:
+        """From 0 to 1 if all rewards lie in [0, 1]; else around 0, up to the 95th percentile of absolute rewards."""
+        finite = np.array([x for x in rewards if x is not None], dtype=float)
+        finite = finite[np.isfinite(finite)]
+        if len(finite) and finite.min() >= 0 and finite.max() <= 1 and finite.any():
+            return cls(0.5, 0.5, True)
+        reach = float(np.percentile(np.abs(finite), SHARE)) if len(finite) else 0.0
+        return cls(0.0, float(f"{reach or np.abs(finite).max(initial=0.0) or 1.0:.2g}"), False)
+
 
 Content = dict[str, Any]  # JSON
 
@@ -34,7 +61,7 @@ def index(scored: ScoredGroups) -> Content:
         "id": [g.problem.id for g in scored.groups],
         "subject": [g.problem.subject for g in scored.groups],
         "level": [g.problem.level for g in scored.groups],
-        "text": [_opening(g.problem) for g in scored.groups],
+        "text": [g.problem.text[:OPENING] for g in scored.groups],
         "size": [len(g.rollouts) for g in scored.groups],
         "right": [sum(r.correct is True for r in g.rollouts) for g in scored.groups],
         "wrong": [sum(r.correct is False for r in g.rollouts) for g in scored.groups],
@@ -56,37 +83,26 @@ def _primary(identity: Mapping[str, Any]) -> str:
 OPENING = 2000  # characters of a problem that the list shows and searches; all of it stands above its responses
 
 
-def _opening(problem: Problem) -> str:
-    return problem.text[:OPENING]
-
-
 def best_choices(group: Group, rewards: Sequence[Rewards]) -> dict[str, float] | None:
     """Aggregate -> accuracy of the response with the best score, ties shared; None if a response has no label."""
     correct = [r.correct for r in group.rollouts if r.correct is not None]
     if len(correct) < len(group.rollouts) or not correct:
         return None
     scores = [aggregated(r.step_rewards) for r in rewards]
-    return {name: best_of_n([_rank(s[name]) for s in scores], correct, len(correct)) for name in AGGREGATES}
-
-
-def _rank(score: float | None) -> float:
-    return -math.inf if score is None else score
+    ranks = {name: [-math.inf if (score := s[name]) is None else score for s in scores] for name in AGGREGATES}
+    return {name: best_of_n(ranks[name], correct, len(correct)) for name in AGGREGATES}
 
 
 def problem_content(group: Group, rewards: Sequence[Rewards], tokens: Scale | None) -> Content:
     """One problem with its K responses; token rewards are whole numbers of the scale's last decimal."""
     unit = 10.0**tokens.digits if tokens else 1.0
     problem = group.problem
-    prompt = [("", problem.prompt)] if isinstance(problem.prompt, str) else [_message(m) for m in problem.prompt]
+    messages = [{"role": "", "content": problem.prompt}] if isinstance(problem.prompt, str) else problem.prompt
     return {
-        "prompt": prompt,
+        "prompt": [(message["role"], message["content"]) for message in messages],
         "answer": problem.answer,
         "responses": [response_content(*pair, unit) for pair in zip(group.rollouts, rewards, strict=True)],
     }
-
-
-def _message(message: Mapping[str, str]) -> tuple[str, str]:
-    return message["role"], message["content"]
 
 
 def response_content(rollout: Rollout, rewards: Rewards, unit: float) -> Content:
@@ -128,3 +144,56 @@ def _whole(piece: Piece, unit: float) -> int | list[int] | None:
 def rounded(value: float | None, digits: int = 4) -> float | None:
     """The value with ``digits`` significant digits (9 keep the order of float32); None for None, nan and infinity."""
     return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
+
+
+# ---- tokens of a step -----------------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """A span of the response and the rewards of its tokens.
+
+    Text after a cut or between two tokens has no reward; tokens that share a character share a piece.
+    """
+
+    start: int
+    end: int
+    rewards: tuple[float, ...]
+
+
+def token_pieces(rewards: Rewards) -> list[list[Piece]]:
+    """Pieces of every step, in order, that join to the step; every token's reward is in exactly one piece.
+
+    A token belongs to the step its first character lies in. A token without characters (the end of turn) is an
+    empty piece. Without token rewards a step has no pieces.
+    """
+    if not rewards.token_spans:
+        return [[] for _ in rewards.step_spans]
+    steps = step_of_tokens([end - start for start, end in rewards.step_spans], rewards.token_spans)
+    tokens_of_steps: list[list[tuple[Span, float]]] = [[] for _ in rewards.step_spans]
+    for step, span, reward in zip(steps, rewards.token_spans, rewards.token_rewards, strict=True):
+        tokens_of_steps[step].append((span, reward))
+    return [list(_tiles(span, tokens)) for span, tokens in zip(rewards.step_spans, tokens_of_steps, strict=True)]
+
+
+def _tiles(step: Span, tokens: Iterable[tuple[Span, float]]) -> Iterator[Piece]:
+    waiting, at = Piece(step[0], step[0], ()), step[0]  # grows while tokens share its characters
+    for (first, last), reward in tokens:
+        start, end = max(at, min(first, step[1])), max(at, min(last, step[1]))
+        if first < min(at, last) and waiting.start < at:
+            waiting = Piece(waiting.start, end, (*waiting.rewards, reward))
+        else:
+            yield from filter(_shows, (waiting, Piece(at, start, ())))
+            waiting = Piece(start, end, (reward,))
+        at = end
+    yield from filter(_shows, (waiting, Piece(at, step[1], ())))
+
+
+def _shows(piece: Piece) -> bool:
+    return piece.start < piece.end or bool(piece.rewards)
+
+
+def utf16_lengths(text: str, pieces: Sequence[Piece]) -> list[int]:
+    """The lengths of the pieces in UTF-16 units, as a browser counts: characters beyond U+FFFF count twice."""
+    if text.isascii():
+        return [piece.end - piece.start for piece in pieces]
+    return [sum(1 + (character > "\uffff") for character in text[piece.start : piece.end]) for piece in pieces]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lit_prm.reports.html import render, source
+from lit_prm.reports.document import render, source
 from lit_prm.reports.viewer.content import Content, index, problem_content, token_scale
 from lit_prm.scoring.scored_files import ScoredGroups
 from lit_prm.storage.atomic import written_whole
