@@ -64,10 +64,6 @@ class PaperResults:
         pairs = ((self.values(ours, s, counts), self.values(theirs, s, counts)) for s in sets or self.sets)
         return summary([{key: a[key] - b[key] for key in a if key in b} for a, b in pairs])
 
-    def first_of(self, experiments: Sequence[str]) -> str:
-        """The experiment with most finished seeds, the first of equals."""
-        return max(experiments, key=lambda name: len(self.experiment(name).runs))
-
     def missing(self, experiments: Sequence[str]) -> list[str]:
         """One line for every experiment without all its seeds."""
         have = {name: self.experiment(name).seeds for name in experiments}
