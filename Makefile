@@ -39,7 +39,7 @@ DEV   := $(VENV)/.dev
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
-	@echo "  variables: NAME=ce-1resp SCALE=$(SCALE) SEED=$(SEED) ARGS=\"--model.reward_model.beta 0.1\" NAMES=\"ce-1resp ce-8resp\" TORCH=cpu|cuda"
+	@echo "  variables: NAME=ce-1resp SCALE=$(SCALE) SEED=$(SEED) ARGS=\"--model.reward_model.init_args.beta 0.1\" NAMES=\"ce-1resp ce-8resp\" TORCH=cpu|cuda"
 
 env: $(DEV) ## the virtual environment, by the exact pins of constraints.txt
 
@@ -99,7 +99,7 @@ list: $(RUN) ## the experiments and what each asks
 compare: $(RUN) ## recorded runs side by side: make compare NAMES="ce-1resp ce-8resp"
 	@$(QUIET) $(BIN)/python -m lit_prm compare $(NAMES) --scale $(SCALE) $(ARGS)
 
-ui: $(RUN) ## the MLflow pages of all runs, on http://127.0.0.1:$(PORT)
+ui: $(RUN) ## the MLflow pages of all runs, on http://127.0.0.1:5000 (PORT=)
 	@$(QUIET) $(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT)
 
 $(VENV)/.parity: $(DEV)

@@ -7,6 +7,7 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from types import TracebackType
 
@@ -66,6 +67,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(command: str, rest: Sequence[str]) -> None:
     if command in ("-h", "--help"):
         print(USAGE)
+    elif command == "--version":
+        print(import_module("lit_prm").__version__)
     elif command in LIGHTNING:
         from lit_prm.commands.lightning import run
 
@@ -74,7 +77,9 @@ def _run(command: str, rest: Sequence[str]) -> None:
         module, _, job = JOBS[command].partition(":")
         getattr(import_module(module), job)(rest)
     else:
-        raise ValueError(f"unknown command {command!r}\n\n{USAGE}")
+        near = get_close_matches(command, (*JOBS, *LIGHTNING), 1)
+        hint = f"Did you mean {near[0]}?" if near else "python -m lit_prm --help lists the commands."
+        raise ValueError(f"There is no command {command!r}. {hint}")
 
 
 # modules whose ValueErrors and RuntimeErrors mean a user's mistake

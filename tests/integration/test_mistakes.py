@@ -49,7 +49,7 @@ def refused(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["exp", "ce-9resp"], ["unknown NAME 'ce-9resp'; did you mean ce-", "ce-1resp", "python -m lit_prm list\n("]),
         (["exp", ""], ["unknown NAME ''", "ce-1resp"]),
         (["exp", "ce-1resp", "--scale", "huge"], ["unknown SCALE 'huge'", "tiny", "smol"]),
-        (["fits"], ["unknown command 'fits'", "exp NAME"]),
+        (["fits"], ["There is no command 'fits'. Did you mean fit?"]),
         (["fit", "--config", "none.yaml"], ["none.yaml"]),
         (["fit"], ["fit.model.loss", "required"]),
     ],

@@ -36,8 +36,10 @@ def main(args: Sequence[str], run: RunJob | None = None) -> None:
     """`paper [--scale S] [--seeds N] [--names NAME ...] [--workers N] [--only runs|tables]`."""
     parser = argparse.ArgumentParser(prog="python -m lit_prm paper", allow_abbrev=False)
     parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
-    parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, ...")
-    parser.add_argument("--names", nargs="+", default=list(LABELS), help="experiments; all that the paper needs")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, at least 1; they are 0, 1, ...")
+    parser.add_argument(
+        "--names", nargs="+", default=list(LABELS), help="experiments to run (default: all in the tables)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
     parser.add_argument("--only", choices=("runs", "tables"), help="one of the two jobs")
     options = parser.parse_args(list(args))

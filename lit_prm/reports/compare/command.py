@@ -63,8 +63,10 @@ def _refuse_file(folder: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lit_prm compare", allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments; all of the scale when empty")
-    parser.add_argument("--scale", default="tiny", help="which scale's runs")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="of all runs (default: runs)")
+    parser.add_argument("--scale", default="tiny", help="scale of the runs (default: tiny)")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="holds the runs (default: runs)"
+    )
     parser.add_argument(
         "--uri", help="MLflow store of training curves (default: MLFLOW_TRACKING_URI, else sqlite mlflow.db here)"
     )
