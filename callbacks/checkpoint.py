@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning import LightningModule, Trainer
@@ -11,6 +11,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from lit_prm.storage.atomic import remove_leftovers, written_whole
+
+Item = TypeVar("Item")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -23,9 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(
-            target
-        )  # of killed saves, each as large as a checkpoint; the run's lock keeps other writers away
+        remove_leftovers(target)  # of killed saves, each as large as a checkpoint; the run's lock keeps others away
         with written_whole(target) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
 
@@ -73,9 +73,7 @@ class LastCheckpoint(Checkpoint):
         if self._waits:
             self.save(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._waits:  # there was no validation
-            self.save(trainer)
+    on_train_epoch_end = on_validation_end  # still waits if there was no validation
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -88,7 +86,8 @@ class LastCheckpoint(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         states = state_dict["generators"]
         # with more processes than before the new ranks keep their own state: their batches differ, too
-        self._generator = states[rank] if (rank := _rank()) < len(states) else None
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        self._generator = states[rank] if rank < len(states) else None
 
     def has_saved(self, trainer: Trainer) -> bool:
         """True if the last save was made after the last update."""
@@ -100,17 +99,13 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path, weights_only=False)
 
 
-def of_all_ranks(state: torch.Tensor) -> list[torch.Tensor]:
-    """The tensors of all ranks, in order; every rank must call it."""
-    if not torch.distributed.is_initialized():
-        return [state]
-    states: list[torch.Tensor] = [state] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(states, state)
-    return states
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+def of_all_ranks(value: Item) -> list[Item]:
+    """The values of all ranks, in order; every rank must call it."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    values = [value] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def update_follows(trainer: Trainer) -> bool:

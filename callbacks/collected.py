@@ -11,6 +11,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from callbacks.checkpoint import of_all_ranks
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored
 from lit_prm.training.outputs import Scores, as_scores
@@ -48,36 +49,23 @@ class Collected(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._collect(outputs, dataloader_idx, f"{type(pl_module).__name__}.validation_step")
+        step = "test_step" if trainer.testing else "validation_step"
+        scores = as_scores(outputs, f"{type(pl_module).__name__}.{step}")
+        loader = torch.full_like(scores.row, dataloader_idx)
+        self._scores.append(scores._replace(row=torch.stack([loader, scores.row], 1)))
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._collect(outputs, dataloader_idx, f"{type(pl_module).__name__}.test_step")
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._judge(trainer, pl_module, "validate")
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._judge(trainer, pl_module, "test")
-
-    def _collect(self, outputs: Any, loader: int, source: str) -> None:
-        scores = as_scores(outputs, source)
-        self._scores.append(scores._replace(row=torch.stack([torch.full_like(scores.row, loader), scores.row], 1)))
-
-    def _judge(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        scores = _over_ranks(self._scores)
+        stage = "test" if trainer.testing else "validate"
+        scores = [s for of_rank in of_all_ranks(self._scores) for s in of_rank]
         sets = self._sets(trainer, stage)
         of_loader = [[s for s in scores if int(s.row[0, 0]) == loader] for loader in range(len(sets))]
         self.judge_sets(trainer, pl_module, stage, [(c, by_row(c, of)) for c, of in zip(sets, of_loader, strict=True)])
+
+    on_test_epoch_end = on_validation_epoch_end
 
     def _sets(self, trainer: Trainer, stage: str) -> list[CandidateSet]:
         data: Any = getattr(trainer, "datamodule", None)
@@ -112,11 +100,3 @@ def by_row(candidates: CandidateSet, collected: Sequence[Scores]) -> Scored:
             "Remove trainer.limit_val_batches and limit_test_batches; use data.limit_candidates instead."
         )
     return out
-
-
-def _over_ranks(collected: list[Scores]) -> list[Scores]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return collected
-    gathered: list[list[Scores] | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, collected)
-    return [scores for part in gathered if part is not None for scores in part]

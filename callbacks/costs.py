@@ -78,10 +78,10 @@ class Costs(Callback):
         if not isinstance(batch, Batch):  # of a module and data of one's own
             return
         trained, mismatched = _read(batch), sum(map(_read, batch.mismatched), Work())
-        self._count("trained", trained)
-        self._count("mismatched", mismatched)
+        self._counted["trained"] += trained
+        self._counted["mismatched"] += mismatched
         if trainer.current_epoch == 0:  # an epoch visits every response once
-            self._count("distinct", trained + mismatched)
+            self._counted["distinct"] += trained + mismatched
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._shapes is None:
@@ -98,9 +98,6 @@ class Costs(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._earlier = {name: Work(**state_dict[name]) for name in _COUNTS}
         self._counted = dict.fromkeys(_COUNTS, Work())
-
-    def _count(self, what: str, work: Work) -> None:
-        self._counted[what] += work
 
     def _totals(self) -> dict[str, Work]:
         """Counts of all ranks since the run began."""

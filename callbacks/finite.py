@@ -56,8 +56,7 @@ class RefuseNonfinite(Callback):
         if trainer.world_size > 1:
             bad = trainer.strategy.reduce(bad.int(), reduce_op="max")
         if bad:
-            values = {"loss": float(loss) / trainer.world_size, "gradient norm": None if norm is None else float(norm)}
-            self._refuse(trainer, pl_module, trainer.global_step + 1, values)
+            self._refuse(trainer, pl_module, trainer.global_step + 1, None if norm is None else float(norm))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -67,12 +66,11 @@ class RefuseNonfinite(Callback):
             return
         pl_module.log("train/grad_norm", norm, rank_zero_only=True)
         if not math.isfinite(norm) and trainer.precision not in _SCALED:
-            values = {"loss": float(torch.stack(self._losses).sum()) / trainer.world_size, "gradient norm": norm}
-            self._refuse(trainer, pl_module, trainer.global_step, values)
+            self._refuse(trainer, pl_module, trainer.global_step, norm)
 
-    def _refuse(
-        self, trainer: Trainer, pl_module: LightningModule, update: int, values: dict[str, float | None]
-    ) -> None:
+    def _refuse(self, trainer: Trainer, pl_module: LightningModule, update: int, norm: float | None) -> None:
+        """Save the batch of the update and raise ValueError."""
+        values = {"loss": float(torch.stack(self._losses).sum()) / trainer.world_size, "gradient norm": norm}
         file = self.folder / ("bad-batch.pt" if trainer.is_global_zero else f"bad-batch-rank{trainer.global_rank}.pt")
         with trainer.precision_plugin.forward_context(), torch.no_grad():
             batches = [_plain(batch, pl_module(batch)) for batch in self._batches]

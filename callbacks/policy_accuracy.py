@@ -14,6 +14,7 @@ from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import with_interval
 from lit_prm.generation.labeling import graded_group
 from lit_prm.generation.local_sampler import Decoder
+from lit_prm.models.probes import in_eval_mode
 from lit_prm.models.reward_model import ImplicitReward
 
 
@@ -50,7 +51,8 @@ class PolicyAccuracy(Callback):
         if trainer.fast_dev_run or not isinstance(reward_model, ImplicitReward):  # type: ignore[attr-defined]
             return
         metrics: dict[str, float] = {}
-        if trainer.is_global_zero or _weights_are_sharded(trainer):
+        sharded = getattr(trainer.strategy, "zero_stage_3", False)  # then all ranks must generate together
+        if trainer.is_global_zero or sharded:
             metrics = self._measured(trainer, reward_model.policy)
         metrics = trainer.strategy.broadcast(metrics)
         pl_module.log_dict(metrics, sync_dist=trainer.world_size > 1)
@@ -59,14 +61,9 @@ class PolicyAccuracy(Callback):
         encoder: Encoder = trainer.datamodule.encoder()  # type: ignore[attr-defined]
         known: dict[str, CandidateSet] = {c.name: c for c in trainer.datamodule.candidates("test")}  # type: ignore[attr-defined]
         metrics: dict[str, float] = {}
-        mode = policy.training
-        policy.eval()
-        try:
-            with trainer.precision_plugin.forward_context():
-                for name in list(known)[:1] if self.sets is None else self.sets:
-                    metrics |= self._set_metrics(_named(name, known), encoder, policy)
-        finally:
-            policy.train(mode)
+        with in_eval_mode(policy), trainer.precision_plugin.forward_context():
+            for name in list(known)[:1] if self.sets is None else self.sets:
+                metrics |= self._set_metrics(_named(name, known), encoder, policy)
         return metrics
 
     def _set_metrics(self, candidates: CandidateSet, encoder: Encoder, policy: PreTrainedModel) -> dict[str, float]:
@@ -88,8 +85,3 @@ def _named(name: str, known: dict[str, CandidateSet]) -> CandidateSet:
             "Name some of them in sets."
         )
     return known[name]
-
-
-def _weights_are_sharded(trainer: Trainer) -> bool:
-    """True if every rank holds a part of the weights: then all ranks must generate together."""
-    return bool(getattr(trainer.strategy, "zero_stage_3", False))

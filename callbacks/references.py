@@ -27,12 +27,6 @@ class FillReference(Callback):
         if trainer.state.fn == TrainerFn.VALIDATING:  # validation during training needs nothing new
             self._prepare(trainer, pl_module)
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._prepare(trainer, pl_module)
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._prepare(trainer, pl_module)
-
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loaders = trainer.datamodule.every_loader()  # type: ignore[attr-defined]
         total = sum(map(len, loaders))
@@ -46,3 +40,5 @@ class FillReference(Callback):
             if summary and trainer.is_global_zero:
                 Console().print(Text(summary), soft_wrap=True)
         trainer.strategy.barrier()  # every rank stores its share
+
+    on_test_start = on_predict_start = _prepare

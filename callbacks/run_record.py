@@ -53,13 +53,11 @@ class RunRecord(SaveConfigCallback):
         resumes = self.config.ckpt_path is not None  # the trainer itself knows this only later
         self._trained = self._trained or stage == "fit" or resumes
         if stage == "fit" and resumes and not _writes_nothing(trainer):
-            refuse_changed_data(
-                self.folder / "data.json", _digests(trainer)
-            )  # on every rank, before one of them writes
+            # on every rank, before one of them writes
+            refuse_changed_data(self.folder / "data.json", _digests(trainer))
         super().setup(trainer, pl_module, stage)  # calls save_config once, on rank zero
         self._spent.start()
-        tracker = _tracker(trainer)
-        if tracker is not None:
+        if tracker := _tracker(trainer):
             tracker.go_on()
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -70,7 +68,8 @@ class RunRecord(SaveConfigCallback):
             self._remember(self._read_summary())
         config = self.parser.dump(self.config, skip_link_targets=False)
         self._write_inputs(trainer, config, stage)
-        self._log_inputs(trainer, config)
+        if tracker := _tracker(trainer):
+            self._log_inputs(tracker, config, _digests(trainer))
 
     def _write_inputs(self, trainer: Trainer, config: str, stage: str) -> None:
         stored = self.folder / "config.yaml"
@@ -82,14 +81,11 @@ class RunRecord(SaveConfigCallback):
             facts = {**report.as_dict(), "digests": _digests(trainer)}
             write_whole(self.folder / "data.json", json.dumps(facts, indent=1) + "\n")
 
-    def _log_inputs(self, trainer: Trainer, config: str) -> None:
-        tracker = _tracker(trainer)
-        if tracker is None:
-            return
+    def _log_inputs(self, tracker: MLflow, config: str, digests: Mapping[str, str]) -> None:
         tracker.log_hyperparams(yaml.safe_load(config))
         tracker.log_tags({**self._facts(), "command": _command(), "run_dir": self.config.run_dir})
         tracker.log_tags({f"version.{package}": number for package, number in versions().items()})
-        if digests := _digests(trainer):
+        if digests:
             tracker.log_data(digests)
         for name in ("config.yaml", "data.json"):
             tracker.log_files(self.folder / name)
@@ -142,8 +138,7 @@ class RunRecord(SaveConfigCallback):
         if _writes_nothing(trainer) or not trainer.is_global_zero:
             return
         write_whole(self.folder / "summary.json", json.dumps(self._summary(status), indent=1) + "\n")
-        tracker = _tracker(trainer)
-        if tracker is not None:
+        if tracker := _tracker(trainer):
             for name in ("summary.json", "figures", "scores"):
                 tracker.log_files(self.folder / name)
 

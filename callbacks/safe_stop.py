@@ -136,8 +136,7 @@ class SafeStop(Checkpoint):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.take()
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.signals.take()
+    on_predict_start = on_test_start
 
     # --- training and validation ------------------------------------------------------------------------
 
