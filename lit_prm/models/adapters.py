@@ -20,10 +20,8 @@ from lit_prm.models.logps import token_logps
 from lit_prm.models.probes import in_eval_mode
 from lit_prm.models.reference import Reference
 from lit_prm.models.reward_model import ImplicitReward, RewardModel
-from lit_prm.models.weights import weights_hash
+from lit_prm.models.weights import ADAPTER_FILE, local_path, weights_hash
 from lit_prm.models.zero_weights import made_whole
-
-ADAPTER_FILE = "adapter_config.json"
 
 
 class AdapterOff(Reference):
@@ -176,12 +174,12 @@ def with_new_adapter(network: Any, rank: int, alpha: float, dropout: float, targ
 
 def is_adapter(name: str) -> bool:
     """True if a folder, or a hub model as far as its files are known, holds an adapter instead of a whole model."""
-    return _config_file(name) is not None
+    return local_path(name, ADAPTER_FILE) is not None
 
 
 def base_of(name: str) -> str:
     """The model that an adapter was trained on, as the adapter's configuration names it."""
-    file = _config_file(name)
+    file = local_path(name, ADAPTER_FILE)
     base = json.loads(Path(file).read_text()).get("base_model_name_or_path") if file else None
     if not base:
         where = file or f"{name}, which has no {ADAPTER_FILE}"
@@ -224,14 +222,3 @@ def _without_deprecations() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         yield
-
-
-def _config_file(name: str) -> str | None:
-    """The local path of an adapter's configuration file, None if the model has none."""
-    from transformers.utils.hub import cached_file
-
-    if Path(name).is_dir():
-        file = Path(name) / ADAPTER_FILE
-        return str(file) if file.is_file() else None
-    path: str | None = cached_file(name, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False)
-    return path

@@ -35,7 +35,7 @@ def pack(model: PreTrainedModel) -> None:
 @torch.no_grad()
 def why_not_packed(model: PreTrainedModel) -> str | None:
     """The reason why the model cannot run packed rows; None if it can, and the model then uses packed attention."""
-    rows, before = _moved(collate(_sample(model)), model.device), model.config._attn_implementation
+    rows, before = moved(collate(_sample(model)), model.device), model.config._attn_implementation
     alone = _alone(model, rows)
 
     def padded() -> Tensor:
@@ -85,7 +85,7 @@ def why_not_shared(model: PreTrainedModel) -> str | None:
     """The reason why the model cannot share prompts; None if a small sample shows that it can."""
     if not is_packed(model) and (reason := _why_no_cache(model)):
         return reason
-    whole, shared = (_moved(collate(_sample(model), share_prompts=share), model.device) for share in (False, True))
+    whole, shared = (moved(collate(_sample(model), share_prompts=share), model.device) for share in (False, True))
     try:
         with in_eval_mode(model):
             return _why_different(
@@ -169,6 +169,6 @@ def _sample(model: PreTrainedModel) -> list[Encoded]:
     ]  # fmt: skip
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
+def moved(batch: Batch, device: torch.device) -> Batch:
     """The batch with its ids and step indices on ``device``."""
     return batch._replace(ids=batch.ids.to(device), step=batch.step.to(device))

@@ -33,15 +33,23 @@ def weights_hash(name: str) -> str:
     return digest.hexdigest()
 
 
-_CONFIGS = ("config.json", "adapter_config.json")
+ADAPTER_FILE = "adapter_config.json"
+
+_CONFIGS = ("config.json", ADAPTER_FILE)
 
 _WEIGHTS = {".safetensors", ".bin"}
+
+
+def local_path(name: str, file: str) -> str | None:
+    """The local path of a file of a folder or hub model; None if the model has no such file."""
+    path: str | None = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+    return path
 
 
 def commit_of(name: str) -> str:
     """The commit of a hub model, read from its files in the cache."""
     for file in _CONFIGS:
-        path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        path = local_path(name, file)
         if path and (commit := extract_commit_hash(path, None)):
             return str(commit)
     raise ValueError(

@@ -1,9 +1,9 @@
-"""Three short responses with the rewards that training gives them: a loaded reward model must reproduce these."""
+"""Checks that a scorer gives the rewards of training: three short samples of an export, or a job's own responses."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,18 @@ import torch
 from lit_prm.data.batch import collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.models.probes import in_eval_mode
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.scoring.base import Scorer
+from lit_prm.scoring.rewards import Rewards
 
 CHECK_FILE = "check.json"  # in an exported folder
 
 # Largest difference between log-ratios (or log-odds) of one response computed in different ways, by precision.
 _NOISE = {"float32": 2e-3, "float16": 0.1, "bfloat16": 0.5}
 _SAME_MACHINE = {**_NOISE, "float32": 1e-5}  # on the machine and with the kernels of the export itself
+# Largest difference between two ways to compute a reward, as a share of the sums whose difference the reward is.
+TOLERANCE = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-2}
 _ROUNDING = 1e-6  # of float32 sums, as a share of them: an implicit reward is the difference of two
 
 _PROBLEM = "What is 2 * (3 + 4)?"
@@ -36,9 +40,8 @@ def sampled(reward_model: RewardModel, encoder: Encoder) -> list[dict[str, Any]]
     """Tokens and rewards of the samples, computed as in training: one padded batch through the reward model."""
     rows = encoder.encode([SAMPLES])
     batch = collate(rows)
-    training = reward_model.training
-    values = reward_model.eval()(batch)
-    reward_model.train(training)
+    with in_eval_mode(reward_model):
+        values = reward_model(batch)
     steps, valid = reward_model.step_rewards(values, batch.step)
     return [
         {
@@ -93,21 +96,45 @@ def verify(
             )
     for i, (scored, sample) in enumerate(zip(scorer.score([SAMPLES])[0], samples, strict=True)):
         ours, trained = (scored.reward, *scored.step_rewards), (sample["reward"], *sample["step_rewards"])
-        most = noise + _ROUNDING * subtracted(scorer, scored.reference_logps)
-        if not close(ours, trained, most):
+        most = noise + _ROUNDING * _subtracted(scorer, scored.reference_logps)
+        if not _close(ours, trained, most):
             raise ValueError(
-                f"Response {i} of the model's check and its steps have rewards {formatted(ours)}; in training they had "
-                f"{formatted(trained)}, more than {most:.2g} apart. The cause is another reference, other weights, "
+                f"Response {i} of the model's check and its steps have rewards {_formatted(ours)}; in training they "
+                f"had {_formatted(trained)}, more than {most:.2g} apart. The cause is another reference, other weights, "
                 f"another beta or another step rule. {remedy}"
             )
 
 
-def subtracted(scorer: Scorer, logps: Sequence[float | None] | None) -> float:
+def refuse_disagreement(scorer: Scorer, by_training: Callable[[Group], Rewards], groups: Sequence[Group]) -> None:
+    """Raise ValueError, with both numbers, unless responses scored together get the same rewards as in training.
+
+    ``by_training`` computes the rewards of a group's only response, alone in its batch. Compared are up to three
+    responses of the first problem and of the problem with the longest text.
+    """
+    answered = [group for group in groups if group.rollouts]
+    longest = max(answered, key=lambda g: len(g.problem.text) + max(len(r.response) for r in g.rollouts))
+    compared = [answered[0]] if longest is answered[0] else [answered[0], longest]
+    chosen = [group.keep(range(min(len(group.rollouts), 3))) for group in compared]
+    tolerance = TOLERANCE.get(str(scorer.identity.get("dtype")), min(TOLERANCE.values()))
+    for group, rewards in zip(chosen, scorer.score(chosen), strict=True):
+        for k, together in enumerate(rewards):
+            alone = by_training(group.keep([k]))
+            most = tolerance * max(1.0, abs(alone.reward), _subtracted(scorer, alone.reference_logps))
+            ours, trained = ((r.reward, *r.step_rewards) for r in (together, alone))
+            if not _close(ours, trained, most):
+                raise ValueError(
+                    f"Problem {group.problem.id}, response {k}: the scorer's rewards of the response and its steps are "
+                    f"{_formatted(ours)}, training's are {_formatted(trained)}, more than {most:.2g} apart. Score with "
+                    "--dtype float32, and report it if they still differ."
+                )
+
+
+def _subtracted(scorer: Scorer, logps: Sequence[float | None] | None) -> float:
     """The size of the two sums whose difference an implicit reward is; its rounding error is a share of this."""
     return (scorer.identity.get("beta") or 1.0) * abs(sum(x for x in logps or () if x is not None))
 
 
-def close(ours: Sequence[float | None], trained: Sequence[float | None], most: float) -> bool:
+def _close(ours: Sequence[float | None], trained: Sequence[float | None], most: float) -> bool:
     """True if numbers and None are in the same places and differ by at most ``most`` plus 1e-4 of the first.
 
     nan is close to nothing. A batch may have more steps than a response, so None at the end does not count.
@@ -118,6 +145,6 @@ def close(ours: Sequence[float | None], trained: Sequence[float | None], most: f
     return all(a is b is None or (a is not None and b is not None and abs(a - b) <= far) for a, b in pairs)
 
 
-def formatted(rewards: Sequence[float | None]) -> str:
+def _formatted(rewards: Sequence[float | None]) -> str:
     """Rewards for an error message."""
     return ", ".join("none" if r is None else f"{r:.6g}" for r in rewards)

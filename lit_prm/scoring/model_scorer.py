@@ -14,14 +14,15 @@ from torch import Tensor
 from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Rollout
+from lit_prm.models.probes import moved
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.shared_prompts import PART
-from lit_prm.models.values import response_rewards, step_rewards, step_values
+from lit_prm.models.values import prefix_values, response_rewards, step_rewards, step_values
 from lit_prm.scoring.base import Detail, Scorer
+from lit_prm.scoring.check_samples import refuse_disagreement
 from lit_prm.scoring.planning import planned
 from lit_prm.scoring.rewards import Rewards, Span
-from lit_prm.scoring.self_check import refuse_disagreement
 
 Floats = NDArray[np.float32]
 
@@ -97,14 +98,14 @@ class ModelScorer(Scorer):
     def by_training(self, group: Group) -> Rewards:
         """Rewards of a group's first response as in training: a batch of one row, the prompt and the response."""
         row = self.encoder.encode([group.keep([0])])[0]
-        read = next(self._of_batch(_on(collate([row]), self.device)))
+        read = next(self._of_batch(moved(collate([row]), self.device)))
         return _rewards(self._spans(group.rollouts[0], row), row, read, self.detail)
 
     @torch.no_grad()
     def _read(self, rows: Sequence[Encoded]) -> list[_Read]:
         by_row: dict[int, _Read] = {}
         for batch, shares in planned(rows, self.budget, may_share=self.whole_rows is None):
-            collated = _on(collate([rows[i] for i in batch], share_prompts=shares), self.device)
+            collated = moved(collate([rows[i] for i in batch], share_prompts=shares), self.device)
             by_row |= zip(batch, self._of_batch(collated), strict=True)
         return [by_row[i] for i in range(len(rows))]
 
@@ -116,7 +117,7 @@ class ModelScorer(Scorer):
         columns.append(step_values(values, batch.step)[0])
         if self.baseline is not None:
             logps = self.baseline.logps(batch)
-            columns.append(step_rewards(logps.double().cumsum(1).float(), batch.step)[0])
+            columns.append(step_rewards(prefix_values(logps), batch.step)[0])
         yield from (_Read(*row) for row in zip(*(column.cpu().numpy() for column in columns), strict=True))
 
     def _spans(self, rollout: Rollout, row: Encoded) -> list[Span]:
@@ -203,7 +204,3 @@ def _tiles(row: Encoded, length: int) -> list[Span]:
     ends = [*starts[1:], int(row.spans[-1, 1]) if row.truncated else length] if starts else [0]
     edges = [0, *ends, *([length] if row.truncated or not starts else [])]
     return list(pairwise(edges))
-
-
-def _on(batch: Batch, device: torch.device) -> Batch:
-    return batch._replace(ids=batch.ids.to(device), step=batch.step.to(device))

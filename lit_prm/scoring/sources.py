@@ -13,6 +13,7 @@ from lit_prm.evaluation.aggregates import refuse_unknown_aggregates
 from lit_prm.models import adapters
 from lit_prm.models.language_model import may_be_on_hub
 from lit_prm.models.reward_model import REFERENCE_ARGUMENTS
+from lit_prm.models.weights import ADAPTER_FILE
 from lit_prm.scoring.base import Detail
 from lit_prm.scoring.released import release_of
 from lit_prm.scoring.run_spec import is_run, spec_of_run
@@ -94,7 +95,7 @@ def refuse_unknown_source(source: str) -> None:
         raise ValueError(f"{source} is neither a folder nor a hub name owner/model. Correct the path.")
 
 
-_DESCRIBED = ("config.yaml", SPEC_FILE, "config.json", adapters.ADAPTER_FILE)
+_DESCRIBED = ("config.yaml", SPEC_FILE, "config.json", ADAPTER_FILE)
 
 
 def step_rule(text: str) -> Named:

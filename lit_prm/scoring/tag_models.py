@@ -1,17 +1,26 @@
-"""The networks of tag-token PRMs: a backbone, and the log-odds of a step read from one hidden state."""
+"""The networks of tag-token PRMs: a backbone, and the log-odds of a step read from one hidden state.
+
+Heads are read from safetensors files, in a folder or on the hub; pickled files are never opened.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModel
 from transformers.utils import logging
 
 from lit_prm.models.language_model import Dtype, load_model
+from lit_prm.models.weights import local_path
+
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class StepClassifier(nn.Module):
@@ -64,6 +73,29 @@ def load_backbone(source: str, dtype: Dtype) -> nn.Module:
             f"{sorted(report['missing_keys'])[0]}. Give the folder as it was released."
         )
     return cast(nn.Module, model.eval())
+
+
+def tensors(source: str, names: Sequence[str]) -> dict[str, Tensor]:
+    """The named tensors, from whichever of the model's files holds each. Raises ValueError for a missing one."""
+    loaded = dict[str, Tensor]()
+    for file in _files(source, names):
+        with safe_open(file, framework="pt") as opened:
+            loaded |= {name: opened.get_tensor(name) for name in names if name in opened.keys()}  # noqa: SIM118
+    if missing := [name for name in names if name not in loaded]:
+        raise ValueError(
+            f"{source} holds no {', '.join(missing)}, so its layout is not that of this style. Give another --style."
+        )
+    return loaded
+
+
+def _files(source: str, names: Sequence[str]) -> list[str]:
+    if (index := local_path(source, _INDEX)) is None:
+        if (whole := local_path(source, _WHOLE)) is None:
+            raise ValueError(f"{source} has neither {_WHOLE} nor {_INDEX}. Convert its weights to safetensors.")
+        return [whole]
+    places = json.loads(Path(index).read_text())["weight_map"]
+    shards = sorted({places[name] for name in names if name in places})
+    return [file for file in (local_path(source, shard) for shard in shards) if file is not None]
 
 
 def linear(weight: Tensor, bias: Tensor, backbone: nn.Module) -> nn.Linear:

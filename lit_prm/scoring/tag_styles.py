@@ -17,8 +17,8 @@ from lit_prm.scoring.tag_models import (
     language_model_classifier,
     linear,
     load_backbone,
+    tensors,
 )
-from lit_prm.scoring.weight_files import tensors
 
 _HERE = "\u2063tag\u2063"  # marks a tag's place while a chat template is applied; no template changes it
 

@@ -168,8 +168,7 @@ class RolloutDataModule(LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         return self._eval_loaders("test")
 
-    def predict_dataloader(self) -> list[DataLoader[Batch]]:
-        return self._eval_loaders("test")
+    predict_dataloader = test_dataloader
 
     def state_dict(self) -> dict[str, Any]:
         """Number of finished micro-batches of this epoch; a resumed epoch continues after them."""
@@ -206,7 +205,7 @@ class RolloutDataModule(LightningDataModule):
             steps=Counter(encoder.steps_from(r) for g in groups for r in g.rollouts),
             steps_per_response=[len(set(e.step.tolist())) for e in encoded],
         )
-        self._show(self.report)
+        rank_zero_only(self.report.show)()
 
     def _choice(self) -> TrainChoice:
         return TrainChoice(
@@ -235,10 +234,6 @@ class RolloutDataModule(LightningDataModule):
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = TokenBudget(encoded, self.eval_tokens, rank=rank, ranks=ranks)
         return _loader(EncodedResponses(encoded), sampler)
-
-    @rank_zero_only
-    def _show(self, report: DataReport) -> None:
-        report.show()
 
     @rank_zero_only
     def _say(self, line: str) -> None:

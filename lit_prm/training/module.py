@@ -20,7 +20,7 @@ from lit_prm.models.language_model import Dtype
 from lit_prm.models.probes import why_not_shared
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import RewardModel
-from lit_prm.models.values import response_rewards, step_rewards, step_values
+from lit_prm.models.values import prefix_values, response_rewards, step_rewards, step_values
 from lit_prm.models.weights import weights_of
 from lit_prm.models.zero_weights import frozen_names, put_weights
 from lit_prm.training.outputs import Scores
@@ -95,14 +95,8 @@ class LitPRM(LightningModule):
             self.reward_model.configure_model()
             if self.start:
                 put_weights(self, weights_of(self.start))
-            if self._shares_prompts():
-                self._check_shared_prompts()
+            self._check_shared_prompts()
             self._configured = True
-
-    def _shares_prompts(self) -> bool:
-        trainer = self._trainer  # None without a Trainer, as in scoring
-        training = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-        return training and getattr(getattr(trainer, "datamodule", None), "share_prompts", False)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load the trained weights of a checkpoint, which holds no frozen ones; raises for those of another model."""
@@ -179,17 +173,13 @@ class LitPRM(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:  # type: ignore[override]
         return self.score(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:  # type: ignore[override]
-        return self.score(batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
-        return self.score(batch)
+    test_step = predict_step = validation_step
 
     def score(self, batch: Batch) -> Scores:
         """Rewards of responses and steps, and the reference's log-probs of the same steps."""
         values = self(batch)
         steps, valid = self.reward_model.step_rewards(values, batch.step)
-        reference_steps, exists = step_rewards(self.reference.logps(batch).double().cumsum(1).float(), batch.step)
+        reference_steps, exists = step_rewards(prefix_values(self.reference.logps(batch)), batch.step)
         return Scores(
             row=batch.row,
             reward=response_rewards(values, batch.length),
@@ -200,10 +190,12 @@ class LitPRM(LightningModule):
         )
 
     def _check_shared_prompts(self) -> None:
-        policy = getattr(self.reward_model, "policy", None)
-        if policy is None:
+        """Raise if training shares prompts and the policy cannot."""
+        trainer, policy = self._trainer, self.policy  # without a Trainer, as in scoring, nothing is trained
+        if policy is None or trainer is None or trainer.state.fn != TrainerFn.FITTING:
             return
-        if reason := why_not_shared(policy):
+        shares = getattr(getattr(trainer, "datamodule", None), "share_prompts", False)
+        if shares and (reason := why_not_shared(cast(PreTrainedModel, policy))):
             raise ValueError(
                 f"data.share_prompts is true, but {type(policy).__name__} cannot share prompts: {reason}. Set "
                 "data.share_prompts to false."

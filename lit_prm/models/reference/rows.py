@@ -20,9 +20,8 @@ class StoreRow(NamedTuple):
     prompt: int  # tokens of the prompt
 
 
-ANY = StoreRow(
-    b"", torch.zeros(2, dtype=torch.long), 1
-)  # for a forward pass that other ranks wait for; its output is dropped
+# for a forward pass that other ranks wait for; its output is dropped
+ANY = StoreRow(b"", torch.zeros(2, dtype=torch.long), 1)
 
 
 def row_of(batch: Batch, i: int, address: bytes) -> StoreRow:

@@ -87,9 +87,8 @@ class LogpStore:
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         lock = f"{self.path}.lock"
         try:
-            with FileLock(
-                lock, timeout=self.WAITS
-            ):  # SQLite waits for everything except several ranks that create the file at once
+            # SQLite waits for everything except several ranks that create the file at once
+            with FileLock(lock, timeout=self.WAITS):
                 return _opened(self.path, self.over_hosts)
         except Timeout as error:
             raise ValueError(

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from lit_prm.data.batch import Batch
 from lit_prm.models.language_model import Dtype
 from lit_prm.models.logps import token_logps
+from lit_prm.models.probes import in_eval_mode
 from lit_prm.models.reference.addresses import autocast_dtype, circumstances, weights_id
 from lit_prm.models.reference.base import Frozen, Reference
 from lit_prm.models.reference.read_only import ReadOnlyStore
@@ -71,12 +72,12 @@ class Stored(Reference):
             yield
             return
         self._refuse_other_model(policy)
-        training, self._policy = policy.training, policy.eval()
+        self._policy = policy
         try:
-            yield
+            with in_eval_mode(policy):
+                yield
         finally:
             self._policy = None
-            policy.train(training)
 
     def _refuse_other_model(self, policy: PreTrainedModel) -> None:
         own, other = (self.source.name, self.source.dtype), (policy.name_or_path, str(policy.dtype)[len("torch.") :])
@@ -124,16 +125,13 @@ class Stored(Reference):
         return self.store.read(self._addresses(batch))
 
     def _fill(self, batches: Iterable[Batch], device: torch.device) -> list[tuple[StoreRow, Logps]]:
-        """Compute what is missing. Returns a few of the entries that were stored already.
-
-        All parts are full, except the last one of each width.
-        """
+        """Compute what is missing, each part in one transaction. Returns a few of the entries that were stored."""
         stored: list[tuple[StoreRow, Logps]] = []
         for rows in self._in_step(self._missing(batches, device, stored)):
-            if rows is None:
-                self._logps_of([ANY], device)
-            else:
-                self._compute(rows, device)
+            logps = self._logps_of(rows or [ANY], device)
+            if rows is not None:
+                self.misses += len(rows)
+                self.store.write(zip((row.address for row in rows), logps, strict=True))
         return stored
 
     def _missing(
@@ -194,12 +192,6 @@ class Stored(Reference):
         alone = device.type == "cpu" and width >= self.LONG
         return 1 if alone else max(self.PART[device.type] // width, 1)
 
-    def _compute(self, rows: Sequence[StoreRow], device: torch.device) -> None:
-        """Compute rows of one width and write them in one transaction."""
-        logps = self._logps_of(rows, device)
-        self.misses += len(rows)
-        self.store.write(zip((row.address for row in rows), logps, strict=True))
-
     def _logps_of(self, rows: Sequence[StoreRow], device: torch.device) -> list[Logps]:
         width = self._width(rows[0])
         repeated = [*rows, *[rows[0]] * (self._height(width, device) - len(rows))]
@@ -223,8 +215,7 @@ class Stored(Reference):
 
     def _addresses(self, batch: Batch, device: torch.device | None = None) -> list[bytes]:
         salt = self._weights_id() + autocast_dtype(device or batch.ids.device).encode()
-        keys = batch.keys()
-        return [hashlib.sha256(salt + key).digest() for key in keys]
+        return [hashlib.sha256(salt + key).digest() for key in batch.keys()]  # noqa: SIM118
 
     def _weights_id(self) -> bytes:
         dtype = self.source.dtype
