@@ -14,7 +14,7 @@ from lit_prm.data.batch import Batch
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.training.datamodule import RolloutDataModule
-from lit_prm.training.train_choice import rank_zero_first
+from lit_prm.training.trainable import rank_zero_first
 from lit_prm.training.worlds.tinymath import TinyMath
 from tests.conftest import MICRO
 

@@ -32,8 +32,8 @@ from lit_prm.scoring.check_samples import SAMPLES, verify, verify_folder
 from lit_prm.scoring.export import folder as writing
 from lit_prm.scoring.export.command import export
 from lit_prm.scoring.loading import load
-from lit_prm.scoring.released import release_of
 from lit_prm.scoring.rewards import Rewards
+from lit_prm.scoring.sources import release_of
 from lit_prm.scoring.spec import RewardSpec, named, read_spec
 from lit_prm.storage.class_paths import class_path_of
 from tests.conftest import TEMPLATE

@@ -100,8 +100,8 @@ def verify(
         if not _close(ours, trained, most):
             raise ValueError(
                 f"Response {i} of the model's check and its steps have rewards {_formatted(ours)}; in training they "
-                f"had {_formatted(trained)}, more than {most:.2g} apart. The cause is another reference, other weights, "
-                f"another beta or another step rule. {remedy}"
+                f"had {_formatted(trained)}, more than {most:.2g} apart. The cause is another reference, other "
+                f"weights, another beta or another step rule. {remedy}"
             )
 
 

@@ -15,7 +15,6 @@ from lit_prm.models.language_model import may_be_on_hub
 from lit_prm.models.reward_model import REFERENCE_ARGUMENTS
 from lit_prm.models.weights import ADAPTER_FILE
 from lit_prm.scoring.base import Detail
-from lit_prm.scoring.released import release_of
 from lit_prm.scoring.run_spec import is_run, spec_of_run
 from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, arguments_of, named, read_spec
 
@@ -59,11 +58,7 @@ class Options:
 def spec_of(source: str, options: Options = Options()) -> RewardSpec:
     """The spec that the source has by itself, changed by the options."""
     spec = _own_spec(source, options)
-    values: dict[str, Any] = {
-        "aggregate": options.aggregate,
-        "max_length": options.max_length,
-        "prompt_template": options.prompt_template,
-    }
+    values = {name: getattr(options, name) for name in ("aggregate", "max_length", "prompt_template")}
     spec = replace(spec, **{name: value for name, value in values.items() if value is not None})
     if options.aggregate:
         refuse_unknown_aggregates([options.aggregate])
@@ -150,3 +145,48 @@ def _with_reference(spec: RewardSpec, reference: Named) -> RewardSpec:
     own |= {"reference": reference} if spec.reward_class.relative_to_reference else {}
     reward_model = named(spec.reward_model["class_path"], own)
     return replace(spec, reward_model=reward_model, reference=reference, reference_hash=None)
+
+
+# ---- released implicit PRMs ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A family of policies trained as implicit rewards on ``Step k:`` responses, which their config does not mention.
+
+    ``names`` are the beginnings of the last part of their names, in lower case; ``reference`` is the model that they
+    were trained against.
+    """
+
+    names: tuple[str, ...]
+    reference: str
+    aggregate: str = "min"
+    beta: float = 0.05
+
+    def spec(self, policy: str, *, reference: str | None = None, dtype: str = "float32") -> RewardSpec:
+        """The spec of one policy of the family. ``reference`` replaces the hub name, e.g. by a local copy."""
+        return RewardSpec(
+            reward_model=named(
+                "lit_prm.models.reward_model.ImplicitReward", {"policy": policy, "beta": self.beta, "dtype": dtype}
+            ),
+            reference=named("lit_prm.models.reference.Frozen", {"model": reference or self.reference, "dtype": dtype}),
+            tokenizer=policy,
+            steps=named("lit_prm.data.steps.Marked"),
+            max_length=8192,
+            aggregate=self.aggregate,
+        )
+
+
+RELEASES = {
+    "ImplicitPRM": Release(names=("implicitprm",), reference="meta-llama/Llama-3.1-8B-Instruct"),
+    "EurusPRM": Release(names=("eurusprm",), reference="Qwen/Qwen2.5-Math-7B-Instruct"),
+}
+"""By family. Beta is that of training; the authors' scripts multiply log-ratios by 0.001 instead, which orders
+responses in the same way. The card of EurusPRM-Stage2 uses accumulated rewards: these are the ``step_values``, whose
+last one is the sum."""
+
+
+def release_of(source: str) -> Release | None:
+    """The release that a folder or hub model belongs to by its name, None for any other model."""
+    name = Path(source).name.lower()
+    return next((r for r in RELEASES.values() if name.startswith(r.names)), None)

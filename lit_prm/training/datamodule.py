@@ -27,8 +27,7 @@ from lit_prm.losses import CE, Loss
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.training.candidate_sets import CandidateSets
 from lit_prm.training.sources import Sources, World, refuse_ambiguous, refuse_bad_names
-from lit_prm.training.train_choice import TrainChoice, with_labels
-from lit_prm.training.trainable import token_counts, with_a_term, with_step_labels
+from lit_prm.training.trainable import TrainChoice, token_counts, with_a_term, with_labels, with_step_labels
 
 
 class RolloutDataModule(LightningDataModule):

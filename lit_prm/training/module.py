@@ -173,7 +173,8 @@ class LitPRM(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:  # type: ignore[override]
         return self.score(batch)
 
-    test_step = predict_step = validation_step
+    test_step = validation_step  # type: ignore[assignment]
+    predict_step = validation_step
 
     def score(self, batch: Batch) -> Scores:
         """Rewards of responses and steps, and the reference's log-probs of the same steps."""

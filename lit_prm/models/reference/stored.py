@@ -19,8 +19,7 @@ from lit_prm.models.logps import token_logps
 from lit_prm.models.probes import in_eval_mode
 from lit_prm.models.reference.addresses import autocast_dtype, circumstances, weights_id
 from lit_prm.models.reference.base import Frozen, Reference
-from lit_prm.models.reference.read_only import ReadOnlyStore
-from lit_prm.models.reference.rows import ANY, StoreRow, part_of, placed, row_of
+from lit_prm.models.reference.rows import ANY, ReadOnlyStore, StoreRow, part_of, placed, row_of
 from lit_prm.models.reference.store import Logps, LogpStore
 from lit_prm.models.shared_prompts import PART
 from lit_prm.models.zero_weights import Item, in_step
