@@ -214,7 +214,7 @@ def test_weights_written_in_place_are_other_weights(reference_folder: Path, batc
 def test_another_revision_of_a_hub_model_is_another_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = []
     for commit in ("1a", "2b", "1a"):
-        monkeypatch.setattr("lit_prm.models.reference.addresses.commit_of", {"owner/model": commit}.__getitem__)
+        monkeypatch.setattr("lit_prm.models.weights.commit_of", {"owner/model": commit}.__getitem__)
         ids.append(weights_id("owner/model", "float32"))
     assert ids[0] == ids[2] != ids[1]
 

@@ -29,7 +29,7 @@ from lit_prm.models.language_model import load_tokenizer
 from lit_prm.scoring import tag_styles
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.tag_styles import STYLES
-from lit_prm.scoring.tags import TagScorer, style_of, tag_scorer
+from lit_prm.scoring.tags import TagScorer, style_of
 from tests.conftest import CORPUS, byte_tokenizer, small_llama
 from tests.rounding import network_bound
 
@@ -150,7 +150,7 @@ def style(request: pytest.FixtureRequest) -> str:
 
 
 def scorer_of(folders: dict[str, Path], style: str, **options: Any) -> TagScorer:
-    return tag_scorer(str(folders[style]), style, BlankLine(), **options)
+    return TagScorer(str(folders[style]), style, BlankLine(), **options)
 
 
 # ---- slow restatements: one response, one step at a time, the authors' way ------------------------
@@ -312,9 +312,9 @@ def test_reading_one_token_beside_the_tag_is_another_number(folders: dict[str, P
 
 def test_a_tokenizer_of_another_style_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="style rlhflow is a chat, but the tokenizer has no chat template"):
-        tag_scorer(str(folders["math-shepherd"]), "rlhflow", BlankLine()).score(GROUPS)
+        TagScorer(str(folders["math-shepherd"]), "rlhflow", BlankLine()).score(GROUPS)
     with pytest.raises(ValueError, match=r"holds no score\.0\.weight"):
-        tag_scorer(str(folders["skywork"]), "qwen", BlankLine())
+        TagScorer(str(folders["skywork"]), "qwen", BlankLine())
     merged = scorer_of(folders, "math-shepherd").style
     with pytest.raises(ValueError, match="no token '▁ки' ends where the tag ends in 'a кит'"):
         merged.tagged("a кит", [5], merged.ids(" ки")[-1], special=True)
@@ -330,9 +330,9 @@ def test_the_style_is_found_or_asked_for(folders: dict[str, Path], tmp_path: Pat
         (tmp_path / released).symlink_to(folders[style])
         assert style_of(str(tmp_path / released)) == style
     with pytest.raises(ValueError, match=f"Give one of --style {', '.join(STYLES)}"):
-        tag_scorer(str(folders["rlhflow"]), None, BlankLine())
+        TagScorer(str(folders["rlhflow"]), None, BlankLine())
     with pytest.raises(ValueError, match="style 'orm' is unknown"):
-        tag_scorer(str(folders["rlhflow"]), "orm", BlankLine())
+        TagScorer(str(folders["rlhflow"]), "orm", BlankLine())
 
 
 def test_missing_weights_are_refused_by_name(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_missing_weights_are_refused_by_name(folders: dict[str, Path], tmp_path:
     del index["weight_map"]["model.norm.weight"]
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"lacks 1 weights of a Qwen2Model, e\.g\. norm\.weight"):
-        tag_scorer(str(folder), None, BlankLine())
+        TagScorer(str(folder), None, BlankLine())
 
 
 def test_the_identity_is_json_and_names_what_matters(folders: dict[str, Path], style: str) -> None:

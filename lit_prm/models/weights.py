@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from lit_prm.models.language_model import Dtype
 from lit_prm.models.zero_weights import LATEST, consolidated, standing
 
 
@@ -56,6 +57,19 @@ def commit_of(name: str) -> str:
         f"The commit of {name} is unknown, so its scores could not be distinguished from those of another revision. "
         "Download the model and give the folder."
     )
+
+
+def weights_id(name: str, dtype: Dtype) -> str:
+    """Identity of a model's weights: sizes and times of a folder's files, or name and commit of a hub model.
+
+    A hash of all weights would take too long at every start. Files that change in place change their modification time.
+    """
+    folder = Path(name)
+    files = (
+        sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".bin"}) if folder.is_dir() else []
+    )
+    parts = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files] or [commit_of(name)]
+    return hashlib.sha256("|".join([str(folder.resolve()) if files else name, dtype, *parts]).encode()).hexdigest()
 
 
 def weights_of(checkpoint: str) -> dict[str, Any]:

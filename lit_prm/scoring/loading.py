@@ -17,7 +17,7 @@ from lit_prm.scoring.sources import (
     spec_of,
     step_rule,
 )
-from lit_prm.scoring.tags import style_of, tag_scorer
+from lit_prm.scoring.tags import TagScorer, style_of
 
 
 def load(source: str, **options: Any) -> Scorer:
@@ -44,7 +44,8 @@ def load(source: str, **options: Any) -> Scorer:
         eval_tokens=chosen.eval_tokens,
         detail=chosen.detail,
     )
-    if chosen.keep_rewards and (Path(source) / CHECK_FILE).is_file():
+    changed = (chosen.beta, chosen.reference, chosen.max_length, chosen.prompt_template, chosen.steps)
+    if not any(changed) and (Path(source) / CHECK_FILE).is_file():
         verify_folder(Path(source), scorer, scorer.encoder)
     return scorer
 
@@ -62,4 +63,4 @@ def _tag_scorer(source: str, options: Options) -> Scorer:
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     rule = instantiate(StepRule, step_rule(options.steps or "BlankLine"))
-    return tag_scorer(source, options.style, rule, device=device_of(options.device), **given)
+    return TagScorer(source, options.style, rule, device=device_of(options.device), **given)

@@ -49,11 +49,6 @@ class Options:
             raise ValueError(f"load has no option {name!r}.{hint} The options are {', '.join(known)}.")
         return cls(**values)
 
-    @property
-    def keep_rewards(self) -> bool:
-        """True if no option changes the tokens or rewards of a response."""
-        return not any((self.beta, self.reference, self.max_length, self.prompt_template, self.steps))
-
 
 def spec_of(source: str, options: Options = Options()) -> RewardSpec:
     """The spec that the source has by itself, changed by the options."""
@@ -130,7 +125,8 @@ def _of_policy(class_path: str, policy: str) -> RewardSpec:
 def _with_beta(spec: RewardSpec, beta: float) -> RewardSpec:
     if not spec.reward_class.relative_to_reference:
         raise ValueError(f"beta {beta} was given, but {spec.reward_model['class_path']} has no beta. Leave it out.")
-    return spec.with_arguments(beta=beta)
+    own = arguments_of(spec.reward_model) | {"beta": beta}
+    return replace(spec, reward_model=named(spec.reward_model["class_path"], own))
 
 
 def _reference(name: str) -> Named:

@@ -68,11 +68,6 @@ class RewardSpec:
         """Joins relative paths that exist in ``folder`` to it. Other names stay: hub names and absolute paths."""
         return self.with_paths(lambda name: str(folder / name) if (folder / name).exists() else name)
 
-    def with_arguments(self, **values: Any) -> RewardSpec:
-        """Replaces ``init_args`` of the reward model, e.g. beta; None keeps the spec's own value."""
-        new = {name: value for name, value in values.items() if value is not None}
-        return replace(self, reward_model=named(self.reward_model["class_path"], arguments_of(self.reward_model) | new))
-
     def with_paths(self, resolve: Callable[[str], str]) -> RewardSpec:
         """Applies ``resolve`` to every folder, file or hub name in the spec."""
         return replace(

@@ -91,8 +91,13 @@ class MathShepherdTags(TagStyle):
         return self.tagged(text, ends, self.ids(f" {self.TAG}")[-1], special=True)
 
     def load(self, source: str, dtype: Dtype) -> StepClassifier:
-        plus, minus = _two(self.ids("+ -"), self.name)
-        return language_model_classifier(source, dtype, plus, minus)
+        answers = self.ids("+ -")
+        if len(answers) != 2:
+            raise ValueError(
+                f"style {self.name}: '+ -' is {len(answers)} tokens, not 2. The tokenizer is not that of this style. "
+                "Give another --style."
+            )
+        return language_model_classifier(source, dtype, *answers)
 
 
 class RLHFlow(TagStyle):
@@ -188,12 +193,3 @@ def _numbered(step: str, k: int) -> str:
     """The step with "Step k:" in front, unless it begins with a number of its own."""
     text = step.strip()
     return text if re.match(r"Step \d+:", text) else f"Step {k}: {text}"
-
-
-def _two(ids: Sequence[int], style: str) -> tuple[int, int]:
-    if len(ids) != 2:
-        raise ValueError(
-            f"style {style}: '+ -' is {len(ids)} tokens, not 2. The tokenizer is not that of this style. Give another "
-            "--style."
-        )
-    return ids[0], ids[1]

@@ -20,40 +20,51 @@ from lit_prm.models.language_model import Dtype, load_tokenizer
 from lit_prm.models.weights import weights_hash
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
-from lit_prm.scoring.tag_models import StepClassifier
 from lit_prm.scoring.tag_styles import STYLES, TagStyle
 
 
 class TagScorer(Scorer):
     """A step's reward is the log-odds of P(step right), read at the step's own tag; a response's is its last step's.
 
-    The aggregate ``product`` takes step rewards as log-odds, so it is the product of the authors' probabilities. A
-    step whose tag lies beyond ``max_length`` tokens has no reward. If not even the first tag fits, or there is no
-    step, the response's reward is 0: even odds.
+    Loads the released model ``source``. Without ``style``, ``style_of`` infers it. The aggregate ``product`` takes step
+    rewards as log-odds, so it is the product of the authors' probabilities. A step whose tag lies beyond
+    ``max_length`` tokens has no reward. If not even the first tag fits, or there is no step, the response's reward is
+    0: even odds.
     """
 
     def __init__(
         self,
-        judge: StepClassifier,
-        style: TagStyle,
+        source: str,
+        style: str | None,
         steps: StepRule,
         *,
-        identity: Mapping[str, Any],
         max_length: int = 2048,
+        dtype: Dtype = "float32",
+        device: str = "cpu",
         prompt_template: str = "{prompt}",
         budget: int = 8192,
-        device: str = "cpu",
     ) -> None:
         if "{prompt}" not in prompt_template:
             raise ValueError(f"prompt_template {prompt_template!r} has no {{prompt}} to fill in. Add it.")
-        self.judge = judge.to(device)
-        self.style = style
+        self.style = _style(source, style)(load_tokenizer(source))
+        self.judge = self.style.load(source, dtype).to(device)
         self.steps = steps
         self.max_length = max_length
         self.prompt_template = prompt_template
         self.budget = budget  # padded tokens of a batch
         self.device = device
-        self._identity = dict(identity)
+        self._identity = {
+            "policy": source,
+            "policy_weights": weights_hash(source),
+            "template": tokenizer_identity(self.style.tokenizer),
+            "style": self.style.name,
+            "step_rewards": "log-odds of P(step right)",
+            "steps": {"class_path": type(steps).__name__, "init_args": _options(steps)},
+            "max_length": max_length,
+            "prompt_template": prompt_template,
+            "dtype": dtype,
+            "aggregate": self.style.aggregate,
+        }
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -105,35 +116,6 @@ class TagScorer(Scorer):
             return []
         encoded = self.style.tokenizer(responses, add_special_tokens=False, verbose=False)["input_ids"]
         return [len(ids) for ids in encoded]
-
-
-def tag_scorer(
-    source: str,
-    style: str | None,
-    steps: StepRule,
-    *,
-    max_length: int = 2048,
-    dtype: Dtype = "float32",
-    device: str = "cpu",
-    prompt_template: str = "{prompt}",
-    budget: int = 8192,
-) -> TagScorer:
-    """The scorer of a released tag-token PRM. Without ``style``, ``style_of`` infers it."""
-    tag_style = _style(source, style)(load_tokenizer(source))
-    facts = {
-        "policy": source,
-        "policy_weights": weights_hash(source),
-        "template": tokenizer_identity(tag_style.tokenizer),
-        "style": tag_style.name,
-        "step_rewards": "log-odds of P(step right)",
-        "steps": {"class_path": type(steps).__name__, "init_args": _options(steps)},
-        "max_length": max_length,
-        "prompt_template": prompt_template,
-        "dtype": dtype,
-        "aggregate": tag_style.aggregate,
-    }
-    options = {"max_length": max_length, "prompt_template": prompt_template, "budget": budget, "device": device}
-    return TagScorer(tag_style.load(source, dtype), tag_style, steps, identity=facts, **options)  # type: ignore[arg-type]
 
 
 def style_of(source: str) -> str | None:

@@ -25,8 +25,7 @@ from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.generation.labeling import Labeler
 from lit_prm.losses import CE, Loss
 from lit_prm.models.language_model import load_tokenizer
-from lit_prm.training.candidate_sets import CandidateSets
-from lit_prm.training.sources import Sources, World, refuse_ambiguous, refuse_bad_names
+from lit_prm.training.sources import CandidateSets, Sources, World, refuse_ambiguous, refuse_bad_names
 from lit_prm.training.trainable import TrainChoice, token_counts, with_a_term, with_labels, with_step_labels
 
 
@@ -74,25 +73,31 @@ class RolloutDataModule(LightningDataModule):
         refuse_ambiguous(validation or {}, test or {}, files or {})
         self.tokenizer_name = tokenizer
         self.train_file = train
-        self.files = files or {}
         self.sets = {"validate": validation or {}, "test": test or {}}
         self.root = Path(root).expanduser()
         self.world = world
         self.steps = steps or BlankLine()
-        self.responses = responses
-        self.fraction = fraction
-        self.regimes = regimes or []
         self.labeler = labeler
         self.batch_size = batch_size
         self.eval_tokens = eval_tokens
         self.max_length = max_length
         self.prompt_template = prompt_template
         self.share_prompts = share_prompts
-        self.shared_problems = shared_problems
         self.seed = seed
         self.report: DataReport | None = None
         self.sources = Sources(self.root, bad_rows)
         self._candidates = CandidateSets(self.sources, limit_candidates)
+        self._choice = TrainChoice(
+            sources=self.sources,
+            train=train,
+            evaluation={**self.sets["validate"], **self.sets["test"]},
+            files=files or {},
+            responses=responses,
+            fraction=fraction,
+            regimes=regimes or [],
+            shared_problems=shared_problems,
+            seed=seed,
+        )
         self._train: list[Encoded] = []
         self._mismatched: list[Encoded] = []
         self._rollout_tokens: dict[str, int] = {}
@@ -183,7 +188,7 @@ class RolloutDataModule(LightningDataModule):
     # --- steps of setup ----------------------------------------------------------------------------
 
     def _setup_train(self, encoder: Encoder) -> None:
-        chosen, in_both = self._choice().groups()
+        chosen, in_both = self._choice.groups()
         with_steps = with_labels(chosen, self.labeler, encoder, cast(Trainer, self.trainer))
         self._label_tokens = with_steps.tokens
         groups = with_step_labels(with_steps.groups, self._loss, self.train_file)
@@ -205,19 +210,6 @@ class RolloutDataModule(LightningDataModule):
             steps_per_response=[len(set(e.step.tolist())) for e in encoded],
         )
         rank_zero_only(self.report.show)()
-
-    def _choice(self) -> TrainChoice:
-        return TrainChoice(
-            sources=self.sources,
-            train=self.train_file,
-            evaluation={name: path for sets in self.sets.values() for name, path in sets.items()},
-            files=self.files,
-            responses=self.responses,
-            fraction=self.fraction,
-            regimes=self.regimes,
-            shared_problems=self.shared_problems,
-            seed=self.seed,
-        )
 
     @property
     def _loss(self) -> Loss:

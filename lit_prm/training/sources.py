@@ -1,15 +1,20 @@
-"""The files that a data module reads: each is read once and known by its role, e.g. "train" or a set's name."""
+"""What a data module reads: files, each known by its role, e.g. "train", and the candidate sets made of them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
+from lit_prm.data.encoding import Encoder
 from lit_prm.data.formats import Reading, read_groups
 from lit_prm.data.formats.sources import names_file
 from lit_prm.data.records import Group
+from lit_prm.evaluation.candidates import CandidateSet
+
+_CACHE: dict[tuple[object, ...], CandidateSet] = {}  # by the content of the file and the encoder's identity
+MOST_CACHED = 32
 
 
 class World(Protocol):
@@ -39,6 +44,38 @@ class Sources:
     def digests(self) -> dict[str, str]:
         """Content hash of every file that was read, by role."""
         return {role: reading.digest for role, reading in self.readings.items()}
+
+
+class CandidateSets:
+    """Candidate sets by name: made when first needed, shared by data modules of one process that read the same files.
+
+    Each has at most ``limit`` problems, all without a limit.
+    """
+
+    def __init__(self, sources: Sources, limit: int | None) -> None:
+        self.sources = sources
+        self.limit = limit
+        self.by_name: dict[str, CandidateSet] = {}
+
+    def add(self, name: str, path: str, encoder: Encoder, *, judged: bool, say: Callable[[str], None]) -> None:
+        """Read and encode a set, unless it is there; a set to be ``judged`` needs a label for every response."""
+        known = self.by_name.get(name)
+        if known is not None and (known.judged or not judged):
+            return
+        every = self.sources.read(name, path)
+        groups = [g for g in every if g.rollouts]
+        self.by_name[name] = self._cached(name, groups, encoder, judged)
+        left = len(every) - len(groups)
+        say(self.by_name[name].summary() + (f", {left} problems without responses left out" if left else ""))
+
+    def _cached(self, name: str, groups: Sequence[Group], encoder: Encoder, judged: bool) -> CandidateSet:
+        address = (name, self.sources.readings[name].digest, self.limit, encoder.identity, judged)
+        if address not in _CACHE:
+            made = CandidateSet.of(name, groups[: self.limit], encoder, judged=judged)
+            if len(_CACHE) >= MOST_CACHED:
+                _CACHE.clear()
+            _CACHE[address] = made
+        return _CACHE[address]
 
 
 def refuse_bad_names(names: Sequence[str]) -> None:

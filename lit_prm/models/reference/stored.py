@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -17,11 +19,11 @@ from lit_prm.data.batch import Batch
 from lit_prm.models.language_model import Dtype
 from lit_prm.models.logps import token_logps
 from lit_prm.models.probes import in_eval_mode
-from lit_prm.models.reference.addresses import autocast_dtype, circumstances, weights_id
 from lit_prm.models.reference.base import Frozen, Reference
 from lit_prm.models.reference.rows import ANY, ReadOnlyStore, StoreRow, part_of, placed, row_of
 from lit_prm.models.reference.store import Logps, LogpStore
 from lit_prm.models.shared_prompts import PART
+from lit_prm.models.weights import weights_id
 from lit_prm.models.zero_weights import Item, in_step
 
 
@@ -164,11 +166,11 @@ class Stored(Reference):
         The check runs whenever the model is in memory, else once per release and device. A policy that has begun to
         train cannot make it.
         """
-        key = hashlib.sha256(self._weights_id() + repr(circumstances(device)).encode()).digest()
+        key = hashlib.sha256(self._weights_id() + repr(_circumstances(device)).encode()).digest()
         in_memory = self._policy is not None or self.source.loaded
         if not in_memory and (self.from_policy or self.store.was_checked(key)):
             return
-        tolerance = 1e-3 if self.source.dtype == "float32" and not autocast_dtype(device) else 0.3
+        tolerance = 1e-3 if self.source.dtype == "float32" and not _autocast_dtype(device) else 0.3
         for pair in self._in_step(stored):
             row, entry = pair or (ANY, None)
             (again,) = self._logps_of([row], device)
@@ -213,7 +215,7 @@ class Stored(Reference):
         return iter(items) if self._policy is None else in_step(items, self._policy)
 
     def _addresses(self, batch: Batch, device: torch.device | None = None) -> list[bytes]:
-        salt = self._weights_id() + autocast_dtype(device or batch.ids.device).encode()
+        salt = self._weights_id() + _autocast_dtype(device or batch.ids.device).encode()
         return [hashlib.sha256(salt + key).digest() for key in batch.keys()]  # noqa: SIM118
 
     def _weights_id(self) -> bytes:
@@ -221,3 +223,14 @@ class Stored(Reference):
         if dtype not in self._weights_ids:
             self._weights_ids[dtype] = weights_id(self.source.name, dtype).encode()
         return self._weights_ids[dtype]
+
+
+def _autocast_dtype(device: torch.device) -> str:
+    """The precision that autocast makes a model compute in on this device; empty without autocast."""
+    return str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else ""
+
+
+def _circumstances(device: torch.device) -> tuple[str, ...]:
+    """What may change a model's log-probs beside its weights: releases, device, precision."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return (torch.__version__, transformers.__version__, device.type, name, _autocast_dtype(device))
