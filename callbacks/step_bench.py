@@ -56,10 +56,7 @@ class StepBench(Collected):
 
 
 def labelled_steps(candidates: CandidateSet, scored: Scored) -> tuple[StepScores, Labels] | None:
-    """Step rewards and labels of the responses whose first wrong step is known.
-
-    None if there is no such response or if some of its steps have no reward.
-    """
+    """Step rewards and labels where the first wrong step is known; None if nowhere, or if steps lack rewards."""
     known = Known.of(candidates.groups)
     if not len(known.at) or not candidates.own_steps or not np.array_equal(scored.valid, scored.reference_valid):
         return None
@@ -70,10 +67,7 @@ def labelled_steps(candidates: CandidateSet, scored: Scored) -> tuple[StepScores
 
 
 def judge_named(sets: dict[str, tuple[StepScores, Labels]], choose: str | None) -> dict[str, Judged]:
-    """Evaluate every set by the threshold of the set ``choose``.
-
-    ``choose`` itself is evaluated by halves, and so are all sets if ``choose`` gives no threshold.
-    """
+    """Evaluate every set by the threshold of the set ``choose``; ``choose`` itself, or all without one, by halves."""
     best = {name: choose_threshold(scores, labels) for name, (scores, labels) in sets.items()}
     threshold = best.get(choose or "", float("nan"))
     out = {}

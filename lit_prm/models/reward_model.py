@@ -203,10 +203,7 @@ MODULE_PREFIX = "reward_model."  # of the reward model's weights in a run's chec
 
 
 def load_trained(model: RewardModel, checkpoint: str) -> None:
-    """Load a configured reward model with its weights from a run's checkpoint.
-
-    Raises ValueError, with the checkpoint's name, if the weights belong to another model.
-    """
+    """Load the weights of a run's checkpoint. Raises ValueError, with its name, for those of another model."""
     weights = weights_of(checkpoint)
     own = {name.removeprefix(MODULE_PREFIX): w for name, w in weights.items() if name.startswith(MODULE_PREFIX)}
     try:

@@ -8,10 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """Yields a function that shows how many of ``total`` are done, and a note.
-
-    Speed and time left count only what is done from now on, not the first ``done``.
-    """
+    """Yields a function that shows how many of ``total`` are done, and a note; speed excludes the first ``done``."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     words = TextColumn(

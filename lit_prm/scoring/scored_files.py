@@ -89,10 +89,7 @@ _NEEDED = {"scorer", "rewards", "step_rewards", "step_spans"}
 
 
 def aligned(first: ScoredGroups, other: ScoredGroups) -> ScoredGroups:
-    """The rewards of ``other`` for the groups of ``first``, matched by problem id and response text.
-
-    Raises ValueError if the two files have different problems or responses.
-    """
+    """The rewards of ``other`` for the groups of ``first``. Raises ValueError for other problems or responses."""
     for one in (first, other):
         if len({g.problem.id for g in one.groups}) != len(one.groups):
             raise ValueError(f"{one.source}: two rows have the same unique_id. Give each problem one row.")

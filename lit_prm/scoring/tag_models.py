@@ -75,7 +75,7 @@ def load_backbone(source: str, dtype: Dtype) -> nn.Module:
     return cast(nn.Module, model.eval())
 
 
-def tensors(source: str, names: Sequence[str]) -> dict[str, Tensor]:
+def _tensors(source: str, names: Sequence[str]) -> dict[str, Tensor]:
     """The named tensors, from whichever of the model's files holds each. Raises ValueError for a missing one."""
     loaded = dict[str, Tensor]()
     for file in _files(source, names):
@@ -98,11 +98,14 @@ def _files(source: str, names: Sequence[str]) -> list[str]:
     return [file for file in (local_path(source, shard) for shard in shards) if file is not None]
 
 
-def linear(weight: Tensor, bias: Tensor, backbone: nn.Module) -> nn.Linear:
-    """A frozen linear layer with these weights, in the precision of the backbone."""
+def linear(source: str, name: str, backbone: nn.Module) -> nn.Linear:
+    """The linear layer of this name in the model's files, frozen and in the precision of the backbone."""
     dtype = next(backbone.parameters()).dtype
-    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
-    layer.load_state_dict({"weight": weight.to(dtype), "bias": bias.to(dtype)})
+    stored = _tensors(source, (f"{name}.weight", f"{name}.bias"))
+    weights = {key.rpartition(".")[2]: tensor.to(dtype) for key, tensor in stored.items()}
+    outputs, inputs = weights["weight"].shape
+    layer = nn.Linear(inputs, outputs, dtype=dtype)
+    layer.load_state_dict(weights)
     return layer.requires_grad_(False)
 
 

@@ -17,7 +17,6 @@ from lit_prm.scoring.tag_models import (
     language_model_classifier,
     linear,
     load_backbone,
-    tensors,
 )
 
 _HERE = "\u2063tag\u2063"  # marks a tag's place while a chat template is applied; no template changes it
@@ -145,8 +144,7 @@ class QwenPRM(TagStyle):
 
     def load(self, source: str, dtype: Dtype) -> StepClassifier:
         backbone = load_backbone(source, dtype)
-        weights = tensors(source, ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias"))
-        first, second = (linear(weights[f"score.{i}.weight"], weights[f"score.{i}.bias"], backbone) for i in (0, 2))
+        first, second = (linear(source, f"score.{i}", backbone) for i in (0, 2))
         return StepClassifier(backbone, LogitDifference(nn.Sequential(first, nn.ReLU(), second), right=1, wrong=0))
 
 
@@ -169,9 +167,7 @@ class SkyworkPRM(TagStyle):
 
     def load(self, source: str, dtype: Dtype) -> StepClassifier:
         backbone = load_backbone(source, dtype)
-        weights = tensors(source, ("v_head.summary.weight", "v_head.summary.bias"))
-        head = linear(weights["v_head.summary.weight"], weights["v_head.summary.bias"], backbone)
-        return StepClassifier(backbone, nn.Sequential(head, nn.Flatten(0)))
+        return StepClassifier(backbone, nn.Sequential(linear(source, "v_head.summary", backbone), nn.Flatten(0)))
 
 
 STYLES: dict[str, type[TagStyle]] = {s.name: s for s in (MathShepherdTags, RLHFlow, QwenPRM, SkyworkPRM)}

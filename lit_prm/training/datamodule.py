@@ -116,10 +116,7 @@ class RolloutDataModule(LightningDataModule):
         return self.sources.digests()
 
     def every_loader(self) -> list[DataLoader[Batch]]:
-        """Loaders over this rank's share of all distinct responses that are trained on or evaluated.
-
-        A stored reference computes its log-probs with them before training.
-        """
+        """Loaders over this rank's share of all distinct responses, with which a stored reference is filled."""
         evaluated = (c.encoded for c in self._candidates.by_name.values())
         return [self._in_order(rows) for rows in (self._train, self._mismatched, *evaluated) if rows]
 

@@ -1,15 +1,9 @@
 """What validation, test and predict steps return: the rewards of a batch of responses.
 
 ``LitPRM`` returns ``Scores``. The callbacks ``BestOfN`` and ``StepBench`` work with any LightningModule whose
-``validation_step`` and ``test_step`` return ``Scores`` or a mapping with these keys, B responses with S steps:
-
-- ``row`` [B]: index of the response in its candidate set (``batch.row`` of ``RolloutDataModule``);
-- ``steps`` [B, S]: the reward of each step;
-- ``valid`` [B, S]: True where there is a step with a reward;
-- ``reward`` [B], optional: reward of the response; by default the sum of its step rewards;
-- ``reference_steps`` [B, S], optional: summed log-probs of each step by a reference model, for the baselines that
-  choose by likelihood; without it these baselines are left out;
-- ``reference_valid`` [B, S], optional: True where a step exists; by default ``valid``.
+``validation_step`` and ``test_step`` return ``Scores`` or a mapping with the same keys, of which ``row``, ``steps`` and
+``valid`` are needed. By default ``reward`` is the sum of the step rewards and ``reference_valid`` is ``valid``. Without
+``reference_steps`` the baselines that choose by likelihood are left out.
 """
 
 from __future__ import annotations
@@ -27,10 +21,10 @@ NEEDED = ("row", "steps", "valid")
 class Scores(NamedTuple):
     """Rewards of B responses and of their S steps, as a validation or test step returns them."""
 
-    row: Tensor  # [B] index of the response in its candidate set
+    row: Tensor  # [B] index of the response in its candidate set (``batch.row`` of ``RolloutDataModule``)
     reward: Tensor  # [B] r(y)
     steps: Tensor  # [B, S] step rewards, 0 where not valid
-    valid: Tensor  # [B, S]
+    valid: Tensor  # [B, S] True where there is a step with a reward
     reference_steps: Tensor  # [B, S] summed reference log-probs of each step; nan without a reference
     reference_valid: Tensor  # [B, S] True where a step exists, whether or not the reward model scores it
 

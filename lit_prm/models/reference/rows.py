@@ -87,13 +87,11 @@ class ReadOnlyStore(Reference):
     def logps(self, batch: Batch) -> Tensor:
         rows = self._read(batch)
         missing = [i for i, row in enumerate(rows) if row is None]
-        if not missing:
-            return placed(batch, rows, self._path)
         if len(missing) == len(rows):
             return self._model.logps(batch)
-        computed = self._model.logps(batch.keep(missing))
         out = placed(batch, rows, self._path, some=True)
-        out[torch.tensor(missing, device=out.device)] = computed
+        if missing:
+            out[torch.tensor(missing, device=out.device)] = self._model.logps(batch.keep(missing))
         return out
 
     def identity(self) -> dict[str, Any]:

@@ -111,7 +111,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     An earlier export at ``target`` is replaced. Anything else there raises ValueError before anything is written.
     """
-    refuse_foreign(target)
+    is_export = target.is_dir() and ((target / SPEC_FILE).is_file() or not any(target.iterdir()))
+    if target.exists() and not is_export:
+        raise ValueError(
+            f"{target} exists and is not an export (it has no {SPEC_FILE}), so it is not replaced. Give a new folder, "
+            "or remove that one."
+        )
     partial = target.with_name(f".{target.name}.{os.getpid()}{_PARTIAL}")
     partial.mkdir(parents=True)
     try:
@@ -123,13 +128,3 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def refuse_foreign(target: Path) -> None:
-    """Raise ValueError if ``target`` exists and is not an export."""
-    is_export = target.is_dir() and ((target / SPEC_FILE).is_file() or not any(target.iterdir()))
-    if target.exists() and not is_export:
-        raise ValueError(
-            f"{target} exists and is not an export (it has no {SPEC_FILE}), so it is not replaced. Give a new folder, "
-            "or remove that one."
-        )
