@@ -86,8 +86,7 @@ class LastCheckpoint(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         states = state_dict["generators"]
         # with more processes than before the new ranks keep their own state: their batches differ, too
-        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        self._generator = states[rank] if rank < len(states) else None
+        self._generator = states[rank] if (rank := _rank()) < len(states) else None
 
     def has_saved(self, trainer: Trainer) -> bool:
         """True if the last save was made after the last update."""
@@ -106,6 +105,10 @@ def of_all_ranks(value: Item) -> list[Item]:
     values = [value] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def update_follows(trainer: Trainer) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,29 +35,22 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
     _refuse_missing_folder(name)
     cast(Any, disable_progress_bar)()  # the bar of shards takes half a second
     given = None if attention == "auto" else attention
-    with _clear_attention_error(given):
-        options = {"dtype": _torch_dtype(dtype), "attn_implementation": given}
+    options = {"dtype": _torch_dtype(dtype), "attn_implementation": given}
+    try:
         model = cast(Any, AutoModelForCausalLM.from_pretrained(name, **options))
+    except (ImportError, ValueError) as error:  # of an attention that is unknown or not installed
+        if given is None or not re.search("attn|attention", str(error), re.IGNORECASE):
+            raise
+        raise ValueError(
+            f"attention {given!r} cannot be used: {first_line(error)} Give auto, packed, sdpa or eager, or install "
+            "what it needs."
+        ) from error
     model.eval()
     with whole_in_turn(model):
         check_readable(model)
         if attention == "auto":
             pack(model)
     return cast(PreTrainedModel, model)
-
-
-@contextmanager
-def _clear_attention_error(attention: Attention | None) -> Iterator[None]:
-    """Replaces transformers' error for an attention that is unknown or not installed by a short one."""
-    try:
-        yield
-    except (ImportError, ValueError) as error:
-        if attention is None or not re.search("attn|attention", str(error), re.IGNORECASE):
-            raise
-        raise ValueError(
-            f"attention {attention!r} cannot be used: {first_line(error)} Give auto, packed, sdpa or eager, or install "
-            "what it needs."
-        ) from error
 
 
 def _torch_dtype(name: Dtype) -> torch.dtype | str:

@@ -6,8 +6,7 @@ Heads are read from safetensors files, in a folder or on the hub; pickled files 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,10 +62,14 @@ def language_model_classifier(source: str, dtype: Dtype, plus: int, minus: int) 
 
 def load_backbone(source: str, dtype: Dtype) -> nn.Module:
     """The network below the heads, loaded by transformers' own class. Raises ValueError for missing weights."""
-    with _without_report():
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # hides the list of weights that are not loaded here: those of the heads
+    try:
         model, report = cast(Any, AutoModel).from_pretrained(
             source, dtype=dtype, trust_remote_code=False, output_loading_info=True
         )
+    finally:
+        logging.set_verbosity(before)
     if report["missing_keys"]:
         raise ValueError(
             f"{source} lacks {len(report['missing_keys'])} weights of a {type(model).__name__}, e.g. "
@@ -107,14 +110,3 @@ def linear(source: str, name: str, backbone: nn.Module) -> nn.Linear:
     layer = nn.Linear(inputs, outputs, dtype=dtype)
     layer.load_state_dict(weights)
     return layer.requires_grad_(False)
-
-
-@contextmanager
-def _without_report() -> Iterator[None]:
-    """Hides transformers' list of weights that it did not load: here those of the heads."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -61,24 +61,16 @@ class Stored(Reference):
 
     def prepare(self, batches: Iterable[Batch], device: torch.device, untrained: PreTrainedModel | None = None) -> str:
         self.requested = self.misses = 0
-        with self._computed_by(untrained if self.from_policy else None):
-            self._verify(self._fill(batches, device), device)
-        self.source.release()
-        return self._summary()
-
-    @contextmanager
-    def _computed_by(self, policy: PreTrainedModel | None) -> Iterator[None]:
-        """Inside, this policy computes missing entries."""
-        if policy is None:
-            yield
-            return
-        self._refuse_other_model(policy)
-        self._policy = policy
+        if self.from_policy and untrained is not None:
+            self._refuse_other_model(untrained)
+            self._policy = untrained  # computes missing entries
         try:
-            with in_eval_mode(policy):
-                yield
+            with in_eval_mode(self._policy) if self._policy else nullcontext():
+                self._verify(self._fill(batches, device), device)
         finally:
             self._policy = None
+        self.source.release()
+        return self._summary()
 
     def _refuse_other_model(self, policy: PreTrainedModel) -> None:
         own, other = (self.source.name, self.source.dtype), (policy.name_or_path, str(policy.dtype)[len("torch.") :])
