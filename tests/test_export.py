@@ -33,7 +33,7 @@ from lit_prm.scoring.export import folder as writing
 from lit_prm.scoring.export.command import export
 from lit_prm.scoring.loading import load
 from lit_prm.scoring.rewards import Rewards
-from lit_prm.scoring.sources import release_of
+from lit_prm.scoring.sources import released_reference, spec_of
 from lit_prm.scoring.spec import RewardSpec, named, read_spec
 from lit_prm.storage.class_paths import class_path_of
 from tests.conftest import TEMPLATE
@@ -311,13 +311,12 @@ def test_releases_are_known_by_name(
     name: str, reference: str, policy_folder: Path, reference_folder: Path, tmp_path: Path
 ) -> None:
     """On stand-ins: `Step k:` steps, the minimum of them, beta 0.05, and the reference that the name tells."""
-    assert release_of(str(policy_folder)) is None
-    release = release_of(f"someone/{name}")
-    assert release is not None
-    spec = release.spec(f"someone/{name}")
+    assert released_reference(str(policy_folder)) is None
+    assert released_reference(f"someone/{name}") == reference
+    (tmp_path / name).symlink_to(policy_folder)
+    spec = spec_of(str(tmp_path / name))
     assert spec.reference
     assert spec.reference["init_args"]["model"] == reference
-    (tmp_path / name).symlink_to(policy_folder)
     scorer = load(str(tmp_path / name), reference=str(reference_folder))
     assert (scorer.identity["aggregate"], scorer.identity["beta"]) == ("min", 0.05)
     model = ImplicitReward(str(policy_folder), Frozen(str(reference_folder)), beta=0.05)

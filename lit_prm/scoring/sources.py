@@ -71,7 +71,7 @@ def describes_itself(source: str) -> bool:
 
 def is_known_policy(source: str) -> bool:
     """True for an adapter and for a known release: policies whose reference is known."""
-    return adapters.is_adapter(source) or release_of(source) is not None
+    return adapters.is_adapter(source) or released_reference(source) is not None
 
 
 def refuse_unknown_source(source: str) -> None:
@@ -107,8 +107,10 @@ def _own_spec(source: str, options: Options) -> RewardSpec:
         return read_spec(Path(source) / SPEC_FILE)
     if adapters.is_adapter(source):
         return _of_policy("lit_prm.models.adapters.AdaptedReward", source)
-    if release := release_of(source):
-        return release.spec(source, reference=options.reference)
+    if reference := released_reference(source):
+        spec = _of_policy("lit_prm.models.reward_model.ImplicitReward", source, beta=0.05)
+        steps = named("lit_prm.data.steps.Marked")
+        return replace(spec, reference=_reference(reference), steps=steps, max_length=8192)
     if options.reference is None:
         raise ValueError(
             f"{source} is a language model, and its implicit reward is relative to another one. Give the model that it "
@@ -117,8 +119,8 @@ def _own_spec(source: str, options: Options) -> RewardSpec:
     return _of_policy("lit_prm.models.reward_model.ImplicitReward", source)
 
 
-def _of_policy(class_path: str, policy: str) -> RewardSpec:
-    reward_model = named(class_path, {"policy": policy})
+def _of_policy(class_path: str, policy: str, **arguments: Any) -> RewardSpec:
+    reward_model = named(class_path, {"policy": policy, **arguments})
     return RewardSpec(reward_model=reward_model, tokenizer=policy, steps=named("lit_prm.data.steps.BlankLine"))
 
 
@@ -143,46 +145,14 @@ def _with_reference(spec: RewardSpec, reference: Named) -> RewardSpec:
     return replace(spec, reward_model=reward_model, reference=reference, reference_hash=None)
 
 
-# ---- released implicit PRMs ------------------------------------------------------------------------
+# Released implicit PRMs whose config names neither reference nor step rule: the model that they were trained against,
+# by the beginning of their names in lower case. They were trained on ``Step k:`` responses with beta 0.05. The authors'
+# scripts multiply log-ratios by 0.001 instead, which orders responses in the same way. The card of EurusPRM-Stage2 uses
+# accumulated rewards: these are the ``step_values``, whose last one is the sum.
+_RELEASED = {"implicitprm": "meta-llama/Llama-3.1-8B-Instruct", "eurusprm": "Qwen/Qwen2.5-Math-7B-Instruct"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """A family of policies trained as implicit rewards on ``Step k:`` responses, which their config does not mention.
-
-    ``names`` are the beginnings of the last part of their names, in lower case; ``reference`` is the model that they
-    were trained against.
-    """
-
-    names: tuple[str, ...]
-    reference: str
-    aggregate: str = "min"
-    beta: float = 0.05
-
-    def spec(self, policy: str, *, reference: str | None = None, dtype: str = "float32") -> RewardSpec:
-        """The spec of one policy of the family. ``reference`` replaces the hub name, e.g. by a local copy."""
-        return RewardSpec(
-            reward_model=named(
-                "lit_prm.models.reward_model.ImplicitReward", {"policy": policy, "beta": self.beta, "dtype": dtype}
-            ),
-            reference=named("lit_prm.models.reference.Frozen", {"model": reference or self.reference, "dtype": dtype}),
-            tokenizer=policy,
-            steps=named("lit_prm.data.steps.Marked"),
-            max_length=8192,
-            aggregate=self.aggregate,
-        )
-
-
-RELEASES = {
-    "ImplicitPRM": Release(names=("implicitprm",), reference="meta-llama/Llama-3.1-8B-Instruct"),
-    "EurusPRM": Release(names=("eurusprm",), reference="Qwen/Qwen2.5-Math-7B-Instruct"),
-}
-"""By family. Beta is that of training; the authors' scripts multiply log-ratios by 0.001 instead, which orders
-responses in the same way. The card of EurusPRM-Stage2 uses accumulated rewards: these are the ``step_values``, whose
-last one is the sum."""
-
-
-def release_of(source: str) -> Release | None:
-    """The release that a folder or hub model belongs to by its name, None for any other model."""
+def released_reference(source: str) -> str | None:
+    """The model that a known released implicit PRM was trained against; None for any other model."""
     name = Path(source).name.lower()
-    return next((r for r in RELEASES.values() if name.startswith(r.names)), None)
+    return next((model for start, model in _RELEASED.items() if name.startswith(start)), None)

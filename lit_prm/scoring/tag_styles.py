@@ -11,13 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from lit_prm.models.language_model import Dtype
-from lit_prm.scoring.tag_models import (
-    LogitDifference,
-    StepClassifier,
-    language_model_classifier,
-    linear,
-    load_backbone,
-)
+from lit_prm.scoring.tag_models import LogitDifference, StepClassifier, language_model_classifier, linear, load_backbone
 
 _HERE = "\u2063tag\u2063"  # marks a tag's place while a chat template is applied; no template changes it
 
