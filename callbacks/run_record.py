@@ -83,7 +83,9 @@ class RunRecord(SaveConfigCallback):
 
     def _log_inputs(self, tracker: MLflow, config: str, digests: Mapping[str, str]) -> None:
         tracker.log_hyperparams(yaml.safe_load(config))
-        tracker.log_tags({**self._facts(), "command": _command(), "run_dir": self.config.run_dir})
+        program, *args = sys.orig_argv
+        command = shlex.join([Path(program).name, *args])
+        tracker.log_tags({**self._facts(), "command": command, "run_dir": self.config.run_dir})
         tracker.log_tags({f"version.{package}": number for package, number in versions().items()})
         if digests:
             tracker.log_data(digests)
@@ -225,11 +227,6 @@ def _git(*args: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _command() -> str:
-    program, *args = sys.orig_argv
-    return shlex.join([Path(program).name, *args])
 
 
 def _tracker(trainer: Trainer) -> MLflow | None:

@@ -34,7 +34,7 @@ class _Prompts:
         return Cache(layers=[_layer(keys[owner], values[owner]) for keys, values in self.layers])
 
 
-def shared_states(base: Any, batch: Batch, part: int | None = None) -> Tensor:
+def shared_states(base: Any, batch: Batch) -> Tensor:
     """Last hidden states at every prompt's last token and in the responses, 0 elsewhere; [B, T, H].
 
     Equal to those of whole rows up to rounding, gradients included. Padding columns of prompts are masked, and the
@@ -45,7 +45,7 @@ def shared_states(base: Any, batch: Batch, part: int | None = None) -> Tensor:
     prompts = _run_prompts(base, batch, owner)
     out = prompts.hidden.new_zeros((*batch.ids.shape, prompts.hidden.shape[-1]))
     out[torch.arange(len(owner)), length - 1] = prompts.hidden[owner, length - 1]
-    for rows in _parts(batch.length - length, part or PART[out.device.type]):
+    for rows in _parts(batch.length - length, PART[out.device.type]):
         _run_responses(base, batch, prompts, rows, out)
     return out
 

@@ -152,10 +152,10 @@ def consolidated(folder: str | Path) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in weights.items()}  # below stage 3 they are parameters
 
 
-def state_of(folder: str | Path, rank: int = 0) -> dict[str, Any]:
+def state_of(folder: str | Path) -> dict[str, Any]:
     """The content of a checkpoint's folder without weights and optimizer: progress, callbacks, names and shapes."""
     part = standing(Path(folder))
-    sharded = part / f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt"  # ZeRO-3; below there is one file
+    sharded = part / "zero_pp_rank_0_mp_rank_00_model_states.pt"  # ZeRO-3; below there is one file
     file = sharded if sharded.exists() else part / "mp_rank_00_model_states.pt"
     state: dict[str, Any] = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
     return state

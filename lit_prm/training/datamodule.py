@@ -25,7 +25,7 @@ from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.generation.labeling import Labeler
 from lit_prm.losses import CE, Loss
 from lit_prm.models.language_model import load_tokenizer
-from lit_prm.training.sources import CandidateSets, Sources, World, refuse_ambiguous, refuse_bad_names
+from lit_prm.training.sources import CandidateSets, Sources, World, refuse_bad_sets
 from lit_prm.training.trainable import TrainChoice, token_counts, with_a_term, with_labels, with_step_labels
 
 
@@ -69,8 +69,7 @@ class RolloutDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        refuse_bad_names([*(validation or {}), *(test or {})])
-        refuse_ambiguous(validation or {}, test or {}, files or {})
+        refuse_bad_sets(validation or {}, test or {}, files or {})
         self.tokenizer_name = tokenizer
         self.train_file = train
         self.sets = {"validate": validation or {}, "test": test or {}}

@@ -78,19 +78,17 @@ class CandidateSets:
         return _CACHE[address]
 
 
-def refuse_bad_names(names: Sequence[str]) -> None:
-    """Raise ValueError unless every name can be part of a metric's and a file's name."""
-    for name in names:
+def refuse_bad_sets(validation: dict[str, str], test: dict[str, str], files: dict[str, str]) -> None:
+    """Raise ValueError if a set's name cannot be part of a metric's and a file's name, or stands for two files.
+
+    "train" is the training data.
+    """
+    for name in {**validation, **test}:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
             raise ValueError(
                 f"The name of candidate set {name!r} becomes part of metric names and file names, so it may hold only "
                 f"letters A-Z, digits, _ . and -. Call the set {re.sub('[^A-Za-z0-9_.-]+', '-', name)!r}, for example."
             )
-
-
-def refuse_ambiguous(validation: dict[str, str], test: dict[str, str], files: dict[str, str]) -> None:
-    """Raise ValueError if a set's name stands for two files; "train" is the training data."""
-    for name in {**validation, **test}:
         if name in {"train", *files} or validation.get(name, test.get(name)) != test.get(name, validation.get(name)):
             raise ValueError(
                 f"Candidate set {name!r} is the name of two files, and metrics could not be told apart. "

@@ -65,7 +65,7 @@ def _for_hub(facts: Facts, implicit: bool) -> dict[str, Any]:
         "pipeline_tag": "text-generation",
         "tags": TAGS if implicit else TAGS[:2],
     }
-    if _is_of_hub(facts.base_model):
+    if re.fullmatch(r"(?!\.)[\w.-]+/[\w.-]+", facts.base_model):  # a name of the hub
         header["base_model"] = facts.base_model
     if results := [_indexed(test, n, value) for test, n, value in _best(facts.metrics)]:
         header["model-index"] = [{"name": facts.name, "results": results}]
@@ -78,10 +78,6 @@ def _indexed(test: str, n: int, value: float) -> dict[str, Any]:
         "dataset": {"name": test, "type": test},
         "metrics": [{"type": "accuracy", "name": f"accuracy of the best of {n}, %", "value": round(100 * value, 2)}],
     }
-
-
-def _is_of_hub(name: str) -> bool:
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
 
 
 # ---- for people ---------------------------------------------------------------------------------
