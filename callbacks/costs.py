@@ -55,7 +55,7 @@ class Costs(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         try:
             self._shapes = self._read_shapes(pl_module)
-        except ValueError as error:
+        except (ValueError, KeyError, OSError) as error:
             self._shapes = None
             rank_zero_warn(f"Costs logs no cost metrics in this run: {error}")
 
@@ -63,6 +63,8 @@ class Costs(Callback):
         model = getattr(pl_module, "reward_model", None)
         if not isinstance(model, RewardModel):
             raise ValueError(f"{type(pl_module).__name__} has no reward_model of lit_prm, whose shape FLOPs depend on.")
+        if getattr(model, "policy", None) is None:
+            raise ValueError(f"{type(model).__name__} has no policy, whose shape FLOPs depend on.")
         policy = shape_of(cast(Any, model.policy).config)
         return _Shapes(
             policy=policy,

@@ -43,6 +43,7 @@ class FakeServer(ThreadingHTTPServer):
         self.tries: Counter[str] = Counter()
         self.answered: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
+        self.proxy_keys: set[str | None] = set()
         self.met: Counter[str] = Counter()
         self.under_way = self.widest = 0
         self.lock = threading.Lock()
@@ -97,6 +98,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.keys.add(self.headers.get("Authorization"))
+        self.server.proxy_keys.add(self.headers.get("Proxy-Authorization"))
         listed = self.server.models
         if self.server.refusal:
             self._refuse(self.server.refusal)
@@ -119,6 +121,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, text: str) -> None:
         server = self.server
         server.keys.add(self.headers.get("Authorization"))
+        server.proxy_keys.add(self.headers.get("Proxy-Authorization"))
         if server.refusal:
             self._refuse(server.refusal)
             return

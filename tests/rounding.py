@@ -46,7 +46,7 @@ def network_bound(tokens: int, magnitude: float, *, gradient: bool = False) -> f
 def reward_bound(tokens: int, beta: float) -> float:
     """Of two rewards, or prefix values, of a response of ``tokens`` tokens, its prompt's included.
 
-    They are beta times the difference of two sums of log-probs, which are 8 on average at most. One token more or less
-    is hundreds of times as far.
+    They are beta times the difference of two sums of log-probs, which are 8 on average at most, and whose errors add up
+    as a random walk. One token more or less is hundreds of times as far.
     """
-    return network_bound(tokens, 2 * beta * tokens * 8)
+    return network_bound(tokens, 2 * beta * math.sqrt(tokens) * 8)

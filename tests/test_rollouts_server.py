@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Sequence
@@ -167,6 +168,8 @@ def test_the_pause_is_the_one_the_server_asks_for() -> None:
         ("soon", 0),
         ("nan", 0),
         ("1000000000", 600),
+        ("1e9", 600),
+        ("0.5", 0.5),
         ("Mon, 01 Jan 2001 00:00:00 GMT", 0),
     ],
 )
@@ -315,6 +318,23 @@ def test_a_proxy_of_the_environment_is_used_except_for_the_hosts_it_names(monkey
             sampler(server).sample(PROMPTS, 1)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         assert len(sampler(server).sample(PROMPTS, 1)) == len(PROMPTS)
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_proxy_gets_the_name_and_password_of_its_address(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    with FakeServer(refusal=404, words="I am the proxy") as proxy:
+        monkeypatch.setenv("http_proxy", f"{scheme}me:a%20word@{proxy.url.removeprefix('http://')}")
+        monkeypatch.setenv("no_proxy", "")
+        Endpoint("http://example.invalid").models()
+    assert proxy.proxy_keys == {"Basic " + base64.b64encode(b"me:a word").decode()}
+
+
+def test_a_proxy_of_another_kind_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://me:word@localhost:1080")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(ValueError, match=r"http_proxy names socks5://localhost:1080, which is no HTTP proxy") as error:
+        Endpoint("http://example.invalid")
+    assert "word" not in str(error.value)
 
 
 def test_a_connection_serves_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ import os
 import random
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 if TYPE_CHECKING:
@@ -148,11 +149,18 @@ class Endpoint:
 
 def _connections(url: str) -> PoolManager:
     """Connections that threads share, through the proxy that the environment names for this server, if any."""
-    from urllib3 import PoolManager, ProxyManager
+    from urllib3 import PoolManager, ProxyManager, make_headers
 
     parts = urlsplit(url)
-    proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
-    return ProxyManager(proxy, maxsize=CONNECTIONS) if proxy else PoolManager(maxsize=CONNECTIONS)
+    named = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+    if not named:
+        return PoolManager(maxsize=CONNECTIONS)
+    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    user, _, host = proxy.netloc.rpartition("@")
+    if proxy.scheme not in ("http", "https") or not host:
+        raise ValueError(f"{parts.scheme}_proxy names {proxy.scheme}://{host}, which is no HTTP proxy. Correct it.")
+    headers = make_headers(proxy_basic_auth=unquote(user)) if user else None  # urllib3 ignores a name in the address
+    return ProxyManager(f"{proxy.scheme}://{host}", maxsize=CONNECTIONS, proxy_headers=headers)
 
 
 def _answer(data: bytes) -> Answer:
@@ -170,6 +178,9 @@ def _seconds(retry_after: str | None) -> float:
     from urllib3.exceptions import InvalidHeader
     from urllib3.util import Retry
 
+    with suppress(ValueError):  # fractions, which some servers send and urllib3 refuses
+        seconds = float(retry_after or 0)
+        return min(seconds, PATIENCE) if seconds > 0 else 0.0
     try:
         return min(Retry().parse_retry_after(retry_after or "0"), PATIENCE)
     except InvalidHeader:
@@ -181,7 +192,7 @@ def _address(url: str) -> str:
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        _ = parts.port
+        _ = parts.port, (parts.hostname or "").encode("idna")  # both raise where no request could be sent
     except ValueError:
         fits = None
     if not fits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lit_prm.scoring.sources import (
 from lit_prm.scoring.tags import TagScorer, style_of
 
 
-def load(source: str, **options: Any) -> Scorer:
+def load(source: str | Path, **options: Any) -> Scorer:
     r"""The scorer of a run's folder, a checkpoint, an exported folder, a Hugging Face folder or hub name.
 
     A plain language model is an implicit reward relative to ``reference``, which must then be given, except for an
@@ -33,7 +34,7 @@ def load(source: str, **options: Any) -> Scorer:
     >>> [len(r.step_rewards) for r in rewards]
     [2, 1]
     """
-    chosen = Options.of(options)
+    source, chosen = os.path.expanduser(source), Options.of(options)
     refuse_unknown_source(source)
     if _is_tag_model(source, chosen):
         return _tag_scorer(source, chosen)

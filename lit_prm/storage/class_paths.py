@@ -23,10 +23,10 @@ def class_of(class_path: str, base: type) -> type[Any]:
 
 
 def is_class_of(class_path: str, base: type) -> bool:
-    """True if the path names a subclass of ``base``; False also for a class that cannot be imported here."""
+    """True if the path names a subclass of ``base``; False also for a class whose module fails when it is imported."""
     try:
         class_of(class_path, base)
-    except ValueError:
+    except Exception:  # a user's module may raise anything
         return False
     return True
 

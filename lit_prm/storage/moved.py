@@ -20,7 +20,7 @@ from typing import Any
 
 # Old module or class -> present one; the longest match counts, and what is below a module moves with it.
 _MOVED = {
-    "storage": "run_files run_folder outbox=mlflow_queue mlflow_entries=mlflow_send mlflow_upload "
+    "storage": "flat run_files run_folder outbox=mlflow_queue mlflow_entries=mlflow_send mlflow_upload "
     "tracking=mlflow_logger whole=atomic",
     "answers": "equivalence=workers equivalence.workers=workers.pool verdicts=verdict_cache",
     "data": "batch batching encoding formats records regime=regimes report=data_report steps",
@@ -100,10 +100,11 @@ def _config(arg: str) -> str:
     return arg if present == text else option + present
 
 
-def _class_path(name: str) -> str:
-    if (new := today(name)) != name:
+def _class_path(name: Any) -> Any:
+    if isinstance(name, str) and (new := today(name)) != name:
         _warn(name)
-    return new
+        return new
+    return name
 
 
 def names_below(package: str) -> Callable[[str], Any]:

@@ -69,7 +69,7 @@ class CandidateSets:
         say(self.by_name[name].summary() + (f", {left} problems without responses left out" if left else ""))
 
     def _cached(self, name: str, groups: Sequence[Group], encoder: Encoder, judged: bool) -> CandidateSet:
-        address = (name, self.sources.readings[name].digest, self.limit, encoder.identity, judged)
+        address = (name, self.sources.readings[name].digest, self.limit, encoder.identity, type(encoder.steps), judged)
         if address not in _CACHE:
             made = CandidateSet.of(name, groups[: self.limit], encoder, judged=judged)
             if len(_CACHE) >= MOST_CACHED:
