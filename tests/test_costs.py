@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -304,7 +303,7 @@ def implicit(folder: Path, reference: Reference | None = None) -> ImplicitReward
 
 
 def small_config(family: str) -> Any:
-    """A model of tiny sizes whose FLOPs ``shape_of`` does not know."""
+    """A model of tiny sizes."""
     sizes: dict[str, Any] = {
         "vocab_size": 500, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 8,
         "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "moe_intermediate_size": 32,
@@ -314,12 +313,23 @@ def small_config(family: str) -> Any:
 
 
 @pytest.mark.parametrize("family", ["gemma2", "phi3", "mixtral", "qwen3_moe"])
-def test_training_a_model_of_unknown_flops_warns_once_and_goes_on_without_costs(tmp_path: Path, family: str) -> None:
+def test_costs_of_every_architecture_are_logged(tmp_path: Path, family: str) -> None:
     config = small_config(family)
-    with contextlib.suppress(ValueError):
-        pytest.skip(f"FLOPs of {family} are known: {shape_of(config)}")
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match=f"Costs logs no cost metrics in this run: .*'{family}'") as warned:
+    costs = train(implicit(tmp_path, Uniform()), Micro(2), epochs=1)
+    shape = shape_of(config)
+    assert costs["cost/training_flops"] == 3 * forward(shape, ONCE)
+
+
+def test_a_model_of_unknown_flops_is_trained_without_costs_and_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(config: Any) -> Any:
+        raise FlopsUnknown(f"FLOPs of {config.model_type} are unknown.")
+
+    AutoModelForCausalLM.from_config(small_config("phi3")).save_pretrained(tmp_path)
+    monkeypatch.setattr("callbacks.costs.shape_of", unknown)
+    with pytest.warns(UserWarning, match="Costs logs no cost metrics in this run: FLOPs of phi3") as warned:
         assert train(implicit(tmp_path, Uniform()), Micro(2), epochs=2) == {}
     assert sum("Costs" in str(w.message) for w in warned) == 1
 

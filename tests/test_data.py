@@ -13,6 +13,7 @@ import torch
 from lit_prm.data.batch import Batch
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.records import Group, Problem, Rollout
+from lit_prm.data.steps import StepRule
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.trainable import rank_zero_first
 from lit_prm.training.worlds.tinymath import TinyMath
@@ -318,3 +319,17 @@ def test_bad_rows_are_refused_or_counted(root: Path, policy_folder: Path) -> Non
     data.setup("fit")
     assert data.report is not None
     assert data.report.refused == 1
+
+
+def test_a_step_rule_that_is_defined_again_cuts_the_candidates_again(root: Path, policy_folder: Path) -> None:
+    def steps_with(marks: str) -> set[int]:
+        class Mine(StepRule):
+            def starts(self, text: str) -> list[int]:
+                return [i + 1 for i, character in enumerate(text[:-1]) if character in marks]
+
+        data = small(root, policy_folder, steps=Mine())
+        data.setup("test")
+        (candidates,) = data.candidates("test")
+        return {int(encoded.step.max()) + 1 for encoded in candidates.encoded}
+
+    assert (steps_with(" "), steps_with("")) == ({3}, {1})  # as an edited cell of a notebook does

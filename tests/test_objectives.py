@@ -211,5 +211,5 @@ def test_a_second_stage_starts_from_the_first_ones_weights(
     with torch.no_grad():
         torch.testing.assert_close(second.score(collate(rows)).reward, first.score(collate(rows)).reward)
     lost = LitPRM(implicit(policy_folder, policy_folder), StepCE(), start=str(tmp_path / "no.ckpt"))
-    with pytest.raises(ValueError, match=r"no\.ckpt to start from; run the experiment whose second stage this is"):
+    with pytest.raises(ValueError, match=r"no\.ckpt to start from\. First run the experiment of the first stage"):
         lost.configure_model()
