@@ -30,7 +30,8 @@ RIGHT_TORCH := import torch, sys; sys.exit("$(TORCH)" == "cuda" and not torch.ve
 OTHER_INDEX := echo "The package index gave no build TORCH=$(TORCH) of torch $(TORCH_PIN). Set PIP_EXTRA_INDEX_URL to the index that \
   the installation page of PyTorch names for this build, remove $(VENV) and run make again." >&2; exit 1
 
-BUILD := $(VENV)/.torch$(addprefix -,$(TORCH))
+# Without TORCH, whichever build is there already.
+BUILD := $(or $(if $(TORCH),,$(firstword $(wildcard $(VENV)/.torch*))),$(VENV)/.torch$(addprefix -,$(TORCH)))
 RUN   := $(VENV)/.run
 DEV   := $(VENV)/.dev
 
