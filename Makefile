@@ -77,7 +77,7 @@ format: $(DEV) ## write what check asks for
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(DEV) ## the tests (3 minutes on two cores with AVX-512, 6 with AVX2 alone); COVER=1 measures their coverage too, half as long again
+test: $(DEV) ## the tests (5 to 10 minutes on two cores); COVER=1 measures their coverage too, half as long again
 	$(ONE_THREAD) $(QUIET) $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVER),--cov --cov-report=term:skip-covered --cov-fail-under=90)
 
 test-slow: $(DEV) ## tests that take minutes
