@@ -44,7 +44,10 @@ class Estimate(NamedTuple):
 
 
 def by_count(counts: Sequence[int], values: Any, interval: bool = True) -> dict[int, Estimate]:
-    """A curve [P, C] over problems at each of the C numbers of candidates, in percent."""
+    """The mean over problems, with its interval, for each of the C candidate counts, in percent.
+
+    ``values`` is [P, C] in [0, 1] for P problems. Without ``interval`` the ends are nan.
+    """
     made = Estimate.of if interval else lambda column: Estimate(float(column.mean()), math.nan, math.nan)
     return {n: made(column).scaled() for n, column in zip(counts, values.T, strict=True)}
 

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """Yields a function that shows how many of ``total`` are done, and a note; speed excludes the first ``done``."""
+    """A progress bar. Yields ``update(done, note)``, which sets the finished count and the note beside it.
+
+    The first ``done`` of ``total`` were finished before, so the speed leaves them out.
+    """
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     words = TextColumn(

@@ -86,7 +86,10 @@ def within(groups: Sequence[Group], first: Floats, second: Floats) -> float:
 
 
 class WrongProcess(NamedTuple):
-    """Share of responses with a wrong step, among chosen ones with a right answer and checked steps; [C] each."""
+    """How often a right answer is reached by wrong steps, for each of C candidate counts.
+
+    The share of responses with a wrong step, among chosen responses with a right answer and checked steps.
+    """
 
     checked: int  # right responses whose steps were checked
     chosen: tuple[Estimate, ...]

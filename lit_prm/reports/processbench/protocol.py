@@ -26,7 +26,10 @@ from lit_prm.reports.processbench.subset import READINGS, Labels, StepReading, S
 
 @dataclass(frozen=True)
 class FirstErrorResult:
-    """Which first errors of a subset a rule names. The interval of F1 resamples problems and keeps the decisions."""
+    """How well the predicted first errors of one subset match the labels.
+
+    The interval of F1 resamples problems; predictions and threshold stay fixed.
+    """
 
     hits: Hits
     samples: Floats  # F1 of resampled problems

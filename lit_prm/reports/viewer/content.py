@@ -21,7 +21,10 @@ SHARE = 95.0  # percent of the rewards within the ends of the scale; the others 
 
 
 class Scale(NamedTuple):
-    """A colour scale from ``centre - reach`` to ``centre + reach``."""
+    """A colour scale from ``centre - reach`` to ``centre + reach``.
+
+    With ``probabilities`` rewards lie in [0, 1] and are shown so, not as log-odds.
+    """
 
     centre: float
     reach: float

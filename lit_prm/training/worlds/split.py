@@ -44,5 +44,5 @@ def _of(groups: Sequence[Group], texts: Sequence[str]) -> list[Group]:
 
 
 def _draw(seed: int, text: str) -> bytes:
-    """A number drawn for seed and text, the same on every machine."""
+    """A hash of seed and text, by which problems are sorted; the same on every machine."""
     return hashlib.sha256(repr((seed, "split", text)).encode()).digest()
