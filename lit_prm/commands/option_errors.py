@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from inspect import isabstract
 
 import torch
 
@@ -17,6 +16,7 @@ from lit_prm.losses import Loss
 from lit_prm.losses.pairs import Pairs
 from lit_prm.models.reference import Reference
 from lit_prm.models.reward_model import RewardModel
+from lit_prm.storage.class_paths import known_names
 
 # Options whose value can be a bare class name, and the base class of the value.
 _BASES: dict[str, type] = {
@@ -50,10 +50,4 @@ def with_class_names(message: str) -> str:
     key = re.search(r'Parser key "(?:\w+\.)*(\w+)"(?:(?!Parser key).)*import path', message, re.DOTALL)
     if key is None or key[1] not in _BASES:
         return message
-    known = ", ".join(sorted(kind.__name__ for kind in _subclasses(_BASES[key[1]]) if not isabstract(kind)))
-    return f"{message}\n  known: {known}; or the dotted path of your own class"
-
-
-def _subclasses(kind: type) -> set[type]:
-    direct: list[type] = kind.__subclasses__()
-    return {subclass for child in direct for subclass in (child, *_subclasses(child))}
+    return f"{message}\n  known: {', '.join(known_names(_BASES[key[1]]))}; or the dotted path of your own class"
