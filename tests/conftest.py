@@ -27,7 +27,8 @@ if TYPE_CHECKING:  # the process that only deals tests out to workers, which rea
 MICRO: dict[str, Any] = {
     "seed": 0, "train_problems": 24, "validation_problems": 6, "test_problems": 6, "responses": 8,
     "validation_candidates": 4, "test_candidates": 4, "other_test_problems": 4, "irrelevant_problems": 8,
-    "hidden": 32, "layers": 1, "steps": 4, "generator_steps": 2, "weaker_steps": 1, "batch_size": 4, "workers": 1,
+    "hidden": 32, "layers": 1, "steps": 4, "generator_steps": 2, "weaker_steps": 1, "expert_steps": 1,
+    "batch_size": 4, "workers": 1,
 }  # fmt: skip
 
 CORPUS = [

@@ -151,7 +151,7 @@ def test_paper_rollouts(tmp_path: Path) -> None:
         "correctness": [True, False, 1, 0, True],
         "steps": [["a\n\n", "b"], ["c", "X"], ["e"], None], "first_errors": [1, 0, -1, 5],
         "ambiguous": [False, False, True, False], "generators": ["g1", "g2", "g3", None],
-        "answers": ["2", None, "3", "4"],
+        "answers": ["2", None, "3", "4"], "error_kinds": [[None, "slip"], ["slip"], [""], None],
     }  # fmt: skip
     reading = read(tmp_path, row)
     asked = Problem(prompt="1+1?", id="m/1", answer="\\frac{1}{2}", subject="Algebra", level=3)
@@ -161,7 +161,13 @@ def test_paper_rollouts(tmp_path: Path) -> None:
             problem=asked,
             rollouts=(
                 Rollout(
-                    response="a\n\nb", correct=True, answer="2", steps=("a\n\n", "b"), first_error=1, generator="g1"
+                    response="a\n\nb",
+                    correct=True,
+                    answer="2",
+                    steps=("a\n\n", "b"),
+                    first_error=1,
+                    generator="g1",
+                    error_kinds=("", "slip"),
                 ),
                 Rollout(response="cd", correct=False, generator="g2"),  # its steps do not tile, so its index is void
                 Rollout(response="f", correct=False, answer="4"),  # an index into steps that nobody gave
@@ -418,6 +424,11 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ROLLOUT,
         {"steps": [["a"], ["b"]], "first_errors": [1, 0]},
         r"first_errors\[0\] is 1, not the index of one of 1 steps",
+    ),
+    (
+        ROLLOUT,
+        {"steps": [["a"], ["b"]], "completions": ["a", "b"], "error_kinds": [["slip", ""], [""]]},
+        r"error_kinds\[0\] has 2 values for 1 steps; give one for each step",
     ),
     (ROLLOUT, {"first_errors": [-2, 0]}, r"first_errors\[0\] is -2, not the index"),
     (ROLLOUT, {"completions": ["a", "well \ud83d"]}, r"completions\[1\] has half a character '\\ud83d' at 5, behind"),

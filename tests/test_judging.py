@@ -299,6 +299,21 @@ def test_the_rules_without_training_locate_by_their_own_scores(tokenizer: PreTra
         assert metrics[f"gain/set/first_error-{rule}"] == pytest.approx(metrics["steps/set/first_error_found"] - theirs)
 
 
+def test_first_errors_of_each_kind_are_counted_by_themselves(tokenizer: PreTrainedTokenizerFast) -> None:
+    errors = ((1, [0.0, -1.0]), (1, [-1.0, 0.0, 0.0]), (0, [0.0, -1.0]), (0, [-1.0, 0.0]), (-1, [0.0, 1.0]))
+    c, s = with_steps(tokenizer, *errors)
+    kinds = iter(("slip", "misconception", "misconception", "misconception", ""))
+    marked = [
+        replace(r, error_kinds=tuple(kind if i == r.first_error else "" for i in range(len(r.steps or ()))))
+        for r, kind in zip(c.groups[0].rollouts, kinds, strict=True)
+    ]
+    metrics = judge(replace(c, groups=(replace(c.groups[0], rollouts=tuple(marked)),)), s, ["min"], Sigmoid()).metrics
+    assert metrics["steps/set/slip/first_error_found"] == 1
+    assert metrics["steps/set/misconception/first_error_found"] == pytest.approx(1 / 3)
+    assert metrics["steps/set/first_error_found"] == pytest.approx(2 / 4)
+    assert not [key for key in judge(c, s, ["min"], Sigmoid()).metrics if "slip" in key]
+
+
 def test_steps_of_another_rule_are_not_held_against_known_errors(tokenizer: PreTrainedTokenizerFast) -> None:
     c, s = with_steps(tokenizer, (1, [0.5, -2.0]))
     found = judge(replace(c, own_steps=False), s, ["min"], Sigmoid()).metrics

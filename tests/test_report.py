@@ -67,6 +67,7 @@ def test_every_count_is_what_a_person_would_count() -> None:
         "one_step": 7,
         "prompt_tokens": {"min": 3, "5%": 3, "50%": 4, "95%": 5, "99%": 5, "max": 5},
         "shared": {"math500": 1, "gsm8k": 0},
+        "error_kinds": {},
     }
     assert (quantiles["min"], quantiles["50%"], quantiles["max"]) == (0, 3, 7)
     json.dumps(facts)
@@ -127,6 +128,21 @@ def test_the_report_says_who_cut_the_steps_and_what_was_left_out() -> None:
     assert "steps │ of the file (5), BlankLine (3) │" in said(steps={"of the file": 5, "BlankLine": 3})
     assert "unlabelled │ 2 responses, left out │" in said(unlabelled=2)
     assert "unlabelled" not in said()
+
+
+def test_the_report_says_what_kinds_of_first_errors_there_are() -> None:
+    kinds = [("slip", ""), ("", "misconception"), ("", "slip"), ("", "")]
+    rollouts = tuple(
+        Rollout(response="ab", correct=i == 3, steps=("a", "b"), error_kinds=of_steps, first_error=(0, 1, 1, -1)[i])
+        for i, of_steps in enumerate(kinds)
+    )
+    out = io.StringIO()
+    marked = [Group(problem=Problem(prompt="?", id="1"), rollouts=rollouts)]
+    report = DataReport.of(marked, reading=READING, prompt_tokens=[3], response_tokens=[4], truncated=0)
+    report.show(Console(file=out, width=120))
+    assert report.error_kinds == {"slip": 2, "misconception": 1}
+    text = " ".join(out.getvalue().split())
+    assert "first errors │ slip in 50.0% of the responses, misconception in 25.0% of the responses │" in text
 
 
 def test_the_report_warns_where_the_rule_of_steps_finds_none() -> None:

@@ -80,6 +80,8 @@ def test_gains_carry_their_sign_and_interval() -> None:
     assert cells(lines, "vote of 16 minus majority") == ["-0.4", "[-3.0,", "+1.0]"]
     assert cells(lines, "... minus chance") == ["+21.3", "[+18.1,", "+24.4]"]
     assert cells(lines, "first wrong step found, %") == ["49.0"]
+    marked = shown(metrics(1, 2, 4, 16) | {"steps/test/slip/first_error_found": 0.123})
+    assert cells(marked, "first wrong step found, slip, %") == ["12.3"]
     assert cells(lines, "outcome AUC within problems") == ["0.632"]
     assert not any("of 8 minus" in line or "of 32 minus" in line for line in lines)
 

@@ -46,6 +46,7 @@ class DataReport:
     prompt_tokens: dict[str, int]
     response_tokens: dict[str, int]
     shared: dict[str, int]
+    error_kinds: dict[str, int]
 
     @classmethod
     def of(
@@ -89,6 +90,7 @@ class DataReport:
             prompt_tokens=length_quantiles(prompt_tokens),
             response_tokens=length_quantiles(response_tokens),
             shared={name: len(ids) for name, ids in (shared or {}).items()},
+            error_kinds=dict(Counter(kind for g in groups for r in g.rollouts if (kind := r.first_error_kind))),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -109,6 +111,7 @@ class DataReport:
             *(("", reason) for reason in self.reasons),
             ("problems", f"{self.problems}: {self.all_right} all right, {self.all_wrong} all wrong, {mixed} mixed"),
             ("responses", f"{self.responses}, {self.right:.1%} right, {self.truncated} truncated"),
+            *([("first errors", self._kinds())] if self.error_kinds else ()),
             *([("unlabelled", f"{self.unlabelled} responses, left out")] if self.unlabelled else ()),
             *([("steps", _sources(self.steps))] if self.steps else ()),
             *([("steps per response", _quantiles(self.steps_per_response))] if self.steps_per_response else ()),
@@ -119,6 +122,11 @@ class DataReport:
         ]
         both = ", ".join(f"{n} with {name}" for name, n in self.shared.items())
         return [*lines, ("shared problems", both)] if both else lines
+
+    def _kinds(self) -> str:
+        """The shares of all responses whose first error is of each kind, the commonest kind first."""
+        ordered = sorted(self.error_kinds.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{kind} in {n / self.responses:.1%} of the responses" for kind, n in ordered)
 
     def _one_step(self) -> str:
         return (

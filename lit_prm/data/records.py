@@ -31,8 +31,8 @@ class Rollout:
     """One sampled response y with its outcome label: a training example or a best-of-N candidate.
 
     ``steps``, if given, concatenate to ``response``. ``first_error`` is the index of the first wrong step, -1 if every
-    step is right, None if unknown. ``step_labels`` has a number in [0, 1] for every step, nan if unknown. Both need
-    ``steps``.
+    step is right, None if unknown. ``step_labels`` has a number in [0, 1] for every step, nan if unknown.
+    ``error_kinds`` has the kind of error of every step in the data set's own words, "" for none. All need ``steps``.
     """
 
     response: str
@@ -42,6 +42,7 @@ class Rollout:
     first_error: int | None = None
     step_labels: tuple[float, ...] | None = None
     generator: str | None = None
+    error_kinds: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and "".join(self.steps) != self.response:
@@ -49,10 +50,15 @@ class Rollout:
                 f"steps do not tile the response: they join to {''.join(self.steps)[:60]!r}..., "
                 f"the response is {self.response[:60]!r}.... Give steps that concatenate to the response."
             )
-        if self.step_labels is not None and len(self.step_labels) != len(self.steps or ()):
-            raise ValueError(
-                f"{len(self.step_labels)} step labels for {len(self.steps or ())} steps. Give one label for each step."
-            )
+        for name, values in (("step labels", self.step_labels), ("error kinds", self.error_kinds)):
+            if values is not None and len(values) != len(self.steps or ()):
+                raise ValueError(f"{len(values)} {name} for {len(self.steps or ())} steps. Give one for each step.")
+
+    @property
+    def first_error_kind(self) -> str | None:
+        """The kind of the first wrong step; None without an error or without kinds."""
+        wrong = self.error_kinds and self.first_error is not None and self.first_error >= 0
+        return self.error_kinds[self.first_error] or None if wrong else None  # type: ignore[index]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

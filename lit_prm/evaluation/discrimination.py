@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -81,6 +82,11 @@ def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
             theirs = getattr(known, rule)
             metrics[f"steps/{name}/first_error_by_{rule}"] = float(theirs.mean())
             metrics |= with_interval(f"gain/{name}/first_error-{rule}", known.found - theirs)
+    for kind in sorted({kind for g in candidates.groups for r in g.rollouts if (kind := r.first_error_kind)}):
+        found = located(candidates, scored, kind).found
+        if not np.isnan(found).all():
+            part = re.sub(r"[^a-z0-9]+", "-", kind.lower())
+            metrics[f"steps/{name}/{part}/first_error_found"] = float(np.nanmean(found))
     if not np.array_equal(scored.valid, scored.reference_valid):
         return metrics  # an outcome model scores last steps only: its AUC and F1 would not compare with those of others
     labelled, rows = _checked(candidates)
@@ -97,10 +103,16 @@ def _checked(candidates: CandidateSet) -> tuple[Known, NDArray[np.intp]]:
     return known, candidates.source[known.at]
 
 
-def located(candidates: CandidateSet, scored: Scored) -> Located:
-    """How often rewards, and three rules without training, find the first wrong step. Ties share a hit."""
+def located(candidates: CandidateSet, scored: Scored, kind: str | None = None) -> Located:
+    """How often rewards, and three rules without training, find the first wrong step. Ties share a hit.
+
+    With ``kind``, only responses count whose first wrong step has an error of that kind.
+    """
     known, rows = _checked(candidates)
     counted = (known.first_error >= 0) & scored.valid[rows].any(1)
+    if kind is not None:
+        kinds = np.array([r.first_error_kind or "" for g in candidates.groups for r in g.rollouts])
+        counted &= kinds[known.at] == kind
     error, rows = known.first_error[counted], rows[counted]
     group = np.repeat(np.arange(len(candidates.groups)), [len(g.rollouts) for g in candidates.groups])
     group = group[known.at[counted]]

@@ -86,13 +86,20 @@ def _gains(name: str, metrics: Metrics) -> Table:
     for label, key in _compared(name, judged_counts(name, metrics)):
         difference = Estimate.recorded(metrics, f"gain/{name}/{key}")
         rows += [(label, gain(difference.scaled()))] if difference else []
-    key = f"steps/{name}/first_error_found"
     at = next((i for i, (label, _) in enumerate(rows) if label.startswith("...")), len(rows))
-    rows[at:at] = [("first wrong step found, %", percent(metrics[key]))] if key in metrics else []
+    rows[at:at] = [(label, percent(metrics[key])) for label, key in _found(name, metrics)]
     for label, key in (("outcome AUC", "auc"), ("outcome AUC within problems", "auc_within_problems")):
         auc = metrics.get(f"outcome/{name}/{key}")
         rows += [] if auc is None else [(label, number(auc, ".3f"))]
     return Table(("", "points, 95 % interval"), tuple(rows), f"{name}: paired gains")
+
+
+def _found(name: str, metrics: Metrics) -> Iterator[tuple[str, str]]:
+    """Label and key of the share of first wrong steps that are found: of all, and of each kind of error."""
+    pattern = re.compile(rf"steps/{re.escape(name)}/(?:([^/]+)/)?first_error_found")
+    for key in metrics:
+        if match := pattern.fullmatch(key):
+            yield f"first wrong step found, {match[1]}, %" if match[1] else "first wrong step found, %", key
 
 
 def _compared(name: str, counts: Sequence[int]) -> Iterator[tuple[str, str]]:

@@ -4,11 +4,13 @@ import json
 import random
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from lit_prm.training.worlds.tinymath import TinyMath
+from lit_prm.training.worlds.tinymath.misconceptions import MISCONCEPTIONS
 from lit_prm.training.worlds.tinymath.problems import LARGEST, SUBJECTS, TinyProblem, make_problem
 from lit_prm.training.worlds.tinymath.solutions import write_problems
 
@@ -34,6 +36,12 @@ def test_every_value_is_in_range_and_follows_from_the_one_before(problems: list[
         assert problem.answer == str(value)
 
 
+def test_neighbours_differ_in_sign_or_operand_so_that_a_step_left_out_shows(problems: list[TinyProblem]) -> None:
+    for problem in problems:
+        steps = [(op.sign, op.operand) for op in problem.operations]
+        assert all(a != b for a, b in pairwise(steps))
+
+
 def test_the_text_tells_the_numbers_in_order_and_nothing_else(problems: list[TinyProblem]) -> None:
     for problem in problems:
         told = [int(n) for n in re.findall(r"\d+", problem.text)]
@@ -51,6 +59,18 @@ def test_subjects_and_levels_are_about_uniform(problems: list[TinyProblem]) -> N
 
 def test_every_sign_occurs(problems: list[TinyProblem]) -> None:
     assert {op.sign for p in problems for op in p.operations} == set(APPLY)
+
+
+def test_a_phrase_with_a_misconception_is_twice_as_common_as_its_clean_twin(problems: list[TinyProblem]) -> None:
+    misread = {(m.subject, m.phrase) for m in MISCONCEPTIONS}
+    counts = Counter((p.subject, op.sign, op.phrase) for p in problems for op in p.operations)
+    for subject, sign in {(subject, sign) for subject, sign, _ in counts}:
+        twins = {phrase: n for (s, o, phrase), n in counts.items() if (s, o) == (subject, sign)}
+        misunderstood = [phrase for phrase in twins if (subject, phrase) in misread]
+        assert len(twins) == 2
+        if len(misunderstood) == 1:
+            share = twins[misunderstood[0]] / sum(twins.values())
+            assert share == pytest.approx(2 / 3, abs=5 * (2 / 9 / sum(twins.values())) ** 0.5)
 
 
 def test_a_seed_decides_the_problem() -> None:

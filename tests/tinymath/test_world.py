@@ -12,7 +12,7 @@ from lit_prm.data.formats import read_groups
 from lit_prm.generation.local_sampler import LocalSampler
 from lit_prm.training.worlds.tinymath import TinyMath
 from lit_prm.training.worlds.tinymath import world as module
-from lit_prm.training.worlds.tinymath.checker import first_error
+from lit_prm.training.worlds.tinymath.checker import error_kinds, first_error
 from lit_prm.training.worlds.tinymath.irrelevant import code, general, irrelevant_groups
 from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer
 from tests.conftest import MICRO
@@ -37,20 +37,17 @@ def test_the_same_settings_give_the_same_bytes(built_world: Path, tmp_path: Path
 
 
 def test_texts_change_only_with_the_version(built_world: Path) -> None:
-    """Digests of what commit 67d3a38 wrote, before worlds were keyed by a version.
-
-    If it fails and the change is meant, raise ``world.VERSION`` and write the new digest here.
-    """
+    """If it fails and the change is meant, raise ``world.VERSION`` and write the new digest here."""
     texts = {
         name: digest for name, digest in contents(built_world).items() if name.startswith(("problems-", "irrelevant-"))
     }
     whole = hashlib.sha256("".join(sorted(texts.values())).encode()).hexdigest()
     tokenizer = hashlib.sha256(make_tokenizer().backend_tokenizer.to_str().encode()).hexdigest()
-    assert (module.VERSION, len(texts), whole[:16], tokenizer[:16]) == ("1", 5, "08be152cc6483e27", "5fd6fdc2e7aa3bd2")
+    assert (module.VERSION, len(texts), whole[:16], tokenizer[:16]) == ("2", 5, "697b99252f35525a", "097ac38908aac3c2")
 
 
 def test_what_is_there_is_not_built_again(built_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("train_base", "make_tokenizer", "LocalSampler", "write_problems", "write_groups"):
+    for name in ("train_models", "make_tokenizer", "LocalSampler", "write_problems", "write_groups"):
         monkeypatch.setattr(module, name, lambda *_, n=name, **__: pytest.fail(f"{n} was called"))
     before = contents(built_world)
     TinyMath(**{**MICRO, "workers": 3}).build(built_world)  # workers say how fast, not what
@@ -74,6 +71,7 @@ STAGES = ["problems", "models", "rollouts", "candidates", "irrelevant"]
 
 @pytest.mark.parametrize(("changed", "first"), [
     ({"seed": 1}, "problems"), ({"lr": 1e-4}, "models"), ({"steps": 5}, "models"), ({"weaker_steps": 1}, "models"),
+    ({"expert_steps": 5}, "models"), ({"fluent_errors": 0.5}, "models"),
     ({"temperature": 1.0}, "rollouts"), ({"responses": 2}, "rollouts"), ({"test_candidates": 8}, "candidates"),
     ({"other_test_problems": 3}, "candidates"), ({"irrelevant_problems": 3}, "irrelevant"), ({}, None),
 ])  # fmt: skip
@@ -94,7 +92,7 @@ def test_a_setting_decides_from_which_stage_on_a_world_is_another(
 @pytest.mark.parametrize(("file", "split", "size", "each", "model"), [
     ("rollouts/train", "train", 24, 8, "generator"), ("rollouts/other", "train", 24, 4, "weaker"),
     ("candidates/validation", "validation", 6, 4, "generator"), ("candidates/test", "test", 6, 4, "generator"),
-    ("candidates/weaker", "test", 4, 4, "weaker"), ("candidates/stronger", "test", 4, 4, "base"),
+    ("candidates/weaker", "test", 4, 4, "weaker"), ("candidates/stronger", "test", 4, 4, "stronger"),
 ])  # fmt: skip
 def test_every_problem_of_a_file_has_its_graded_responses_with_their_first_errors(
     micro_world: Path, file: str, split: str, size: int, each: int, model: str
@@ -112,6 +110,8 @@ def test_every_problem_of_a_file_has_its_graded_responses_with_their_first_error
         for rollout in group.rollouts:
             assert rollout.generator == model
             assert rollout.first_error == first_error(problem, rollout.response)
+            if rollout.error_kinds is not None:  # `micro_world` puts right solutions in the place of some
+                assert rollout.error_kinds == error_kinds(problem, rollout.response)
             assert rollout.correct or rollout.first_error != -1  # right in every line is right
             assert rollout.correct == (rollout.answer == problem.answer)
 
@@ -133,7 +133,7 @@ def test_the_responses_of_a_file_come_from_the_model_it_is_said_to_be_of(
         assert {r.generator for g in groups for r in g.rollouts} == {models[name]}
     assert models == {
         "train": "generator", "other": "weaker", "validation": "generator", "test": "generator", "weaker": "weaker",
-        "stronger": "base",
+        "stronger": "stronger",
     }  # fmt: skip
 
 
@@ -157,3 +157,9 @@ def test_a_weaker_model_that_is_no_earlier_snapshot_is_refused(steps: int) -> No
 def test_a_generator_later_than_the_base_is_refused() -> None:
     with pytest.raises(ValueError, match=r"generator_steps 9 is not within 1\.\.4. Give at most steps = 4"):
         TinyMath(steps=4, generator_steps=9)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_of_fluent_errors_outside_of_0_to_1_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=rf"fluent_errors {share} is not within 0\.\.1\. Give 0 for authors without"):
+        TinyMath(fluent_errors=share)

@@ -162,4 +162,5 @@ def group_row(group: Group) -> dict[str, Any]:
         "first_errors": [r.first_error for r in rollouts],
         "step_labels": [None if r.step_labels is None else [_or_null(v) for v in r.step_labels] for r in rollouts],
         "generators": [r.generator for r in rollouts],
+        **({"error_kinds": kinds} if any(kinds := [r.error_kinds for r in rollouts]) else {}),
     }

@@ -113,15 +113,27 @@ def step_index(value: object, steps: int | None, name: str) -> int | None:
 
 def step_labels(value: object, steps: int, name: str) -> tuple[float, ...] | None:
     """A number in [0, 1] for each of ``steps`` steps, nan for null."""
-    if value is None:
-        return None
-    numbers = items(value, name)
-    if len(numbers) != steps:
-        raise BadRow(f"{name} has {len(numbers)} labels for {steps} steps; give one for each step, null where unknown")
-    for i, number in enumerate(numbers):
+    numbers = _of_steps(value, steps, name)
+    for i, number in enumerate(numbers or ()):
         if number is not None and not (isinstance(number, int | float) and 0 <= number <= 1):
             raise wrong(f"{name}[{i}]", number, "a number in [0, 1]", "give the share of right or null")
-    return tuple(math.nan if number is None else float(number) for number in numbers)
+    return None if numbers is None else tuple(math.nan if n is None else float(n) for n in numbers)
+
+
+def error_kinds(value: object, steps: int, name: str) -> tuple[str, ...] | None:
+    """The kind of error of each of ``steps`` steps; "" for none and for null."""
+    kinds = _of_steps(value, steps, name)
+    return None if kinds is None else tuple(maybe_text(k, f"{name}[{i}]") or "" for i, k in enumerate(kinds))
+
+
+def _of_steps(value: object, steps: int, name: str) -> Sequence[Any] | None:
+    """A list with one value for each step; None for null."""
+    if value is None:
+        return None
+    values = items(value, name)
+    if len(values) != steps:
+        raise BadRow(f"{name} has {len(values)} values for {steps} steps; give one for each step, null where unknown")
+    return values
 
 
 def messages(value: object, name: str) -> tuple[Message, ...]:

@@ -9,6 +9,7 @@ from lit_prm.data.formats.base import Layout
 from lit_prm.data.formats.columns import (
     BadRow,
     Row,
+    error_kinds,
     gold,
     items,
     label,
@@ -45,13 +46,13 @@ class PaperRollouts(Layout):
         return Group(problem=question, rollouts=tuple(kept))
 
     def _rollouts(self, row: Row, responses: Sequence[object]) -> list[Rollout]:
-        names = ("correctness", "answers", "steps", "first_errors", "step_labels", "generators")
+        names = ("correctness", "answers", "steps", "first_errors", "step_labels", "generators", "error_kinds")
         columns = [parallel(row, name, responses) for name in names]
         return [self._rollout(i, *values) for i, values in enumerate(zip(responses, *columns, strict=True))]
 
     def _rollout(
         self, i: int, completion: object, correct: object, answer: object, pieces: object, error: object, marks: object,
-        by: object,
+        by: object, kinds: object,
     ) -> Rollout:  # fmt: skip
         right = maybe_label(correct, f"correctness[{i}]")
         response = sampled(completion, right, f"completions[{i}]")
@@ -67,6 +68,7 @@ class PaperRollouts(Layout):
             first_error=wrong_step if tiles else None,
             step_labels=step_labels(marks, len(steps or ()), f"step_labels[{i}]") if tiles else None,
             generator=maybe_text(by, f"generators[{i}]"),
+            error_kinds=error_kinds(kinds, len(steps or ()), f"error_kinds[{i}]") if tiles else None,
         )
 
 

@@ -58,7 +58,7 @@ class AutoPSV(Labeler):
     def _labelled(self, rollout: Rollout, encoder: Encoder, confidences: Sequence[float]) -> Rollout:
         steps = steps_of(rollout, encoder)
         labels = step_labels(confidences, len(steps), self.drop, self.NONE)
-        return replace(rollout, steps=steps, step_labels=labels)
+        return replace(rollout, steps=steps, step_labels=labels, error_kinds=None)
 
     @torch.no_grad()
     def _confidences(self, encoded: Sequence[Encoded], device: torch.device) -> list[list[float]]:

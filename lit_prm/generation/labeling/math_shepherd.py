@@ -123,8 +123,9 @@ class MathShepherd(Labeler):
     def _rollout(self, rollout: Rollout, answer: str, encoder: Encoder, counts: Mapping[str, Counts]) -> Rollout:
         steps = steps_of(rollout, encoder)
         outcome = is_correct(rollout.response, answer) if rollout.correct is None else rollout.correct
-        labels = [self._label(counts[prefix].right) for prefix in _prefixes(steps)]
-        return replace(rollout, steps=steps, step_labels=(*labels, float(outcome))[: len(steps)])
+        before = (self._label(counts[prefix].right) for prefix in _prefixes(steps))
+        labels = (*before, float(outcome))[: len(steps)]
+        return replace(rollout, steps=steps, step_labels=labels, error_kinds=None)
 
     def _label(self, right: int) -> float:
         return float(right > 0) if self.hard else right / self.completions

@@ -82,7 +82,7 @@ def with_step_numbers(group: Group) -> Group:
 
 def _numbered(rollout: Rollout) -> Rollout:
     steps = tuple(f"Step {i}: {step}" for i, step in enumerate(rollout.steps or (), start=1))
-    return replace(rollout, response="".join(steps), steps=steps) if steps else rollout
+    return replace(rollout, response="".join(steps), steps=steps, error_kinds=None) if steps else rollout
 
 
 # ---- scored items ---------------------------------------------------------------------------------

@@ -124,6 +124,7 @@ def response_content(rollout: Rollout, rewards: Rewards, unit: float) -> Content
         "rewards": [rounded(x) for x in rewards.step_rewards],
         "values": [rounded(x) for x in values],
         "first_error": first_error(rollout, rewards),
+        "error_kind": rollout.first_error_kind,
         "pieces": [utf16_lengths(text, of_step) for of_step in pieces],
         "piece_rewards": [[_whole(piece, unit) for piece in of_step] for of_step in pieces],
     }

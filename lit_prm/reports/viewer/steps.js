@@ -23,7 +23,10 @@ function stepBlock(response, s, scale, tokenScale) {
 function stepMarks(response, s) {
   const marks = [];
   if (s === lowest(response)) marks.push(make("span", "mark lowest", "▼ lowest"));
-  if (s === response.first_error) marks.push(make("span", "mark error", "✗ first wrong step"));
+  if (s === response.first_error) {
+    const kind = response.error_kind ? `: ${response.error_kind}` : "";
+    marks.push(make("span", "mark error", `✗ first wrong step${kind}`));
+  }
   if (response.rewards[s] === null) marks.push(make("span", "mark", "no reward"));
   return marks.length ? make("span", "marks", ...marks) : null;
 }

@@ -1,11 +1,11 @@
-"""Trains the small Llama of tinymath on right solutions and keeps earlier snapshots as weaker generators."""
+"""Trains the small Llama of tinymath on authors' solutions, and keeps snapshots as weaker and stronger generators."""
 
 from __future__ import annotations
 
 import random
 import warnings
 from collections.abc import Iterator, Mapping
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,18 +27,22 @@ from lit_prm.data.steps import Newline
 from lit_prm.models.logps import token_logps
 from lit_prm.storage.atomic import written_whole
 from lit_prm.training.schedule import WarmupCosine
+from lit_prm.training.worlds.tinymath.misconceptions import draw_author
 from lit_prm.training.worlds.tinymath.problems import make_problem
 from lit_prm.training.worlds.tinymath.solutions import write_solution
 
+EXPERT_LR = 0.3  # learning rate of the updates on experts' solutions, as a share of the learning rate before
+
 
 class SFT(LightningModule):
-    """Next-token cross-entropy on the tokens of right solutions."""
+    """Next-token cross-entropy on the tokens of solutions: ``steps`` updates, then ``expert_steps`` at a lower rate."""
 
-    def __init__(self, model: LlamaForCausalLM, lr: float, steps: int) -> None:
+    def __init__(self, model: LlamaForCausalLM, lr: float, steps: int, expert_steps: int) -> None:
         super().__init__()
         self.model = model
         self.lr = lr
         self.steps = steps
+        self.expert_steps = expert_steps
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = -token_logps(self.model, batch).sum() / batch.in_response.sum()
@@ -47,30 +51,47 @@ class SFT(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = AdamW(self.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=0.01)
-        schedule = WarmupCosine(warmup=0.03, floor=0.02)
-        scheduler = LambdaLR(optimizer, lambda update: schedule.factor(update, self.steps))
+        scheduler = LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _factor(self, update: int) -> float:
+        schedule = WarmupCosine(warmup=0.03, floor=0.02)
+        if update < self.steps:
+            return schedule.factor(update, self.steps)
+        return EXPERT_LR * schedule.factor(update - self.steps, self.expert_steps)
 
 
 class Solutions(IterableDataset[Batch]):
-    """Endless batches of new problems with a solution each, of similar length; the first ``skip`` are left out."""
+    """Endless batches of new problems with a solution each, of similar length, by authors with ``fluent_errors``.
+
+    Iteration begins with batch number ``first``.
+    """
 
     POOL = 32  # batches drawn at once and sorted by length, so that there is little padding
 
-    def __init__(self, encoder: Encoder, batch_size: int, seed: int, held_out: frozenset[str], skip: int = 0) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        batch_size: int,
+        seed: str,
+        held_out: frozenset[str],
+        fluent_errors: float = 0.0,
+        first: int = 0,
+    ) -> None:
         self.encoder = encoder
         self.batch_size = batch_size
         self.seed = seed
         self.held_out = held_out
-        self.skip = skip
+        self.fluent_errors = fluent_errors
+        self.first = first
 
     def __iter__(self) -> Iterator[Batch]:
-        for pool in count(self.skip // self.POOL):
-            first = self.skip % self.POOL if pool == self.skip // self.POOL else 0
+        for pool in count(self.first // self.POOL):
+            first = self.first % self.POOL if pool == self.first // self.POOL else 0
             yield from (collate(batch) for batch in self._pool(pool)[first:])
 
     def _pool(self, number: int) -> list[list[Encoded]]:
-        rng = random.Random(f"sft-{self.seed}-{number}")
+        rng = random.Random(f"{self.seed}-{number}")
         groups = [self._draw(rng) for _ in range(self.POOL * self.batch_size)]
         rows = sorted(self.encoder.encode(groups), key=len)
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
@@ -80,8 +101,20 @@ class Solutions(IterableDataset[Batch]):
     def _draw(self, rng: random.Random) -> Group:
         while (problem := make_problem(rng)).text in self.held_out:
             pass
-        rollout = Rollout(response=write_solution(problem, rng), correct=True)
-        return Group(problem=Problem(prompt=problem.text, id="sft"), rollouts=(rollout,))
+        solution = write_solution(problem, rng, draw_author(self.fluent_errors, rng))
+        return Group(problem=Problem(prompt=problem.text, id="sft"), rollouts=(Rollout(response=solution),))
+
+
+class Curriculum(IterableDataset[Batch]):
+    """``steps`` batches by all ``authors``, then batches by ``experts``; the first ``skip`` of all are left out."""
+
+    def __init__(self, authors: Solutions, experts: Solutions, steps: int, skip: int = 0) -> None:
+        self.authors, self.experts, self.left = authors, experts, max(steps - skip, 0)
+        authors.first, experts.first = skip, max(skip - steps, 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from islice(self.authors, self.left)
+        yield from self.experts
 
 
 class Keep(Callback):
@@ -103,37 +136,45 @@ class Keep(Callback):
                 trainer.save_checkpoint(partial, weights_only=False)
 
 
-def train_base(
+def train_models(
     tokenizer: PreTrainedTokenizerFast,
     *,
     folder: Path,
     hidden: int,
     layers: int,
     steps: int,
+    expert_steps: int,
     snapshots: Mapping[str, int],
     batch_size: int,
     lr: float,
     seed: int,
     held_out: frozenset[str],
+    fluent_errors: float,
 ) -> None:
-    """Train; save the final model in ``folder/base``, that after ``snapshots[name]`` updates in ``folder/<name>``."""
+    """Train for ``steps`` updates on solutions by authors with ``fluent_errors``, then ``expert_steps`` on experts'.
+
+    Writes ``folder/base``, the model after ``steps`` updates, ``folder/stronger``, the final model, and
+    ``folder/<name>``, the model after ``snapshots[name]`` updates.
+    """
     checkpoint = folder / "sft.ckpt"
     done = torch.load(checkpoint, weights_only=False)["global_step"] if checkpoint.exists() else 0
+    snapshots = {**snapshots, "base": steps}
     cast(Any, disable_progress_bar)()
     with isolate_rng(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # `Solutions` skips finished batches
-        warnings.filterwarnings(
-            "ignore", ".*does not have many workers"
-        )  # making a batch costs less than a worker process
+        warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # `Curriculum` skips finished batches
+        # making a batch costs less than a worker process
+        warnings.filterwarnings("ignore", ".*does not have many workers")
         seed_everything(seed, verbose=False)
         model = LlamaForCausalLM(_config(tokenizer, hidden, layers))
         encoder = Encoder(tokenizer, Newline(), max_length=256)
-        data = Solutions(encoder, batch_size, seed, held_out, skip=done)
-        trainer = _trainer(steps, Keep(snapshots, folder, checkpoint))
-        loader = DataLoader(data, batch_size=None)
-        trainer.fit(SFT(model, lr, steps), loader, ckpt_path=checkpoint if done else None, weights_only=False)
-        model.save_pretrained(folder / "base")
-    for name in ("base", *snapshots):
+        authors = Solutions(encoder, batch_size, f"sft-{seed}", held_out, fluent_errors)
+        experts = Solutions(encoder, batch_size, f"experts-{seed}", held_out)
+        trainer = _trainer(steps + expert_steps, Keep(snapshots, folder, checkpoint))
+        loader = DataLoader(Curriculum(authors, experts, steps, skip=done), batch_size=None)
+        module = SFT(model, lr, steps, expert_steps)
+        trainer.fit(module, loader, ckpt_path=checkpoint if done else None, weights_only=False)
+        model.save_pretrained(folder / "stronger")
+    for name in ("stronger", *snapshots):
         tokenizer.save_pretrained(folder / name)
     checkpoint.unlink(missing_ok=True)
 

@@ -12,7 +12,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from lit_prm.training.worlds.tinymath.problems import TinyProblem
+from lit_prm.training.worlds.tinymath.misconceptions import EXPERT, Author, written_by
+from lit_prm.training.worlds.tinymath.problems import Equation, TinyProblem, equations
 
 LEADS = (
     "",
@@ -42,20 +43,21 @@ WORDS = {"+": "plus", "-": "minus", "*": "times", "mod": "modulo"}
 LETTERS = "abcdefghkmnpqrst"
 
 
-def write_solution(problem: TinyProblem, rng: random.Random) -> str:
-    """A right solution of ``problem``; lines end with a line break except the last."""
-    talk = rng.random()
+def write_solution(problem: TinyProblem, rng: random.Random, author: Author = EXPERT) -> str:
+    """What ``author`` writes as the solution of ``problem``; an expert's is right. Lines are joined by line breaks."""
+    talk = 0.5 * rng.random()
     in_words = rng.random() < 0.25
     lines = [rng.choice(OPENINGS)] if rng.random() < 0.5 * talk else []
-    equations = list(problem.equations)
-    while equations:
-        merged = 2 if len(equations) > 1 and rng.random() < 0.15 else 1
-        shown = [_equation(eq, in_words, rng) for eq in equations[:merged]]
-        del equations[:merged]
+    due = equations(problem.start, written_by(author, problem))
+    answer = due[-1][3] if due else problem.start
+    while due:
+        merged = 2 if len(due) > 1 and rng.random() < 0.15 else 1
+        shown = [_equation(eq, in_words, rng) for eq in due[:merged]]
+        del due[:merged]
         lines.append(_lead(talk, rng) + _label(talk, rng) + " so ".join(shown) + _tail(talk, rng))
         if rng.random() < 0.35 * talk:
             lines.append(rng.choice(FILLERS))
-    lines.append(rng.choice(FINALS).format(problem.answer))
+    lines.append(rng.choice(FINALS).format(answer))
     return "\n".join(lines)
 
 
@@ -71,7 +73,7 @@ def write_problems(path: Path, split: str, problems: Sequence[TinyProblem], rng:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _equation(equation: tuple[int, str, int, int], in_words: bool, rng: random.Random) -> str:
+def _equation(equation: Equation, in_words: bool, rng: random.Random) -> str:
     left, sign, right, result = equation
     if sign in "+*" and rng.random() < 0.3:
         left, right = right, left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ TEMPLATE = (
 PIECE = r"\\boxed\{|\d+| ?[A-Za-z]+ ?| ?[*+=-] ?|\n|."
 
 
-def make_tokenizer(samples: int = 20_000) -> PreTrainedTokenizerFast:
+def make_tokenizer(samples: int = 8000) -> PreTrainedTokenizerFast:
     """A tokenizer whose vocabulary is every number in [0, LARGEST] and every piece of sampled texts.
 
     The texts are ``samples`` problems with solutions, and a tenth as many pairs of each irrelevant kind, which have
@@ -33,7 +34,7 @@ def make_tokenizer(samples: int = 20_000) -> PreTrainedTokenizerFast:
     rng = random.Random(0)
     pieces = {str(n) for n in range(LARGEST + 1)}
     for text in _texts(samples, rng):
-        pieces.update(piece for piece, _ in split.pre_tokenize_str(text))
+        pieces.update(re.findall(PIECE, text))
     special = [PAD, EOS, ASK, SAY, UNKNOWN]
     vocabulary = {piece: i for i, piece in enumerate([*special, *sorted(pieces)])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))

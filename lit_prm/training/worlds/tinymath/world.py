@@ -18,20 +18,20 @@ from rich import print
 
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.formats import read_groups, write_groups
-from lit_prm.data.records import Group, Problem
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import Newline
 from lit_prm.generation.labeling import graded_group
 from lit_prm.generation.local_sampler import LocalSampler
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.training.worlds.stages import Stages
-from lit_prm.training.worlds.tinymath.checker import first_error
+from lit_prm.training.worlds.tinymath.checker import error_kinds, first_of
 from lit_prm.training.worlds.tinymath.irrelevant import code, general, irrelevant_groups
 from lit_prm.training.worlds.tinymath.problems import TinyProblem, make_problem
-from lit_prm.training.worlds.tinymath.sft import train_base
+from lit_prm.training.worlds.tinymath.sft import train_models
 from lit_prm.training.worlds.tinymath.solutions import write_problems
 from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer
 
-VERSION = "1"
+VERSION = "2"
 """Increase this with every change of code that changes a file of the world; cached worlds are then built again.
 
 A golden test (``tests/tinymath/test_world.py``) fails when the texts change and the version does not.
@@ -53,14 +53,17 @@ class TinyMath:
     ``build`` writes these files under the root:
 
     - ``problems/{train,validation,test}.jsonl``
-    - ``models/{base,generator,weaker}``: base is a Llama trained from scratch; generator is an earlier snapshot of its
-      training and makes more mistakes; weaker is a still earlier one
+    - ``models/{base,generator,weaker,stronger}``: base is a Llama trained from scratch on the solutions of authors, of
+      whom many hold misconceptions; generator is an earlier snapshot of its training and makes more mistakes; weaker
+      is a still earlier one; stronger is base after ``expert_steps`` more updates on solutions of experts
     - ``rollouts/train.jsonl``, sampled from generator; ``rollouts/other.jsonl``, half as many, from weaker
     - ``candidates/{validation,test}.jsonl``, from generator; ``candidates/{weaker,stronger}.jsonl``, from weaker and
-      from base, to the first ``other_test_problems`` test problems
+      stronger, to the first ``other_test_problems`` test problems
     - ``irrelevant/{general,code}.jsonl``: a right and a wrong response to instructions that no model was trained on.
 
-    The same settings, versions of libraries and machine give the same bytes.
+    ``fluent_errors`` in [0, 1] scales the share of authors with misconceptions. At 0 all authors are experts, and the
+    models' errors are slips alone. At 1 most errors are misconceptions, which the models write as fluently as right
+    steps. The same settings, versions of libraries and machine give the same bytes.
     """
 
     def __init__(
@@ -77,9 +80,11 @@ class TinyMath:
         temperature: float = 0.7,
         hidden: int = 96,
         layers: int = 3,
-        steps: int = 1000,
-        generator_steps: int = 600,
-        weaker_steps: int = 480,
+        steps: int = 1200,
+        generator_steps: int = 1000,
+        weaker_steps: int = 700,
+        expert_steps: int = 150,
+        fluent_errors: float = 1.0,
         batch_size: int = 24,
         lr: float = 3e-3,
         workers: int = 2,
@@ -93,6 +98,11 @@ class TinyMath:
                 f"weaker_steps {weaker_steps} is not within 1..{generator_steps - 1}. The weaker model is an earlier "
                 f"snapshot than the generator of {generator_steps} steps: give a smaller number"
             )
+        if not 0 <= fluent_errors <= 1:
+            raise ValueError(
+                f"fluent_errors {fluent_errors} is not within 0..1. Give 0 for authors without misconceptions, "
+                "1 for the most"
+            )
         self.seed = seed
         self.sizes = {"train": train_problems, "validation": validation_problems, "test": test_problems}
         self.irrelevant_problems = irrelevant_problems
@@ -105,10 +115,11 @@ class TinyMath:
             "validation": SampledSplit("validation", "generator", validation_candidates),
             "test": SampledSplit("test", "generator", test_candidates),
             "weaker": SampledSplit("test", "weaker", test_candidates, other_test_problems),
-            "stronger": SampledSplit("test", "base", test_candidates, other_test_problems),
+            "stronger": SampledSplit("test", "stronger", test_candidates, other_test_problems),
         }
         self.training = {
             "hidden": hidden, "layers": layers, "steps": steps, "batch_size": batch_size, "lr": lr,
+            "expert_steps": expert_steps, "fluent_errors": fluent_errors,
             "snapshots": {"generator": generator_steps, "weaker": weaker_steps},
         }  # fmt: skip
         self.workers = workers  # changes no file, so it is in no hash
@@ -139,7 +150,7 @@ class TinyMath:
     def _models(self, root: Path, folder: Path) -> None:
         print(f"tinymath: training the base model ({self.training['steps']} updates)")
         held_out = frozenset(p.text for problems in self.problem_texts().values() for p in problems)
-        train_base(make_tokenizer(), folder=folder, seed=self.seed, held_out=held_out, **self.training)  # type: ignore[arg-type]
+        train_models(make_tokenizer(), folder=folder, seed=self.seed, held_out=held_out, **self.training)  # type: ignore[arg-type]
 
     def _sample(self, root: Path, files: Mapping[str, SampledSplit], folder: Path) -> None:
         for name, sampled in files.items():
@@ -170,11 +181,13 @@ class TinyMath:
 def _checked(exact: TinyProblem, problem: Problem, responses: list[str], generator: str) -> Group:
     """Graded responses whose steps are their lines, with the exact first wrong step."""
     group = graded_group(problem, responses, generator)
-    rollouts = (
-        replace(r, steps=tuple(Newline().split(r.response)), first_error=first_error(exact, r.response))
-        for r in group.rollouts
-    )
-    return replace(group, rollouts=tuple(rollouts))
+    return replace(group, rollouts=tuple(_with_errors(exact, rollout) for rollout in group.rollouts))
+
+
+def _with_errors(exact: TinyProblem, rollout: Rollout) -> Rollout:
+    kinds = error_kinds(exact, rollout.response)
+    steps = tuple(Newline().split(rollout.response))
+    return replace(rollout, steps=steps, first_error=first_of(kinds), error_kinds=kinds)
 
 
 @contextmanager
