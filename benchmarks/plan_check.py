@@ -98,7 +98,7 @@ def predicted(row: str) -> int:
     config, (rows, tokens) = shape(row), ROWS[row][1]
     outputs = rows * (tokens - round(PROMPT * tokens))
     found = memory(config, weights(config), setup(row), MicroBatch(rows * tokens, outputs))
-    return found.total - found.framework
+    return found.total - found.parts["framework"]
 
 
 def measured(row: str) -> int:

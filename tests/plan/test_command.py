@@ -29,7 +29,7 @@ def test_scales_for_gpus_fit(scale: str, strategy: str, fits: bool) -> None:
     found = planned("ce-8resp", scale)
     assert found.numbers["strategy"] == strategy
     assert found.numbers["fits"] is fits
-    assert "fits" in found.verdict[0]
+    assert "fits" in found.verdict
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ def test_70b_fits_two_nodes_of_80_gb_with_its_optimizer_on_the_host_only() -> No
     found = planned("ce-8resp", "paper-70b")
     assert found.numbers["fits"]
     assert found.numbers["longest_micro_batch_tokens"] == 2 * 8 * 1536  # some of 17 problems for 16 devices
-    assert found.numbers["memory"]["ZeRO-3"]["total"] > found.available
+    assert found.numbers["memory"]["ZeRO-3"]["total"] > found.numbers["available"]
     assert found.memory.on_host * 8 < 600e9
 
 
@@ -45,7 +45,9 @@ def test_70b_fits_two_nodes_of_80_gb_with_its_optimizer_on_the_host_only() -> No
 def test_the_parts_add_up_and_alternatives_share_what_they_share() -> None:
     found = planned("ce-8resp", "8xh100")
     assert found.memory.total == sum(found.memory.parts.values())
-    sizes = {name: m.weights + m.gradients + m.optimizer for name, m in found.alternatives.items()}
+    sizes = {
+        name: m.parts["weights"] + m.parts["gradients"] + m.parts["optimizer"] for name, m in found.alternatives.items()
+    }
     assert sizes["DDP"] > sizes["ZeRO-1"] > sizes["ZeRO-2"] > sizes["ZeRO-3"]
 
 

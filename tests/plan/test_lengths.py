@@ -28,7 +28,9 @@ def rows(problems: int, width: int) -> list[Encoded]:
 def test_assumed_updates_are_cut_as_the_sampler_cuts_them(problems: int, batch_size: int, cuts: int) -> None:
     setup = replace(setup_at("8xh100"), batch_size=batch_size, ranks=cuts, max_length=20)
     assumed = lengths_of(
-        {"root": ".", "train": "none", "tokenizer": "none"}, setup, {"problems": problems, "prompt": 5, "response": 15}
+        {"root": ".", "train": "none", "tokenizer": "none"},
+        setup,
+        {"problems": problems, "prompt_tokens": 5, "response_tokens": 15},
     )
     for shares in (False, True):
         some = replace(setup, share_prompts=shares)

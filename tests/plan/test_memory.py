@@ -22,7 +22,7 @@ def test_a_policy_that_fills_the_store_saves_a_whole_reference() -> None:
     n = own.numbers["parameters"]
     assert own.memory.filling - policy.memory.filling == 4 * n - 2 * n  # its weights, less the policy's under autocast
     assert own.memory.total == policy.memory.total
-    assert policy.memory.filling > policy.memory.weights + policy.memory.framework
+    assert policy.memory.filling > policy.memory.parts["weights"] + policy.memory.parts["framework"]
     with pytest.raises(ValueError, match="Give both one model and dtype"):
         setup_at("1xh100", "--model.reference.init_args.from_policy=true", "--model.reference.init_args.dtype=bfloat16")
 
@@ -30,7 +30,8 @@ def test_a_policy_that_fills_the_store_saves_a_whole_reference() -> None:
 def test_under_zero_the_store_is_filled_beside_an_optimizer_that_is_there_already() -> None:
     zero = ["--trainer.strategy=lit_prm.training.zero.ZeRO", "--trainer.strategy.init_args.stage=3"]
     found = planned("ce-8resp", "1xh100", "--model.reference.init_args.from_policy=true", *zero, problems=8).memory
-    standing = found.weights + found.gradients + found.optimizer + found.communication + found.framework
+    parts = ("weights", "gradients", "optimizer", "communication", "framework")
+    standing = sum(found.parts[part] for part in parts)
     assert found.filling - standing == CHUNK * 151_936 * (2 + 2 * 4)  # logits of Qwen's words, bfloat16 and float32
 
 
@@ -40,11 +41,13 @@ LORA = "--model.reward_model=lit_prm.models.adapters.LoRAReward"
 def test_an_adapter_alone_is_trained_and_its_base_is_the_reference() -> None:
     full, lora = planned("ce-8resp", "1xh100", problems=8), planned("ce-8resp", "1xh100", LORA, problems=8)
     assert lora.numbers["trained_parameters"] == 18_464_768  # of Qwen2.5-1.5B with rank 16
-    assert lora.memory.gradients == 4 * 18_464_768
-    assert lora.memory.optimizer < 8.1 * 18_464_768
-    assert lora.memory.weights - full.memory.weights == 4 * 18_464_768
-    assert lora.memory.activations < full.memory.activations  # no gradient and no cast of the base's weights is kept
-    assert lora.memory.reference == 0
+    assert lora.memory.parts["gradients"] == 4 * 18_464_768
+    assert lora.memory.parts["optimizer"] < 8.1 * 18_464_768
+    assert lora.memory.parts["weights"] - full.memory.parts["weights"] == 4 * 18_464_768
+    assert (
+        lora.memory.parts["activations"] < full.memory.parts["activations"]
+    )  # no gradient and no cast of the base's weights is kept
+    assert lora.memory.parts["reference"] == 0
     assert lora.numbers["flops"]["reference"] == 2 * full.numbers["flops"]["reference"]  # the baselines' store as well
 
 
@@ -56,15 +59,15 @@ def test_an_adapter_that_nobody_trains_is_refused() -> None:
 def test_a_live_reference_is_on_the_device_and_a_value_head_has_none() -> None:
     live = [f"--model.reference={json.dumps({'class_path': 'Frozen', 'init_args': {'model': 'x'}})}"]
     found = planned("ce-8resp", "1xh100", *live, problems=10).memory
-    assert (found.reference, found.filling) == (4 * 1_543_714_304, 0)
+    assert (found.parts["reference"], found.filling) == (4 * 1_543_714_304, 0)
     head = planned("orm-8resp", "1xh100", problems=10)
-    assert (head.memory.reference, head.memory.busiest) == (0, "layer")
+    assert (head.memory.parts["reference"], head.memory.busiest) == (0, "layer")
     assert head.numbers["store_bytes"] > 0  # of the reference that the baselines read
 
 
 def test_memory_follows_the_micro_batch_and_nothing_else_does() -> None:
     config, setup = config_of("HuggingFaceTB/SmolLM2-135M-Instruct")[0], setup_at("1xh100")
     short, long = (memory(config, weights(config), setup, MicroBatch(n, n // 2)) for n in (1000, 2000))
-    assert short.weights == long.weights
-    assert short.optimizer == long.optimizer
-    assert short.activations < long.activations
+    assert short.parts["weights"] == long.parts["weights"]
+    assert short.parts["optimizer"] == long.parts["optimizer"]
+    assert short.parts["activations"] < long.parts["activations"]

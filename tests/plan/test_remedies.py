@@ -16,7 +16,7 @@ from tests.plan.planning import planned, setup_at
 def test_what_does_not_fit_is_told_with_options_that_make_it_fit() -> None:
     found = planned("ce-8resp", "8xh100", "--model.reward_model.init_args.gradient_checkpointing=false")
     assert found.numbers["remedies"] == ["--model.reward_model.init_args.gradient_checkpointing true"]
-    assert "gradient_checkpointing true" in found.verdict[0]
+    assert "gradient_checkpointing true" in found.verdict
 
 
 CHECKPOINTING = {"--model.reward_model.init_args.gradient_checkpointing": "true"}

@@ -6,9 +6,9 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -16,7 +16,6 @@ from lit_prm.commands.experiment import OVERRIDES, config_files, options
 from lit_prm.commands.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from lit_prm.commands.plan.lengths import EpochLengths
     from lit_prm.commands.plan.memory import Memory
     from lit_prm.commands.plan.setup import Setup
 
@@ -99,7 +98,7 @@ def plan(given: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     from lit_prm.commands.plan.network import config_of, weights
     from lit_prm.commands.plan.remedies import remedies
     from lit_prm.commands.plan.setup_of import setup_of
-    from lit_prm.commands.plan.work import work_of
+    from lit_prm.commands.plan.work import flops_of
 
     resolved = yaml.safe_load(resolved_config(options(given.name, given.scale, 0, overrides)))
     accelerator = resolved["trainer"].get("accelerator") or "auto"
@@ -110,16 +109,15 @@ def plan(given: argparse.Namespace, overrides: Sequence[str]) -> Plan:
     available = round((given.memory or rates["memory"]) * 1e9)
     config, source = config_of(setup.policy, given.shape)
     counted = weights(config, word_head=setup.word_head, adapter=setup.adapter)
-    lengths = lengths_of(resolved["data"], setup, _data_numbers(given))
+    known = {name: getattr(given, name) for name in ("problems", "prompt_tokens", "response_tokens")}
+    lengths = lengths_of(resolved["data"], setup, {name: number for name, number in known.items() if number})
 
     def needed(of: Setup) -> Memory:
         return memory(config, counted, of, lengths.longest(of))
 
     alternatives = {name: needed(of) for name, of in _alternatives(setup).items()}
-    needs = needed(setup)
     peak = given.peak or rates["32" if setup.computes_in == torch.float32 else "bf16"]
-    work = work_of(config, setup, lengths)
-    hours = work.total / (setup.ranks * peak * 1e12 * given.mfu * 3600)
+    flops = flops_of(config, setup, lengths)
     numbers = {
         "name": given.name,
         "scale": given.scale,
@@ -135,50 +133,23 @@ def plan(given: argparse.Namespace, overrides: Sequence[str]) -> Plan:
         "lengths_from": lengths.source,
         "responses": lengths.responses,
         "prompt_tokens": lengths.prompt_tokens,
-        "tokens_per_epoch": lengths.tokens,
+        "tokens_per_epoch": lengths.read.tokens,
         "updates": min(lengths.updates * setup.epochs, setup.most_updates or math.inf),
         "longest_micro_batch_tokens": lengths.longest(setup).tokens,
-        "store_bytes": _store(setup, lengths),
-        "flops": asdict(work) | {"total": work.total},
+        "store_bytes": setup.readings_stored * lengths.store,
+        "flops": flops,
         "labels_steps": bool(resolved["data"].get("labeler")),
         "mfu": given.mfu,
         "peak_tflops": peak,
-        "hours": hours,
-        "memory": {name: _bytes(m) for name, m in alternatives.items()},
+        "hours": flops["total"] / (setup.ranks * peak * 1e12 * given.mfu * 3600),
+        "memory": {name: needs.as_numbers() for name, needs in alternatives.items()},
         "available": available,
-        "fits": needs.peak <= available,
+        "fits": alternatives[setup.strategy].peak <= available,
     }
     if not numbers["fits"]:
         changes = remedies(setup, available, lambda of: needed(of).peak, lengths.problems)
         numbers["remedies"] = None if changes is None else [f"{option} {value}" for option, value in changes.items()]
-    title = f"{given.name} at {given.scale}"
-    return Plan(title, _facts(numbers), numbers, alternatives, needs, available, _verdict(numbers, needs))
-
-
-def _store(setup: Setup, lengths: EpochLengths) -> int:
-    """Bytes on disk of the reference's log-probs of the training data, without those of evaluation sets."""
-    readings = 2 if setup.mismatched else 1  # after its own prompt and after another problem's
-    return 0 if setup.filled_by == "nobody" else readings * lengths.store
-
-
-def _verdict(n: dict[str, Any], needs: Memory) -> list[str]:
-    available = n["available"]
-    of = f"of {available / 1e9:.0f} GB"
-    if n["fits"]:
-        return [f"fits: {needs.peak / 1e9:.1f} {of}"]
-    options = n["remedies"]
-    remedy = f"it fits with\n  {' '.join(options)}" if options else f"take a smaller model or more memory{_instead(n)}"
-    return [f"does not fit: {needs.peak / 1e9:.1f} {of}; {remedy}"]
-
-
-def _instead(n: dict[str, Any]) -> str:
-    """The end of the verdict: train an adapter instead, unless the setup does so already."""
-    whole = n["trained_parameters"] == n["parameters"]
-    return ", or train an adapter alone (--model.reward_model lit_prm.models.adapters.LoRAReward)" if whole else ""
-
-
-def _bytes(memory: Memory) -> dict[str, int]:
-    return memory.parts | {"total": memory.total, "filling": memory.filling, "host": memory.on_host}
+    return Plan(numbers, alternatives)
 
 
 def _alternatives(setup: Setup) -> dict[str, Setup]:
@@ -189,29 +160,3 @@ def _alternatives(setup: Setup) -> dict[str, Setup]:
     zero = replace(configured, offload=False) if isinstance(configured, Zero) else Zero(3)
     every = [Whole(), *(replace(zero, stage=stage) for stage in (1, 2, 3) if setup.ranks > 1)]
     return {of.strategy: of for of in (replace(setup, sharding=s) for s in (configured, *every))}
-
-
-def _data_numbers(given: argparse.Namespace) -> dict[str, int]:
-    """The numbers about the data that the command line gives; they replace those counted in the files."""
-    numbers = {"problems": given.problems, "prompt": given.prompt_tokens, "response": given.response_tokens}
-    return {name: number for name, number in numbers.items() if number}
-
-
-def _facts(n: dict[str, Any]) -> dict[str, str]:
-    """Name and text of each line above the tables."""
-    flops = n["flops"]
-    return {
-        "model": f"{n['model']}, shape from {n['shape_from']}",
-        "parameters": f"{n['parameters']:,}, of which {n['trained_parameters']:,} are trained",
-        "devices": f"{n['devices']} x {n['device']}" + (f" on {n['nodes']} nodes" if n["nodes"] > 1 else "")
-        + f", {n['strategy']}, {n['precision']}",
-        "lengths": n["lengths_from"],
-        "data": f"{n['responses']:,} responses, {n['tokens_per_epoch']:,} tokens an epoch "
-        f"({n['prompt_tokens']:,} of prompts)",
-        "updates": f"{n['updates']:,}; the longest micro-batch has {n['longest_micro_batch_tokens']:,} positions",
-        "reference store": f"{n['store_bytes'] / 1e9:.2f} GB on disk of training data" if n["store_bytes"] else "none",
-        "FLOPs": f"{flops['total']:.2e}: training {flops['training']:.2e}, recomputed {flops['recomputed']:.2e}, "
-        f"reference {flops['reference']:.2e}",
-        "time": f"{n['hours']:.2g} hours at {n['mfu']:.0%} of {n['peak_tflops']:g} TFLOP/s a device, "
-        + ("evaluation and the labelling of steps left out" if n["labels_steps"] else "evaluation left out"),
-    }  # fmt: skip

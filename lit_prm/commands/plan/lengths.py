@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,7 +21,7 @@ from lit_prm.data.records import Group
 from lit_prm.data.regimes import subsample
 from lit_prm.data.steps import BlankLine
 from lit_prm.models.flops import Work
-from lit_prm.models.reference.store import Logps, LogpStore
+from lit_prm.models.reference.store import LogpStore
 from lit_prm.training.trainable import labelled
 
 SAMPLE = 2000  # problems of a larger file that are tokenized
@@ -40,8 +40,8 @@ class Assumed:
     """Sizes assumed of missing data. The paper says 33K problems; both lengths are guesses (docs/costs.md)."""
 
     problems: int = 33_000
-    prompt: int = 150
-    response: int = 450
+    prompt_tokens: int = 150
+    response_tokens: int = 450
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,7 @@ class EpochLengths:
 
     responses: int
     prompt_tokens: int  # of all responses together, a prompt once for each of its responses
-    response_tokens: int
-    mean_contexts: float  # mean over responses of the positions that all its tokens attend to, themselves included
+    read: Work  # all responses once, without padding; logits at every response token
     repeated: Work  # work on prompts that an earlier response of the same problem has already; saved by sharing them
     longest: Callable[[Setup], MicroBatch]  # longest micro-batch of the first epoch under a setup
     updates: int  # in an epoch
@@ -59,21 +58,16 @@ class EpochLengths:
     store: int  # bytes of the reference store on disk
     source: str  # where the numbers come from
 
-    @property
-    def tokens(self) -> int:
-        """Tokens of one epoch, without padding."""
-        return self.prompt_tokens + self.response_tokens
-
 
 def lengths_of(data: dict[str, Any], setup: Setup, given: dict[str, int]) -> EpochLengths:
     """Lengths of the training file; assumed if it is missing or ``given`` has a field of ``Assumed``."""
     file = Path(data["root"]).expanduser() / Path(data["train"]).expanduser()
-    some, fraction = Assumed(), data.get("fraction", 1.0)
+    fraction = data.get("fraction", 1.0)
     if not 0 < fraction <= 1:
         raise ValueError(
             f"data.fraction {fraction} is not a share of the problems. Give a number above 0 and at most 1"
         )
-    some = replace(some, problems=max(round(fraction * some.problems), 1))
+    some = Assumed(max(round(fraction * Assumed().problems), 1))
     if given:
         return _of_assumed(replace(some, **given), setup, "given")
     if not file.exists():
@@ -106,29 +100,36 @@ def _chosen(file: Path, data: dict[str, Any]) -> Sequence[Group]:
 
 def _of_file(file: Path, every: Sequence[Group], data: dict[str, Any], setup: Setup, tokenizer: Any) -> EpochLengths:
     chosen = random.Random(0).sample(every, SAMPLE) if len(every) > SAMPLE else list(every)
-    encoder = Encoder(
-        tokenizer,
-        BlankLine(),
-        max_length=setup.max_length,
-        prompt_template=data["prompt_template"],
-    )
-    rows = encoder.encode(chosen)
-    times = len(every) / len(chosen)
-    n = np.array([len(row) for row in rows])
-    prompts = np.array([row.prompt_length for row in rows])
-    source = f"{len(every)} problems of {file}" + (f", {SAMPLE} of them sampled" if times > 1 else "")
-    responses = round(times * len(rows))
+    encoder = Encoder(tokenizer, BlankLine(), max_length=setup.max_length, prompt_template=data["prompt_template"])
+    rows, times = encoder.encode(chosen), len(every) / len(chosen)
+    return _lengths(
+        [len(row) for row in rows], [row.prompt_length for row in rows], times, setup,
+        repeated=Work(*(round(times * part) for part in astuple(_repeated(rows)))),
+        problems=len(every),
+        longest=lambda cut, _: longest_of(rows, cut),
+        source=f"{len(every)} problems of {file}" + (f", {SAMPLE} of them sampled" if times > 1 else ""),
+    )  # fmt: skip
+
+
+def _lengths(
+    tokens: Sequence[int], prompts: Sequence[int], times: float, setup: Setup, *, repeated: Work, problems: int,
+    longest: Callable[[Setup, int], MicroBatch], source: str,
+) -> EpochLengths:  # fmt: skip
+    """Lengths of ``times`` as many responses as these; ``longest`` also gets the number of updates."""
+    n, of_prompt = np.array(tokens), np.array(prompts)
+    responses = round(times * len(n))
     updates = max(responses // setup.batch_size, 1)
+    in_prompts, in_responses = (round(times * int(part.sum())) for part in (of_prompt, n - of_prompt))
+    contexts = float((n * (n + 1) / 2).mean())
     return EpochLengths(
         responses=responses,
-        prompt_tokens=round(times * int(prompts.sum())),
-        response_tokens=round(times * int((n - prompts).sum())),
-        mean_contexts=float((n * (n + 1) / 2).mean()),
-        repeated=Work(*(round(times * part) for part in astuple(_repeated(rows)))),
-        longest=lambda cut: longest_of(rows, cut),
+        prompt_tokens=in_prompts,
+        read=Work(in_prompts + in_responses, round(contexts * responses), in_responses),
+        repeated=repeated,
+        longest=lambda cut: longest(cut, updates),
         updates=updates,
-        problems=len(every) // updates,
-        store=store_size((n - prompts).tolist(), responses),
+        problems=problems // updates,
+        store=store_size((n - of_prompt).tolist(), responses),
         source=source,
     )
 
@@ -164,22 +165,17 @@ def _of_assumed(assumed: Assumed, setup: Setup, why: str) -> EpochLengths:
             "data.responses is null, which means all responses of a problem, and without the file their number is "
             "unknown. Give a number, for example --data.responses 8"
         )
-    responses, n = assumed.problems * setup.responses, min(assumed.prompt + assumed.response, setup.max_length)
-    prompt = min(assumed.prompt, n - 1)
-    updates = max(responses // setup.batch_size, 1)
-    return EpochLengths(
-        responses=responses,
-        prompt_tokens=responses * prompt,
-        response_tokens=responses * (n - prompt),
-        mean_contexts=n * (n + 1) / 2,
-        repeated=Work(*((responses - assumed.problems) * part for part in astuple(Work.read([prompt], 0)))),
-        longest=lambda cut: _longest_allowed(cut, assumed.problems, updates, prompt),
-        updates=updates,
-        problems=assumed.problems // updates,
-        store=store_size([n - prompt], responses),
-        source=f"{why}: {assumed.problems} problems, prompts of {prompt} and responses of {n - prompt} "
-        f"tokens; the longest micro-batch is what max_length allows",
-    )
+    n = min(assumed.prompt_tokens + assumed.response_tokens, setup.max_length)
+    prompt, problems = min(assumed.prompt_tokens, n - 1), assumed.problems
+    responses = problems * setup.responses
+    return _lengths(
+        [n], [prompt], responses, setup,
+        repeated=Work(*((responses - problems) * part for part in astuple(Work.read([prompt], 0)))),
+        problems=problems,
+        longest=lambda cut, updates: _longest_allowed(cut, problems, updates, prompt),
+        source=f"{why}: {problems} problems, prompts of {prompt} and responses of {n - prompt} tokens; "
+        "the longest micro-batch is what max_length allows",
+    )  # fmt: skip
 
 
 def _longest_allowed(setup: Setup, problems: int, updates: int, prompt: int) -> MicroBatch:
@@ -208,13 +204,8 @@ def store_size(response_tokens: Sequence[int], responses: int, sample: int = 500
     A sample is written with the store's own schema, because database pages and their unused ends are a good part of
     the size.
     """
-    drawn = random.Random(0).choices(response_tokens, k=min(sample, responses))
+    drawn, source = random.Random(0).choices(response_tokens, k=min(sample, responses)), random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
         store = LogpStore(str(Path(folder) / "store.sqlite"))
-        store.write(_entries(drawn))
+        store.write((source.randbytes(32), np.zeros(n, np.float32)) for n in drawn)
         return round(store.size()[1] * responses / len(drawn))
-
-
-def _entries(lengths: Iterable[int]) -> Iterable[tuple[bytes, Logps]]:
-    source = random.Random(1)
-    return ((source.randbytes(32), np.zeros(n, np.float32)) for n in lengths)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
-
-import torch
 
 from lit_prm.commands.plan.lengths import MicroBatch
 from lit_prm.commands.plan.network import Weights
 from lit_prm.commands.plan.setup import Setup
 from lit_prm.commands.plan.sharding import Optimizing, Trained
-from lit_prm.commands.plan.trace import Optimized, Pass, optimizer_memory, step_memory
+from lit_prm.commands.plan.trace import Pass, optimizer_memory, step_memory
 from lit_prm.models.logps import CHUNK
 from lit_prm.models.reference import Stored
 
@@ -26,31 +25,10 @@ CPU_IMPORTS = 650_000_000
 class Memory:
     """Bytes of one device; the parts add up to its peak."""
 
-    weights: int
-    gradients: int
-    optimizer: int
-    reference: int
-    communication: int
-    activations: int  # kept for the backward pass, with casts of weights
-    working: int  # memory on top of these at the busiest moment of a step
-    busiest: str  # that moment: logits, layer, embedding, update
-    framework: int
+    parts: dict[str, int]  # activations are kept for the backward pass, with casts of weights
+    busiest: str  # the part that a step needs on top at its busiest moment: logits, layer, embedding, update
     filling: int = 0  # peak of the pass that fills the reference store before training
     on_host: int = 0  # bytes of the machine's main memory, for this device
-
-    @property
-    def parts(self) -> dict[str, int]:
-        """Bytes of each part, by its name."""
-        return {
-            "weights": self.weights,
-            "gradients": self.gradients,
-            "optimizer": self.optimizer,
-            "reference": self.reference,
-            "communication": self.communication,
-            "activations": self.activations,
-            self.busiest: self.working,
-            "framework": self.framework,
-        }
 
     @property
     def total(self) -> int:
@@ -61,6 +39,10 @@ class Memory:
     def peak(self) -> int:
         """The peak of the whole run."""
         return max(self.total, self.filling)
+
+    def as_numbers(self) -> dict[str, int]:
+        """All of these by name, as the plan's JSON has them."""
+        return self.parts | {"total": self.total, "filling": self.filling, "host": self.on_host}
 
 
 def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> Memory:
@@ -82,21 +64,18 @@ def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> 
     own = weights.trained if setup.lora else 0  # the adapter, which the reference does not have
     reference = (weights.all - own) * setup.reference_in.itemsize
     framework = CUDA_CONTEXT if setup.on_gpu else CPU_IMPORTS
-    return Memory(
-        weights=spread.weights,
-        gradients=spread.gradients,
-        optimizer=spread.optimizer,
-        reference=reference if setup.reference == "live" else 0,
-        communication=spread.communication,
-        activations=step.kept,
-        working=max(moments[busiest], 0),
-        busiest=busiest,
-        framework=framework,
-        filling=0
-        if setup.filled_by == "nobody"
-        else spread.at_start + framework + _filling(config, reference, weights, setup),
-        on_host=spread.on_host,
-    )
+    parts = {
+        "weights": spread.weights,
+        "gradients": spread.gradients,
+        "optimizer": spread.optimizer,
+        "reference": reference if setup.reference == "live" else 0,
+        "communication": spread.communication,
+        "activations": step.kept,
+        busiest: max(moments[busiest], 0),
+        "framework": framework,
+    }
+    filling = spread.at_start + framework + _filling(config, reference, weights, setup) if setup.readings_stored else 0
+    return Memory(parts, busiest, filling, spread.on_host)
 
 
 def _pass(setup: Setup, longest: MicroBatch) -> Pass:
@@ -122,8 +101,4 @@ def _optimizing(setup: Setup) -> Optimizing:
     options = setup.optimizer_options
     if setup.on_gpu and "foreach" in signature(make).parameters:
         options = (*((k, v) for k, v in options if k != "foreach"), ("foreach", True))  # torch's default on GPUs
-
-    def optimizing(size: int, dtype: torch.dtype) -> Optimized:
-        return optimizer_memory(make, options, size, dtype)
-
-    return optimizing
+    return partial(optimizer_memory, make, options)

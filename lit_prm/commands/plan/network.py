@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -17,6 +18,10 @@ from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils.hub import cached_file
 
 from lit_prm.models.adapters import with_new_adapter
+
+_CAUSAL = "sdpa_without_mask"  # transformers skips the mask of SDPA on real tensors, but not on fake ones
+AttentionInterface.register(_CAUSAL, sdpa_attention_forward)
+AttentionMaskInterface.register(_CAUSAL, lambda *_, **__: None)
 
 
 class Adapter(NamedTuple):
@@ -88,16 +93,14 @@ def network(
     attention: str | None = None,
 ) -> PreTrainedModel:
     """The model with ``layers`` layers, in train mode; call this under a ``FakeTensorMode``."""
-    _attend_without_mask()
     shape, attention = with_layers(config, layers), attention or _CAUSAL
+    make = partial(cast(Any, AutoModelForCausalLM).from_config, shape, dtype=dtype, attn_implementation=attention)
     if adapter:
         with unset_fake_temporarily(), torch.device("meta"):  # peft moves weights; fake ones cannot be moved
-            model = _adapted(
-                AutoModelForCausalLM.from_config(shape, dtype=dtype, attn_implementation=attention), adapter
-            )
+            model = _adapted(make(), adapter)
         _make_fake(model)
     else:
-        model = cast(Any, AutoModelForCausalLM.from_config(shape, dtype=dtype, attn_implementation=attention))
+        model = make()
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return cast(PreTrainedModel, model.train())
@@ -123,15 +126,6 @@ def _make_fake(model: Any) -> None:
             module._buffers[name] = torch.empty(b.shape, dtype=b.dtype)
 
 
-_CAUSAL = "sdpa_without_mask"
-
-
-def _attend_without_mask() -> None:
-    """Register SDPA without a mask: transformers skips the mask on real tensors but not on fake ones."""
-    AttentionInterface.register(_CAUSAL, sdpa_attention_forward)
-    AttentionMaskInterface.register(_CAUSAL, lambda *_, **__: None)
-
-
 def with_layers(config: Any, layers: int) -> Any:
     """The configuration of the model with another number of layers; raise ValueError if its layers differ in kind."""
     fields = config.to_dict()
@@ -150,10 +144,8 @@ def weights(config: Any, *, word_head: bool = True, adapter: Adapter | None = No
     """
     one, two = (_weights(config, layers, word_head, adapter) for layers in (1, 2))
     more = config.num_hidden_layers - 1
-    return Weights(
-        all=one.all + more * (two.all - one.all),
-        trained=one.trained + more * (two.trained - one.trained),
-        largest=one.largest,
+    return replace(
+        one, all=one.all + more * (two.all - one.all), trained=one.trained + more * (two.trained - one.trained)
     )
 
 

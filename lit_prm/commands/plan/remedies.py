@@ -79,10 +79,9 @@ def _of_reference(setup: Setup) -> Iterator[tuple[Options, Setup]]:
 
 def _more_cut(sharding: Sharding) -> Iterator[tuple[Options, Sharding]]:
     """Higher stages of ZeRO."""
-    known = isinstance(sharding, Zero)
-    for stage in range(sharding.stage + 1 if isinstance(sharding, Zero) else 1, 4):
-        cut = replace(sharding, stage=stage) if isinstance(sharding, Zero) else Zero(stage)
-        yield ({} if known else {"--trainer.strategy": ZERO}) | _option("stage", stage), cut
+    cut, options = (sharding, {}) if isinstance(sharding, Zero) else (Zero(0), {"--trainer.strategy": ZERO})
+    for stage in range(cut.stage + 1, 4):
+        yield options | _option("stage", stage), replace(cut, stage=stage)
 
 
 def _option(name: str, value: object) -> Options:

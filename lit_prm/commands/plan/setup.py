@@ -89,6 +89,11 @@ class Setup:
         return self.share_prompts and self.packs
 
     @property
+    def readings_stored(self) -> int:
+        """How often the store holds the reference's log-probs of a response: after each prompt that training reads."""
+        return 0 if self.filled_by == "nobody" else 2 if self.mismatched else 1
+
+    @property
     def autocast(self) -> bool:
         """True if every matrix product casts its weights first."""
         return self.weights_in != self.computes_in

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 from inspect import signature
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from lit_prm.commands.plan.setup import Setup
 from lit_prm.commands.plan.sharding import Sharding, Whole, Zero
+from lit_prm.losses import Loss
 from lit_prm.models.adapters import AdaptedReward, AdapterOff, LoRAReward
 from lit_prm.models.reference import Frozen, Reference, Stored, Uniform
 from lit_prm.models.reward_model import ImplicitReward, RewardModel, ValueHead
@@ -40,6 +40,8 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
     of_reference = stored or of_reference
     optimizer = model.get("optimizer") or _ADAMW
     optimizer_class = _optimizer(str(optimizer["class_path"]))
+    known = signature(optimizer_class).parameters
+    chosen = {name: value for name, value in (optimizer.get("init_args") or {}).items() if name in known}
     made = Setup(
         policy=str(options["policy"]),
         sharding=_sharding(trainer.get("strategy") or "auto", ranks),
@@ -58,13 +60,13 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
         epochs=math.inf if most_updates and epochs in (None, -1) else _number("trainer.max_epochs", epochs),
         most_updates=most_updates,
         word_head=reward_class.relative_to_reference,
-        mismatched=bool(_class(model["loss"]["class_path"]).mismatched),
+        mismatched=class_of(model["loss"]["class_path"], Loss).mismatched,
         reference=reference,
         filled_by="nobody" if stored is None else "policy" if stored.get("from_policy") else "reference",
         same_model=of_reference.get("model") == options["policy"],
         reference_dtype=_dtype(of_reference.get("dtype", "float32")),
         optimizer=optimizer_class,
-        optimizer_options=_frozen(optimizer.get("init_args") or {}, optimizer_class),
+        optimizer_options=tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in chosen.items()),
         on_gpu=on_gpu,
     )
     if made.filled_by == "policy" and not made.policy_may_fill:
@@ -110,7 +112,7 @@ def _lora(reward: type[RewardModel], options: dict[str, Any]) -> tuple[int, tupl
 def _stored(model: dict[str, Any], reward: dict[str, Any]) -> dict[str, Any] | None:
     """Options of the store that a run fills before training, though it be for the baselines' sake alone."""
     given = [model.get("reference"), *(reward.get(f"{kind}reference") for kind in ("", "training_", "scoring_"))]
-    return next((r["init_args"] for r in given if r and _reference_class(r).keeps_copies), None)
+    return next((r["init_args"] for r in given if r and class_of(r["class_path"], Reference).keeps_copies), None)
 
 
 def _reference(model: dict[str, Any], reward: type[RewardModel], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -121,7 +123,7 @@ def _reference(model: dict[str, Any], reward: type[RewardModel], options: dict[s
     given = own or model.get("reference")
     if not reward.relative_to_reference or not given:
         return "none", {}
-    used = _reference_class(given)
+    used = class_of(given["class_path"], Reference)
     kind = next((kind for known, kind in _REFERENCES.items() if issubclass(used, known)), None)
     if kind is None:
         known = ", ".join(known.__name__ for known in _REFERENCES)
@@ -129,16 +131,12 @@ def _reference(model: dict[str, Any], reward: type[RewardModel], options: dict[s
     return kind, given.get("init_args") or {}
 
 
-def _reference_class(part: dict[str, Any]) -> type[Reference]:
-    return class_of(str(part["class_path"]), Reference)
-
-
 def _optimizer(path: str) -> type[torch.optim.Optimizer]:
     """An optimizer with the same memory that runs on tensors without data: AdamW for DeepSpeed's compiled Adam."""
     if path.startswith("deepspeed.ops.adam."):
         return torch.optim.AdamW
     if path.startswith("torch.optim."):
-        return cast(type[torch.optim.Optimizer], _class(path))
+        return class_of(path, torch.optim.Optimizer)
     raise ValueError(
         f"the memory of optimizer {path} is unknown. Plan with one of torch.optim or deepspeed.ops.adam, e.g. "
         "--model.optimizer torch.optim.AdamW"
@@ -160,13 +158,3 @@ def _dtype(name: str) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"dtype {name!r} is not one of torch's. Give float32 or bfloat16")
     return dtype
-
-
-def _class(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)
-
-
-def _frozen(options: dict[str, Any], kind: type[torch.optim.Optimizer]) -> tuple[tuple[str, Any], ...]:
-    taken = {key: value for key, value in options.items() if key in signature(kind).parameters}
-    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in taken.items())

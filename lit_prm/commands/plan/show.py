@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -23,28 +23,27 @@ WIDTH = 50  # characters of the device's memory
 def show(plan: Plan, console: Console | None = None) -> None:
     """Print a plan."""
     console = console or Console()
-    console.print(Text(plan.title, style="bold"))
+    console.print(Text(f"{plan.numbers['name']} at {plan.numbers['scale']}", style="bold"))
     facts = Grid.grid(padding=(0, 2))
     for name, value in plan.facts.items():
         facts.add_row(name, Text(value))
     console.print(facts, "")
     show_tables([_parts(plan)], console)
-    console.print(picture(plan.memory, plan.available))
-    for line in plan.verdict:
-        console.print(Text(line), soft_wrap=True)
+    console.print(picture(plan.memory, plan.numbers["available"]))
+    console.print(Text(plan.verdict), soft_wrap=True)
 
 
 def _parts(plan: Plan) -> Table:
     every = list(plan.alternatives.values())
     parts = ("weights", "gradients", "optimizer", "reference", "communication", "activations")
     rows: list[tuple[str, ...]] = [(part, *(gb(m.parts[part]) for m in every)) for part in parts]
-    rows += [("busiest moment", *(gb(m.working) for m in every)), ("  which is", *(m.busiest for m in every))]
-    rows += [("framework", *(gb(m.framework) for m in every)), (), ("training", *(gb(m.total) for m in every))]
+    rows += [("busiest moment", *(gb(m.parts[m.busiest]) for m in every)), ("  which is", *(m.busiest for m in every))]
+    rows += [("framework", *(gb(m.parts["framework"]) for m in every)), (), ("training", *(gb(m.total) for m in every))]
     if any(m.filling for m in every):
         rows.append(("filling store", *(gb(m.filling) for m in every)))
     if any(m.on_host for m in every):
         rows.append(("host, per device", *(gb(m.on_host) for m in every)))
-    rows.append(("fits", *("yes" if m.peak <= plan.available else "no" for m in every)))
+    rows.append(("fits", *("yes" if m.peak <= plan.numbers["available"] else "no" for m in every)))
     return Table(("at the peak", *plan.alternatives), tuple(rows), "memory of a device, GB")
 
 
@@ -52,7 +51,7 @@ def picture(memory: Memory, available: int) -> Text:
     """A bar of the parts, as long as the larger of the device's memory and the total, and the parts' names."""
     largest = max(available, memory.total)
     text = Text()
-    ends = _ends(list(memory.parts.values()), largest)
+    ends = [round(WIDTH * end / largest) for end in accumulate(memory.parts.values())]
     start = 0
     for colour, end in zip(COLOURS, ends, strict=True):
         text.append("█" * (end - start), style=colour)
@@ -64,10 +63,6 @@ def picture(memory: Memory, available: int) -> Text:
             text.append("█", style=colour)
             text.append(f" {name}  ")
     return text
-
-
-def _ends(sizes: Sequence[int], largest: int) -> list[int]:
-    return [round(WIDTH * sum(sizes[: i + 1]) / largest) for i in range(len(sizes))]
 
 
 def gb(size: int) -> str:
