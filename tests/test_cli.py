@@ -39,6 +39,22 @@ def test_help_answers_in_under_three_seconds(args: list[str]) -> None:
     assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < 3
 
 
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["export", "run", "folder", "--checkpont", "x"], "--checkpont x; did you mean --checkpoint?"),
+        (["score", "a", "b", "--max_lenght=3"], "--max-lenght=3; did you mean --max-length?"),
+        (["view", "a", "--qqqq"], "arguments: --qqqq\n"),
+    ],
+)
+def test_an_unknown_option_is_told_with_the_one_it_resembles(
+    args: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(args)
+    assert told in capsys.readouterr().err
+
+
 def test_a_missing_dependency_is_told_with_the_python_that_has_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

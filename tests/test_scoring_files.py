@@ -138,7 +138,7 @@ def test_token_detail_is_not_found_in_a_file_of_steps(
     [
         (["--out", "s.csv"], "scores are written as .jsonl, .jsonl.gz, .parquet"),
         (["--limit", "0"], "--limit: 0 is not at least 1"),
-        (["--eval-tokens", "0"], "eval_tokens: 0 is not"),
+        (["--eval-tokens", "0"], "--eval-tokens: 0 is not"),
     ],
 )
 def test_wrong_options_are_told_in_a_line(

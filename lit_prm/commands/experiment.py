@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -11,30 +10,25 @@ from pathlib import Path
 
 import yaml
 
+from lit_prm.scoring.options import CommandParser
 from lit_prm.storage.run_files import config_of, read_record
 
 EXPERIMENTS = Path("experiments")
 OVERRIDES = (
-    "OVERRIDES are any options of the configuration, e.g. --model.reward_model.init_args.beta 0.1 or "
+    "OVERRIDES are any options of the configuration, e.g. --model.reward_model.init_args.beta 0.1 or\n"
     "--trainer.max_steps 4; python -m lit_prm fit --help lists all."
 )
 
 
 def main(args: Sequence[str]) -> None:
     """`exp NAME [--scale S] [--seed N] [OVERRIDES]`: train, evaluate, print tables; a finished run only prints."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lit_prm exp",
-        usage="%(prog)s NAME [--scale SCALE] [--seed SEED] [OVERRIDES]",
-        epilog=OVERRIDES,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "name", metavar="NAME", help="experiment: a file's stem in experiments/; python -m lit_prm list shows all"
-    )
+    usage = "%(prog)s NAME [--scale SCALE] [--seed SEED] [OVERRIDES]"
+    parser = CommandParser("exp", usage=usage, epilog=OVERRIDES)
+    stem = "experiment: a file's stem in experiments/; python -m lit_prm list shows all"
+    parser.add_argument("name", metavar="NAME", help=stem)
     parser.add_argument("--scale", default="tiny", help="a file's stem in experiments/scale/ (default: %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the run, part of its folder's name (default: %(default)s)"
-    )
+    seed = "seed of the run, part of its folder's name (default: %(default)s)"
+    parser.add_argument("--seed", type=int, default=0, help=seed)
     arguments, overrides = parser.parse_known_args(list(args))
     if _without("--after", overrides) != overrides:
         raise ValueError(
@@ -162,7 +156,7 @@ def available(folder: Path) -> dict[str, str]:
 
 def show_available(args: Sequence[str] = ()) -> None:
     """`list`: print every experiment and scale with its purpose."""
-    argparse.ArgumentParser(prog="python -m lit_prm list").parse_args(list(args))
+    CommandParser("list").read(args)
     _refuse_other_folder()
     print(f"experiments (make exp NAME=...):\n{_listed(available(EXPERIMENTS))}")
     print(f"scales (SCALE=...):\n{_listed(available(EXPERIMENTS / 'scale'))}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lit_prm.generation.http import Endpoint
 from lit_prm.generation.server_source import ServerSampler
-from lit_prm.scoring.options import count
+from lit_prm.scoring.options import CommandParser, count
 
 if TYPE_CHECKING:
     from lit_prm.generation.files import SamplingJob
@@ -42,7 +42,7 @@ LOCAL: dict[str, Any] = {"dtype": "float32", "workers": 1, "device": "auto"}
 
 def main(args: Sequence[str]) -> None:
     """`sample MODEL FILE [--server URL] [--n 8] [--out rollouts.jsonl.gz]`."""
-    options = _parser().parse_args(list(args))
+    options = _parser().read(args)
     _refuse_meaningless(options)
     from lit_prm.data.formats import read_groups, refuse_unfit_name
     from lit_prm.generation.files import SamplingJob
@@ -62,11 +62,8 @@ def main(args: Sequence[str]) -> None:
         _name_refused(job.refused)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lit_prm sample", description=ABOUT, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def _parser() -> CommandParser:
+    parser = CommandParser("sample", description=ABOUT)
     parser.add_argument("model", metavar="MODEL", help="the model that responds")
     parser.add_argument("file", metavar="FILE", help="the problems")
     kinds = ".jsonl or .jsonl.gz (default: rollouts.jsonl.gz)"
@@ -74,23 +71,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--server", metavar="URL", help="the server's URL, e.g. http://localhost:8000")
     parser.add_argument("--n", type=count, default=8, help="responses to each problem (default: 8)")
     parser.add_argument("--temperature", type=float, help="0 takes the most likely tokens (default: %(default)g)")
-    parser.add_argument(
-        "--max-tokens", "--max_tokens", type=count, help="longest response in tokens (default: %(default)s)"
-    )
+    parser.add_argument("--max-tokens", type=count, help="longest response in tokens (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="seed from which the samples' seeds follow (default: %(default)s)")
     template = 'wraps each prompt, e.g. "{prompt} Box the answer."; the output holds the problems unwrapped'
-    parser.add_argument("--prompt-template", "--prompt_template", dest="template", metavar="TEXT", help=template)
+    parser.add_argument("--prompt-template", dest="template", metavar="TEXT", help=template)
     parser.add_argument("--limit", type=count, help="use only the first problems")
-    parser.add_argument(
-        "--skip-bad-rows", "--skip_bad_rows", action="store_true", help="leave out rows that match no layout"
-    )
+    parser.add_argument("--skip-bad-rows", action="store_true", help="leave out rows that match no layout")
     parser.set_defaults(**COMMON)
     of_servers = parser.add_argument_group("with --server")
     _add(of_servers.add_argument, SERVER)
     refused = (
         "write problems that the server refuses (too long) to a file of their own; by default the first is an error"
     )
-    of_servers.add_argument("--skip-refused", "--skip_refused", action="store_true", default=None, help=refused)
+    of_servers.add_argument("--skip-refused", action="store_true", default=None, help=refused)
     _add(parser.add_argument_group("without").add_argument, LOCAL)
     return parser
 
@@ -113,14 +106,14 @@ HELP = {
 def _add(add: Any, defaults: dict[str, Any]) -> None:
     """Add options that are None unless given, so that an option of the other group can be refused."""
     for name, default in defaults.items():
-        flags = {f"--{name.replace('_', '-')}": None, f"--{name}": None}
+        flag = f"--{name.replace('_', '-')}"
         text = f"{HELP[name]}{f' (default: {default})' if default else ''}"
         if isinstance(default, bool):
-            add(*flags, action="store_const", const=True, help=text)
+            add(flag, action="store_const", const=True, help=text)
         elif isinstance(default, tuple):
-            add(*flags, action="append", metavar="TEXT", help=text)
+            add(flag, action="append", metavar="TEXT", help=text)
         else:
-            add(*flags, type=KINDS.get(name, type(default)), metavar=METAVARS.get(name), help=text)
+            add(flag, type=KINDS.get(name, type(default)), metavar=METAVARS.get(name), help=text)
 
 
 def _object(text: str) -> dict[str, Any]:

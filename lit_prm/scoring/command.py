@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_prm.scoring.options import add_scorer_options, count, loaded
+from lit_prm.scoring.options import CommandParser, add_scorer_options, count, loaded
 
 if TYPE_CHECKING:
     from lit_prm.data.formats import Reading
@@ -24,7 +23,7 @@ Start an interrupted job again with the same command: it continues, and the file
 
 def main(args: Sequence[str]) -> None:
     """`score FROM FILE [--out scored.jsonl]`."""
-    arguments = _parser().parse_args(list(args))
+    arguments = _parser().read(args)
     from lit_prm.data.formats import read_groups
     from lit_prm.scoring.files import ScoringJob, refuse_unfit_name
 
@@ -43,11 +42,8 @@ def main(args: Sequence[str]) -> None:
     print(f"{arguments.out}: {len(groups)} problems, {sum(len(g.rollouts) for g in groups)} responses")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lit_prm score", description=ABOUT, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def _parser() -> CommandParser:
+    parser = CommandParser("score", description=ABOUT)
     parser.add_argument("source", metavar="FROM", help="the reward model: a run, an export, a model")
     parser.add_argument("file", metavar="FILE", help="the rollouts")
     kinds = ".jsonl, .jsonl.gz or .parquet (default: scored.jsonl)"
@@ -56,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--aggregate", help="how step rewards become a response's score: min, sum, mean, ...")
     parser.add_argument("--detail", choices=["tokens", "steps"], default="tokens", help="the finest rewards to write")
     parser.add_argument("--limit", type=count, help="score only this many problems, the first ones")
-    parser.add_argument("--skip-bad-rows", "--skip_bad_rows", action="store_true", help="skip rows that fit no layout")
+    parser.add_argument("--skip-bad-rows", action="store_true", help="skip rows that fit no layout")
     add_scorer_options(parser)
     return parser
 

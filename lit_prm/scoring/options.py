@@ -1,14 +1,34 @@
-"""Command line options that choose and load a scorer."""
+"""The parser of every command's options, and the options that choose and load a scorer."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from lit_prm.scoring.base import Scorer
 
 _NAMES = ("reference", "beta", "style", "prompt_template", "max_length", "dtype", "device", "eval_tokens")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of a command: without abbreviations, and with a hint at the option that an unknown one resembles."""
+
+    def __init__(self, command: str, **options: Any) -> None:
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(f"python -m lit_prm {command}", formatter_class=form, allow_abbrev=False, **options)
+
+    def read(self, args: Sequence[str]) -> argparse.Namespace:
+        """Parse the arguments; in the names of options _ is as good as -."""
+        return self.parse_args([re.sub(r"^--[\w-]+", lambda name: name[0].replace("_", "-"), word) for word in args])
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        near = get_close_matches(unknown[1], self._option_string_actions, 1) if unknown else []
+        super().error(f"{message}; did you mean {near[0]}?" if near else message)
 
 
 def add_scorer_options(parser: argparse.ArgumentParser) -> None:
@@ -17,11 +37,11 @@ def add_scorer_options(parser: argparse.ArgumentParser) -> None:
     add("--reference", help="the model that an implicit reward is relative to: a folder, a hub name, or none")
     add("--beta", type=float, help="factor from log-ratios to rewards; default: what FROM says, else 0.05")
     add("--style", help="input format of a tag-token model; needed if its name does not tell")
-    add("--prompt-template", "--prompt_template", help='text around each plain prompt, e.g. "Solve: {prompt}"')
-    add("--max-length", "--max_length", type=count, help="tokens of prompt and response; longer ones are truncated")
+    add("--prompt-template", help='text around each plain prompt, e.g. "Solve: {prompt}"')
+    add("--max-length", type=count, help="tokens of prompt and response; longer ones are truncated")
     add("--dtype", help="float32, bfloat16 or float16; default: that of training")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:0 (default: auto)")
-    add("--eval-tokens", "--eval_tokens", type=count, help="padded tokens per batch; default: by device")
+    add("--eval-tokens", type=count, help="padded tokens per batch; default: by device")
     add("--threads", type=count, help="threads of torch; default: all cores")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.commands.paper.claims import COST
-from lit_prm.commands.paper.methods import BY_COST, LABELS, ROWS, shared
+from lit_prm.commands.paper.methods import BY_COST, LABELS, ROWS
 from lit_prm.commands.paper.results import Line, PaperResults
 from lit_prm.evaluation import plots
 from lit_prm.evaluation.estimate import Estimate
@@ -40,7 +40,7 @@ def _losses(results: PaperResults) -> Any | None:
         "dpo-8resp", "ce-8resp", "nca-8resp", "kto-8resp", "shepherd-8resp-hard", "autopsv-8resp", "orm-8resp",
     )  # fmt: skip
     lines = [(Line(name), LABELS[name], style) for name, style in plots.styles(names).items()]
-    reference = (shared(results, "bon/reference-min"), "Reference log-likelihood", plots.styles([*names, ""])[""])
+    reference = (results.shared("bon/reference-min"), "Reference log-likelihood", plots.styles([*names, ""])[""])
     return _curves(results, {"": [*lines, reference]})
 
 
@@ -83,7 +83,7 @@ def _curves(results: PaperResults, rows: Mapping[str, Lines]) -> Any | None:
         for rule, label, style in (
             ("majority", "Majority vote", plots.MAJORITY), ("bon/random", "One at random", plots.RANDOM),
         ):  # fmt: skip
-            lines.append(plots.Series(_points(results, shared(results, rule), name), label, style, band=False))
+            lines.append(plots.Series(_points(results, results.shared(rule), name), label, style, band=False))
     titles = [f"{title + ': ' if title else ''}{name} ({GENERATORS[name]})" for title, name in places]
     return plots.over_candidates(titles, drawn, most=len(results.sets))
 
@@ -130,7 +130,7 @@ def _votes(results: PaperResults) -> Any | None:
         estimates = {i + shift: results.estimate(Line(name, line)) for i, name in enumerate(names)}
         known = {x: e for x, e in estimates.items() if e is not None}
         plots.dots(panel, plots.Series(known, label, {"color": colour, "linestyle": ""}))
-    if majority := results.estimate(shared(results, "majority")):
+    if majority := results.estimate(results.shared("majority")):
         panel.axhline(majority.mean, label="majority vote", **plots.MAJORITY)
         panel.axhspan(majority.low, majority.high, color=plots.INK, alpha=0.07, linewidth=0)
     panel.set_xticks(range(len(names)), [_SHORT[name.partition("-")[0]] for name in names])

@@ -7,8 +7,6 @@ from typing import Any
 
 import yaml
 
-from lit_prm.commands.paper.results import Line, PaperResults
-
 TEXTS: dict[str, Any] = yaml.safe_load((files("lit_prm.commands.paper") / "paper.yaml").read_text(encoding="utf-8"))
 
 LABELS: dict[str, str] = TEXTS["labels"]
@@ -21,8 +19,3 @@ PARTS: dict[str, dict[str, Any]] = TEXTS["parts"]
 """Table or figure of the paper -> its title, the paper's message, rows and claims, the name of our figure."""
 
 ROWS: dict[str, list[str]] = {key: part["rows"] for key, part in PARTS.items() if "rows" in part}
-
-
-def shared(results: PaperResults, curve: str) -> Line:
-    """A curve that depends on candidates and reference only, from the experiment with most seeds."""
-    return Line(max(TEXTS["shared"], key=lambda name: len(results.experiment(name).runs)), curve)

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+from lit_prm.commands.paper.methods import TEXTS
 from lit_prm.evaluation.estimate import Estimate
 from lit_prm.reports.estimates import Key, Values, of_independent, shares
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS
@@ -63,6 +64,10 @@ class PaperResults:
         """Ours minus theirs on the same problems of the same seeds, as ``estimate`` makes it."""
         pairs = ((self.values(ours, s, counts), self.values(theirs, s, counts)) for s in sets or self.sets)
         return summary([{key: a[key] - b[key] for key in a if key in b} for a, b in pairs])
+
+    def shared(self, curve: str) -> Line:
+        """A curve that depends on candidates and reference only, from the experiment with most seeds."""
+        return Line(max(TEXTS["shared"], key=lambda name: len(self.experiment(name).runs)), curve)
 
     def missing(self, experiments: Sequence[str]) -> list[str]:
         """One line for every experiment without all its seeds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from lit_prm.commands.paper.methods import LABELS
 from lit_prm.commands.paper.schedule import Schedule, SeededRun, with_predecessors
 from lit_prm.commands.paper.view import ProgressView
 from lit_prm.commands.paper.workers import RunJob, RunProcess, interruptible, tail
+from lit_prm.scoring.options import CommandParser
 from lit_prm.storage.run_files import read_record
 
 RUNS, DOCS = Path("runs"), Path("docs")
@@ -34,7 +34,7 @@ SHARES = {
 
 def main(args: Sequence[str], run: RunJob | None = None) -> None:
     """`paper [--scale S] [--seeds N] [--names NAME ...] [--workers N] [--only runs|tables]`."""
-    parser = argparse.ArgumentParser(prog="python -m lit_prm paper", allow_abbrev=False)
+    parser = CommandParser("paper")
     parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, at least 1; they are 0, 1, ...")
     parser.add_argument(
@@ -42,7 +42,7 @@ def main(args: Sequence[str], run: RunJob | None = None) -> None:
     )
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
     parser.add_argument("--only", choices=("runs", "tables"), help="one of the two jobs")
-    options = parser.parse_args(list(args))
+    options = parser.read(args)
     refuse_below_one(seeds=options.seeds, workers=options.workers)
     config_files(options.names[0], options.scale)  # ValueError for an unknown scale or a wrong folder
     failed = 0

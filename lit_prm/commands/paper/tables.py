@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lit_prm.commands.paper.claims import COST, POLICY, VARIANTS
-from lit_prm.commands.paper.methods import BY_COST, LABELS, ROWS, TEXTS, shared
+from lit_prm.commands.paper.methods import BY_COST, LABELS, ROWS, TEXTS
 from lit_prm.commands.paper.results import Line, PaperResults, of_metric, ratio
 from lit_prm.evaluation.estimate import NOTHING, Estimate, gain, level, number, percent, plus_minus, power
 from lit_prm.evaluation.tables import Cell, Table
@@ -45,7 +45,7 @@ def table_1(results: PaperResults, paper: Paper) -> Table:
 def _untrained_rows(results: PaperResults, paper: Paper) -> Iterator[list[str]]:
     theirs = {"bon/random": paper.rows["random"], "bon/reference-min": paper.rows["base-0resp"]}
     for curve, label in TEXTS["untrained"].items():
-        line, majority = shared(results, curve), shared(results, MAJORITY)
+        line, majority = results.shared(curve), results.shared(MAJORITY)
         to_majority = None if curve == MAJORITY else results.difference(line, majority)
         to_shepherd = results.difference(line, Line("shepherd-8resp-hard"))
         against = [standing(to_majority), standing(to_shepherd)]
@@ -111,7 +111,7 @@ def vote_table(results: PaperResults, paper: Paper) -> Table:
             plus_minus(results.estimate(vote)), number(paper.votes.get(name)),
             gain(results.difference(vote, best)), gain(results.difference(vote, majority)),
         ])  # fmt: skip
-    plain = results.estimate(shared(results, MAJORITY))
+    plain = results.estimate(results.shared(MAJORITY))
     rows.append(["Majority vote", "", "", plus_minus(plain), number(paper.majority), "", ""])
     heading = ["", "best-of-N", "paper's", "weighted vote", "paper's", "vote - best-of-N", "vote - majority"]
     return _table(heading, rows)
@@ -162,5 +162,5 @@ def steps_table(results: PaperResults, paper: Paper) -> Table:
         auc, f1 = (results.experiment(name).mean(f"steps/test/{key}") for key in ("auc", "f1"))
         rows.append([LABELS[name], plus_minus(located), number(auc, ".3f"), percent(f1)])
     for rule, label in TEXTS["untrained_steps"].items():
-        rows.append([label, plus_minus(results.estimate(shared(results, rule), ("test",))), "", ""])
+        rows.append([label, plus_minus(results.estimate(results.shared(rule), ("test",))), "", ""])
     return _table(["lowest step reward of", "first wrong step found, %", "AUC of steps", "F1"], rows)

@@ -14,6 +14,7 @@ import yaml
 
 from lit_prm.commands.experiment import OVERRIDES, config_files, options
 from lit_prm.commands.plan.plan import Plan
+from lit_prm.scoring.options import CommandParser
 
 if TYPE_CHECKING:
     from lit_prm.commands.plan.memory import Memory
@@ -43,11 +44,7 @@ def main(args: Sequence[str]) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     """The command's own arguments; all others are overrides."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lit_prm plan",
-        allow_abbrev=False,
-        epilog=f"{OVERRIDES} The exit status is 1 if the run does not fit.",
-    )
+    parser = CommandParser("plan", epilog=f"{OVERRIDES}\nThe exit status is 1 if the run does not fit.")
     parser.add_argument("name", metavar="NAME", help="experiment: a file's stem in experiments/")
     parser.add_argument("--scale", default="tiny", help="a file's stem in experiments/scale/ (default: %(default)s)")
     parser.add_argument("--shape", help="config.json, folder or known model whose sizes to use instead of base_model's")

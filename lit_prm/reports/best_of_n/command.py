@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lit_prm.scoring.options import CommandParser
+
 if TYPE_CHECKING:
     from lit_prm.evaluation.vote_weights import VoteWeight
     from lit_prm.reports.best_of_n.pool import CandidatePool
@@ -22,7 +24,7 @@ _OFFICIAL = (
 
 def main(args: Sequence[str]) -> None:
     """Run `bon`."""
-    parser = argparse.ArgumentParser(prog="python -m lit_prm bon", allow_abbrev=False)
+    parser = CommandParser("bon")
     parser.add_argument("files", nargs="+", metavar="FILE", help=_FILES)
     parser.add_argument("--weight", metavar="NAME[:NUMBER]", help=_WEIGHT)
     parser.add_argument(
@@ -36,7 +38,7 @@ def main(args: Sequence[str]) -> None:
     )
     parser.add_argument("--compat", choices=["official"], help=_OFFICIAL)
     parser.add_argument("--pairs", action="store_true", help="compare every two rules of a scorer, not only scorers")
-    options = parser.parse_args(args)
+    options = parser.read(args)
     _official(options) if options.compat else _judge_pool(options)
 
 

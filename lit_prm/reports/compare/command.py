@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lit_prm.scoring.options import CommandParser
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,7 @@ _MOST_PAIRS = 15  # that the terminal shows
 
 def main(args: Sequence[str]) -> None:
     """`compare [NAME ...] [--scale S] ...`: every experiment of the scale when no name is given."""
-    options = _parser().parse_args(list(args))
+    options = _parser().read(args)
     folder = options.out or options.runs / options.scale / "compare" / _folder_name(options.names)
     _refuse_file(folder)
     from rich.console import Console
@@ -60,8 +61,8 @@ def _refuse_file(folder: Path) -> None:
             raise ValueError(f"--out {folder}: {place} is a file; name a folder, new or not")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lit_prm compare", allow_abbrev=False)
+def _parser() -> CommandParser:
+    parser = CommandParser("compare")
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments; all of the scale when empty")
     parser.add_argument("--scale", default="tiny", help="scale of the runs (default: tiny)")
     parser.add_argument(

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_prm.reports.processbench.items import SUBSETS, default_data
-from lit_prm.scoring.options import add_scorer_options, loaded, refuse_scorer_options
+from lit_prm.scoring.options import CommandParser, add_scorer_options, loaded, refuse_scorer_options
 
 if TYPE_CHECKING:
     from lit_prm.reports.processbench.items import ItemFilter
@@ -23,7 +22,7 @@ Items are scored once, by their own steps; the results are printed and kept."""
 
 def main(args: Sequence[str]) -> None:
     """Print the results as tables or as JSON, and keep them beside the scores."""
-    options = parser().parse_args(list(args))
+    options = parser().read(args)
     numbers = run(options)
     if options.json:
         print(json.dumps(numbers, indent=1))
@@ -33,17 +32,13 @@ def main(args: Sequence[str]) -> None:
     show_numbers(numbers)
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m lit_prm processbench", description=ABOUT, allow_abbrev=False)
+def parser() -> CommandParser:
+    made = CommandParser("processbench", description=ABOUT)
     add = made.add_argument
     add("source", metavar="FROM", help="what `score` takes, or a folder with a scored file <subset>.jsonl.gz of each")
-    add("--data", help=f"folder with processbench_<subset>.jsonl.gz, or a hub data set (default: {default_data()})")
-    add(
-        "--subsets",
-        nargs="+",
-        default=list(SUBSETS),
-        help="subsets; a step-labelled file of your own is named by its stem",
-    )
+    data = "(default: the folder LIT_PRM_DATA if it has a subset, else Qwen/ProcessBench)"
+    add("--data", help=f"folder with processbench_<subset>.jsonl.gz, or a hub data set {data}")
+    add("--subsets", nargs="+", help="default: all four; a step-labelled file of your own is named by its stem")
     add("--choose", default="gsm8k", help="the subset whose labels choose the threshold for all")
     add("--limit", type=int, metavar="N", help="a sample of N items a subset, with its share of right responses")
     add("--seed", type=int, default=0, help="seed of the sample")
@@ -57,12 +52,12 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Judge the subsets; returns ``report.as_numbers`` with the scorer's identity and writes `processbench.json`."""
     from lit_prm.reports.files import write_json
-    from lit_prm.reports.processbench.items import ItemFilter, is_folder_of_scores, read_subset
+    from lit_prm.reports.processbench.items import SUBSETS, ItemFilter, is_folder_of_scores, read_subset
     from lit_prm.reports.processbench.protocol import judge
     from lit_prm.reports.processbench.report import as_numbers
     from lit_prm.reports.processbench.subset import Subset
 
-    subsets = list(dict.fromkeys(options.subsets))
+    subsets = list(dict.fromkeys(options.subsets or SUBSETS))
     if options.choose not in subsets:
         raise ValueError(f"--choose {options.choose} is none of the --subsets {' '.join(subsets)}. Name it there too.")
     choice = ItemFilter(options.limit, options.seed, options.compat == "official")
@@ -86,7 +81,7 @@ def default_folder(source: str) -> Path:
 
 
 def _score(options: argparse.Namespace, folder: Path, subsets: Sequence[str], choice: ItemFilter) -> list[ScoredGroups]:
-    from lit_prm.reports.processbench.items import score_subset
+    from lit_prm.reports.processbench.items import default_data, score_subset
 
     data = options.data or default_data()
     items = {name: choice.items(data, name) for name in subsets}  # before the model is loaded: a file may be missing

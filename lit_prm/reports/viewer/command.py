@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+
+from lit_prm.scoring.options import CommandParser
 
 
 def main(args: Sequence[str]) -> None:
     """`view SCORED [SCORED ...] [--out page.html] [--open]`: several files are several scorers to switch between."""
-    parser = argparse.ArgumentParser(prog="python -m lit_prm view", allow_abbrev=False)
+    parser = CommandParser("view")
     parser.add_argument("scored", nargs="+", metavar="SCORED", help="files written by python -m lit_prm score")
     parser.add_argument("--out", type=Path, metavar="PAGE", help="the page, .html (default: beside the first file)")
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
-    options = parser.parse_args(list(args))
+    options = parser.read(args)
     page = options.out or beside(options.scored[0])
     if page.suffix not in (".html", ".htm"):
         raise ValueError(f"--out {page}: the page is HTML. Name it .html.")

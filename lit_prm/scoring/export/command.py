@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lit_prm.scoring.options import CommandParser
+
 
 def main(args: Sequence[str]) -> None:
     """`export RUN FOLDER [--checkpoint FILE] [--dtype bfloat16]`."""
-    parser = argparse.ArgumentParser(prog="python -m lit_prm export", allow_abbrev=False)
+    parser = CommandParser("export")
     parser.add_argument("run", help="a run's folder, e.g. runs/tiny/ce-8resp/seed-0")
     parser.add_argument("folder", type=Path, help="where to write; an earlier export in this place is replaced")
     parser.add_argument("--checkpoint", help="a checkpoint of the run; default: checkpoints/last.ckpt")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="of the weights; default: as trained"
     )
-    arguments = parser.parse_args(list(args))
+    arguments = parser.read(args)
     export(arguments.run, arguments.folder, arguments.checkpoint, arguments.dtype)
     print(f"exported to {arguments.folder}: python -m lit_prm score {arguments.folder} ROLLOUTS")
 
