@@ -21,22 +21,16 @@ from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import MODULE_PREFIX, RewardModel, load_trained
 from lit_prm.models.weights import weights_hash
 from lit_prm.models.zero_weights import put_weights
-from lit_prm.scoring.base import Detail
 from lit_prm.scoring.model_scorer import ModelScorer
+from lit_prm.scoring.sources import Options
 from lit_prm.scoring.spec import Named, RewardSpec
 from lit_prm.storage.class_paths import known_names
 
 
-def build(
-    spec: RewardSpec,
-    *,
-    dtype: str | None = None,
-    device: str = "auto",
-    eval_tokens: int | None = None,
-    detail: Detail = "tokens",
-) -> ModelScorer:
-    """The scorer of a spec with its weights loaded. ``dtype`` replaces the precision of policy and reference."""
-    device = device_of(device)
+def build(spec: RewardSpec, options: Options | None = None) -> ModelScorer:
+    """The scorer of a spec with its weights loaded; of the options those count that are not part of a spec."""
+    options = options or Options()
+    dtype, device = options.dtype, device_of(options.device)
     reward_model, encoder = reward_model_of(spec, dtype), encoder_of(spec)
     identity = identity_of(spec, reward_model, encoder)
     _refuse_other_reference(spec, identity)
@@ -50,8 +44,8 @@ def build(
         identity=identity,
         baseline=baseline,
         device=device,
-        budget=eval_tokens,
-        detail=detail,
+        budget=options.eval_tokens,
+        detail=options.detail,
         whole_rows=whole_rows,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _SAME_MACHINE = {**_NOISE, "float32": 1e-5}  # on the machine and with the kerne
 # Largest difference between two ways to compute a reward, as a share of the sums whose difference the reward is.
 TOLERANCE = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-2}
 _ROUNDING = 1e-6  # of float32 sums, as a share of them: an implicit reward is the difference of two
+
+_BUG = "Report this as a bug."
 
 _PROBLEM = "What is 2 * (3 + 4)?"
 _RESPONSES = (
@@ -68,20 +71,12 @@ def verify_folder(folder: Path, scorer: Scorer, encoder: Encoder, *, exact: bool
     precisions = (str(check["dtype"]), str(scorer.identity.get("dtype", "float32")))
     known = _SAME_MACHINE if exact else _NOISE
     noise = max(known.get(name, min(known.values())) for name in precisions)
-    remedy = (
-        "Report this as a bug."
-        if exact
-        else "Give the reference that reward.json names, or export again with python -m lit_prm export."
-    )
-    verify(scorer, encoder, check["samples"], noise * (scorer.identity.get("beta") or 1.0), remedy)
+    other = "Give the reference that reward.json names, or export again with python -m lit_prm export."
+    verify(scorer, encoder, check["samples"], noise * (scorer.identity.get("beta") or 1.0), _BUG if exact else other)
 
 
 def verify(
-    scorer: Scorer,
-    encoder: Encoder,
-    samples: Sequence[Mapping[str, Any]],
-    noise: float,
-    remedy: str = "Report this as a bug.",
+    scorer: Scorer, encoder: Encoder, samples: Sequence[Mapping[str, Any]], noise: float, remedy: str = _BUG
 ) -> None:
     """Raise ValueError if the samples get other tokens than in training, or other rewards.
 
@@ -139,9 +134,8 @@ def _close(ours: Sequence[float | None], trained: Sequence[float | None], most: 
 
     nan is close to nothing. A batch may have more steps than a response, so None at the end does not count.
     """
-    size = max(len(ours), len(trained))
-    pairs = zip(*((*row, *[None] * (size - len(row))) for row in (ours, trained)), strict=True)
     far = most + 1e-4 * abs(trained[0] or 0.0)
+    pairs = zip_longest(ours, trained)
     return all(a is b is None or (a is not None and b is not None and abs(a - b) <= far) for a, b in pairs)
 
 

@@ -38,13 +38,7 @@ def load(source: str | Path, **options: Any) -> Scorer:
     refuse_unknown_source(source)
     if _is_tag_model(source, chosen):
         return _tag_scorer(source, chosen)
-    scorer = build(
-        spec_of(source, chosen),
-        dtype=chosen.dtype,
-        device=chosen.device,
-        eval_tokens=chosen.eval_tokens,
-        detail=chosen.detail,
-    )
+    scorer = build(spec_of(source, chosen), chosen)
     changed = (chosen.beta, chosen.reference, chosen.max_length, chosen.prompt_template, chosen.steps)
     if not any(changed) and (Path(source) / CHECK_FILE).is_file():
         verify_folder(Path(source), scorer, scorer.encoder)

@@ -72,15 +72,14 @@ class Completions:
         """Yield the counts of every prefix, part by part; closing the generator cancels the parts that are left."""
         addresses = [self._address(part) for part in parts]
         with closing(self._open()) as database:
-            stored = {address for address in addresses if _read(database, address) is not None}
+            stored = {address for address in addresses if _read(database, address)}
             missing = [(part, address) for part, address in zip(parts, addresses, strict=True) if address not in stored]
-            jobs = [self._job(part, address) for part, address in missing]
-            with closing(self.sampler.draw(jobs)) as drawn:
-                progress = track(addresses, "completions", transient=True, disable=not jobs)
+            with closing(self.sampler.draw([self._job(*entry) for entry in missing])) as drawn:
+                progress = track(addresses, "completions", transient=True, disable=not missing)
                 for part, address in zip(parts, progress, strict=True):
                     if address not in stored:
                         _write(database, address, _graded(part, next(drawn)))
-                    yield dict(zip(part.prefixes, _entry(database, address), strict=True))
+                    yield dict(zip(part.prefixes, _read(database, address), strict=True))
 
     def _job(self, part: Part, address: bytes) -> DecodingJob:
         return DecodingJob(tuple(part.prompt + prefix for prefix in part.prefixes), self.completions, address.hex())
@@ -112,13 +111,7 @@ def _write(database: sqlite3.Connection, address: bytes, counts: Sequence[Counts
         )
 
 
-def _read(database: sqlite3.Connection, address: bytes) -> list[Counts] | None:
+def _read(database: sqlite3.Connection, address: bytes) -> list[Counts]:
+    """Counts of a part by prefix; empty if it is not stored."""
     row = database.execute("SELECT counts FROM counts WHERE address = ?", (address,)).fetchone()
-    return row and [Counts(*counts) for counts in np.frombuffer(row[0], dtype=np.int32).reshape(-1, 3).tolist()]
-
-
-def _entry(database: sqlite3.Connection, address: bytes) -> list[Counts]:
-    counts = _read(database, address)
-    if counts is None:
-        raise AssertionError("an entry just written cannot be read back")
-    return counts
+    return [Counts(*counts) for counts in np.frombuffer(row[0], dtype=np.int32).reshape(-1, 3).tolist()] if row else []

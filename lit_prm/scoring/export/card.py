@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lit_prm.evaluation.estimate import Estimate, level
 from lit_prm.scoring.spec import Named, RewardSpec
 from lit_prm.storage.run_files import read_record
 
-TAGS = ["reward-model", "process-reward-model", "implicit-prm"]
+Best = tuple[str, int, float]  # candidate set, N, accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,32 +44,30 @@ def facts_of(run: Path, name: str, base_model: str) -> Facts:
 
 def card(facts: Facts, spec: RewardSpec) -> str:
     """The text of the folder's README.md: YAML for the hub, then Markdown for people."""
-    implicit = spec.reward_class.relative_to_reference
-    parts = (
-        f"---\n{yaml.safe_dump(_for_hub(facts, implicit), sort_keys=False, allow_unicode=True)}---\n",
-        f"# {facts.name}\n\n{_what(facts, spec, implicit)}\n",
-        f"## Scores\n\n{_facts_table(facts, spec)}\n",
-        f"## Results\n\n{_results(facts)}\n",
-        f"## Use\n\n{_USE}\n",
-        f"## Data\n\n{_data(facts)}\n",
-        f"## Limits\n\n{_LIMITS if implicit else _LIMITS_OF_HEADS}\n",
+    texts = yaml.safe_load((files("lit_prm.scoring.export") / "card.yaml").read_text(encoding="utf-8"))
+    kind = texts["implicit" if spec.reward_class.relative_to_reference else "head"]
+    trained = f"trained from `{facts.base_model}`" + (f" with the loss {spec.loss}" if spec.loss else "")
+    best = _best(facts.metrics)
+    results = _rows(_results(facts.metrics, best))
+    data = _rows((role, f"`{digest}`") for role, digest in facts.digests.items())
+    page: str = texts["page"]
+    return page.format(
+        for_hub=yaml.safe_dump(_for_hub(facts, kind["tags"], best), sort_keys=False, allow_unicode=True),
+        name=facts.name,
+        what=kind["what"].format(trained=trained),
+        facts=_rows((name, value) for name, value in _facts(facts, spec).items() if value is not None),
+        results=texts["results"].format(rows=results) if results else texts["no_results"],
+        data=texts["data"].format(rows=data) if data else texts["no_data"],
+        limits=kind["limits"],
     )
-    return "\n".join(parts)
 
 
-# ---- for the hub --------------------------------------------------------------------------------
-
-
-def _for_hub(facts: Facts, implicit: bool) -> dict[str, Any]:
-    header: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": TAGS if implicit else TAGS[:2],
-    }
+def _for_hub(facts: Facts, tags: Sequence[str], best: Sequence[Best]) -> dict[str, Any]:
+    header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": tags}
     if re.fullmatch(r"(?!\.)[\w.-]+/[\w.-]+", facts.base_model):  # a name of the hub
         header["base_model"] = facts.base_model
-    if results := [_indexed(test, n, value) for test, n, value in _best(facts.metrics)]:
-        header["model-index"] = [{"name": facts.name, "results": results}]
+    if best:
+        header["model-index"] = [{"name": facts.name, "results": [_indexed(*result) for result in best]}]
     return header
 
 
@@ -80,25 +79,13 @@ def _indexed(test: str, n: int, value: float) -> dict[str, Any]:
     }
 
 
-# ---- for people ---------------------------------------------------------------------------------
+def _rows(rows: Iterable[Iterable[object]]) -> str:
+    """Rows of a table in Markdown."""
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
-def _what(facts: Facts, spec: RewardSpec, implicit: bool) -> str:
-    trained = f"trained from `{facts.base_model}`" + (f" with the loss {spec.loss}" if spec.loss else "")
-    if implicit:
-        return (
-            f"An implicit process reward model, {trained}: the reward of a step is beta times the log-ratio of this "
-            "model and its reference, summed over the step's tokens ([Yuan et al. 2025](https://arxiv.org/abs/2412.01981)).\n"
-            "Its log-probs alone are not rewards: the reference named below is needed."
-        )
-    return (
-        f"A reward model with a head (`head.safetensors`), {trained}: the value of a prefix, in log-odds of being "
-        "right, is a linear function of the hidden state of its last token."
-    )
-
-
-def _facts_table(facts: Facts, spec: RewardSpec) -> str:
-    rows = {
+def _facts(facts: Facts, spec: RewardSpec) -> dict[str, Any]:
+    return {
         "reward model": spec.reward_model["class_path"].rpartition(".")[2],
         "reference": _shown(spec.reference),
         "hash of the reference's weights": spec.reference_hash,
@@ -109,8 +96,6 @@ def _facts_table(facts: Facts, spec: RewardSpec) -> str:
         "prompt": f"`{spec.prompt_template!r}` in the chat template of the tokenizer",
         "trained by commit": facts.commit,
     }
-    lines = [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
-    return "\n".join(["| | |", "|---|---|", *lines])
 
 
 def _shown(part: Named | None) -> str | None:
@@ -120,21 +105,12 @@ def _shown(part: Named | None) -> str | None:
     return f"`{part['class_path'].rpartition('.')[2]}({arguments})`"
 
 
-def _results(facts: Facts) -> str:
-    metrics = facts.metrics
-    rows = [
-        f"| {test} | {n} | {_of(metrics, f'bon/{test}/acc@{n}')} | {_of(metrics, f'majority/{test}/acc@{n}')} "
-        f"| {_of(metrics, f'any/{test}/acc@{n}')} |"
-        for test, n, _ in _best(metrics)
-    ]
-    if not rows:
-        return "This run was not evaluated on candidates."
-    head = ["| candidates | N | best of N, % | majority vote, % | any right, % |", "|---|---|---|---|---|"]
-    note = "\nAccuracy of the chosen answer, the exact mean over all subsets of N, with 95 % intervals over problems."
-    return "\n".join([*head, *rows, note])
+def _results(metrics: Mapping[str, float], best: Sequence[Best]) -> Iterator[Sequence[object]]:
+    for test, n, _ in best:
+        yield (test, n, *(_of(metrics, f"{curve}/{test}/acc@{n}") for curve in ("bon", "majority", "any")))
 
 
-def _best(metrics: Mapping[str, float]) -> Sequence[tuple[str, int, float]]:
+def _best(metrics: Mapping[str, float]) -> Sequence[Best]:
     """Set, N and best-of-N accuracy by the primary aggregate, at the largest N of every candidate set."""
     best: dict[str, tuple[int, float]] = {}
     for key, value in metrics.items():
@@ -147,36 +123,3 @@ def _best(metrics: Mapping[str, float]) -> Sequence[tuple[str, int, float]]:
 def _of(metrics: Mapping[str, float], key: str) -> str:
     accuracy = Estimate.recorded(metrics, key)
     return level(accuracy.scaled(), ends=".0f") if accuracy else ""
-
-
-def _data(facts: Facts) -> str:
-    if not facts.digests:
-        return "No record of the files was kept."
-    rows = [f"| {role} | `{digest}` |" for role, digest in facts.digests.items()]
-    return "\n".join(["| file | SHA-256 of its content |", "|---|---|", *rows])
-
-
-_USE = """\
-```python
-import lit_prm
-
-scorer = lit_prm.load(".")  # this folder
-responses = ["Step 1: 3 + 4 = 7\\n\\nStep 2: 2 * 7 = 14", "Step 1: 2 * 3 + 4 = 10"]
-for rewards in scorer.score_texts("What is 2 * (3 + 4)?", responses):
-    print(rewards.reward, rewards.step_rewards)
-```
-
-On the command line: `python -m lit_prm score FOLDER rollouts.jsonl`. The weights are those of a causal language model:
-`transformers.AutoModelForCausalLM.from_pretrained` loads them."""
-
-_LIMITS = """\
-- A reward is relative to the reference named above; with another reference it means nothing.
-- It was trained on the correctness of final answers: a step's reward is credit for the outcome, not a proof check.
-- Step rewards are sums over tokens, so long steps and responses reach lower minima.
-- Rewards order responses of one problem; they are not calibrated between problems, nor outside the training data.
-- Best-of-N gains may turn into losses at N far above those measured."""
-
-_LIMITS_OF_HEADS = """\
-- It was trained on the correctness of final answers, or on step labels made from it: it is no proof check.
-- Rewards order responses of one problem; they are not calibrated outside the training data.
-- Best-of-N gains may turn into losses at N far above those measured."""
