@@ -323,7 +323,7 @@ def test_config_is_what_refuse_mixing_compares(monkeypatch: pytest.MonkeyPatch) 
     folder = Path("runs/dpo-8resp")
     stored = (folder / "config.yaml").read_text()
     assert yaml.safe_load(stored)["trainer"]["default_root_dir"] == str(folder)  # resolved
-    assert stored == cli.parser_of_subcommand().dump(cli.config.fit, skip_link_targets=False)
+    assert stored == cli._subcommand_parsers["fit"].dump(cli.config.fit, skip_link_targets=False)
     refuse_mixing(folder, stored)
     with pytest.raises(ValueError, match="max_epochs: 1 -> 2"):
         refuse_mixing(folder, stored.replace("max_epochs: 1", "max_epochs: 2"))

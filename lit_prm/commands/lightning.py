@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentError
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,11 +137,9 @@ class LitCLI(LightningCLI):
             _print(f"no checkpoint in {folder}: evaluating the untrained policy")
 
     def _dumped(self) -> str:
-        return str(self.parser_of_subcommand().dump(self.config[self.subcommand], skip_link_targets=False))
-
-    def parser_of_subcommand(self) -> LightningArgumentParser:
-        """The parser of the subcommand that runs."""
-        return self._subcommand_parsers[str(self.subcommand)]
+        """The configuration as YAML, as a run's folder stores it."""
+        parser = self._subcommand_parsers[str(self.subcommand)]
+        return str(parser.dump(self.config[self.subcommand], skip_link_targets=False))
 
     def fit(self, **options: Any) -> None:
         """Train or resume the run; a finished run stays as it is."""
@@ -153,15 +151,11 @@ class LitCLI(LightningCLI):
 
     def validate(self, **options: Any) -> None:
         """Evaluate the validation sets and print their tables."""
-        with exit_when_stopped(self.trainer):
-            metrics = self.trainer.validate(**(options | {"verbose": False}))
-        self._show(metrics)
+        self._evaluate(self.trainer.validate, options)
 
     def test(self, **options: Any) -> None:
         """Evaluate the test sets and print their tables."""
-        with exit_when_stopped(self.trainer):
-            metrics = self.trainer.test(**(options | {"verbose": False}))
-        self._show(metrics)
+        self._evaluate(self.trainer.test, options)
 
     def predict(self, **options: Any) -> None:
         """Score the test sets and write one file for each; labels are not read."""
@@ -171,7 +165,9 @@ class LitCLI(LightningCLI):
         for file in write_predictions(folder, self.datamodule.candidates("test"), outputs):
             _print(f"predictions: {file}")
 
-    def _show(self, per_loader: Sequence[Mapping[str, float]]) -> None:
+    def _evaluate(self, evaluate: Callable[..., Sequence[Mapping[str, float]]], options: dict[str, Any]) -> None:
+        with exit_when_stopped(self.trainer):
+            per_loader = evaluate(**(options | {"verbose": False}))
         if self.trainer.is_global_zero:
             best_of_n_table({name: value for metrics in per_loader for name, value in metrics.items()})
 

@@ -86,6 +86,8 @@ def is_scored(source: str) -> bool:
 
 
 _NEEDED = {"scorer", "rewards", "step_rewards", "step_spans"}
+_COLUMNS = ("rewards", "step_spans", "step_rewards", "step_values", "response_tokens", "truncated",
+            "reference_logps", "token_spans", "token_rewards")  # fmt: skip
 
 
 def aligned(first: ScoredGroups, other: ScoredGroups) -> ScoredGroups:
@@ -126,28 +128,25 @@ def _read_row(row: Row | BadRow, number: int) -> tuple[Group, tuple[Rewards, ...
     group = PaperRollouts().read(row)
     if not group.problem.id:
         raise BadRow(f"row {number} has no unique_id. Write the file with python -m lit_prm score.")
-    names = ("rewards", "step_spans", "step_rewards", "step_values", "response_tokens", "truncated",
-             "reference_logps", "token_spans", "token_rewards")  # fmt: skip
-    columns = [parallel(row, name, group.rollouts) for name in names]
-    rewards = tuple(_rewards(i, *values) for i, values in enumerate(zip(*columns, strict=True)))
+    columns = {name: parallel(row, name, group.rollouts) for name in _COLUMNS}
+    rewards = tuple(_rewards(i, {name: columns[name][i] for name in columns}) for i in range(len(group.rollouts)))
     return group, rewards, needed(row, "scorer")
 
 
-def _rewards(
-    i: int, reward: Any, spans: Any, steps: Any, values: Any, tokens: Any, truncated: Any, reference: Any,
-    token_spans: Any, token_rewards: Any,
-) -> Rewards:  # fmt: skip
+def _rewards(i: int, of: Mapping[str, Any]) -> Rewards:
+    """The rewards of response ``i``, whose entries of the columns are ``of``."""
+    steps, values, reference = of["step_rewards"], of["step_values"], of["reference_logps"]
     try:
         return Rewards(
-            reward=_number(reward),
-            step_spans=_spans(spans),
+            reward=_number(of["rewards"]),
+            step_spans=_spans(of["step_spans"]),
             step_rewards=_numbers(steps),
             step_values=_numbers(steps if values is None else values),
-            tokens=int(tokens or 0),
-            truncated=bool(truncated),
+            tokens=int(of["response_tokens"] or 0),
+            truncated=bool(of["truncated"]),
             reference_logps=None if reference is None else _numbers(reference),
-            token_spans=_spans(token_spans or ()),
-            token_rewards=tuple(_number(x) for x in items(token_rewards or (), f"token_rewards[{i}]")),
+            token_spans=_spans(of["token_spans"] or ()),
+            token_rewards=tuple(_number(x) for x in items(of["token_rewards"] or (), f"token_rewards[{i}]")),
         )
     except (TypeError, ValueError) as error:
         raise BadRow(f"rewards of response {i} cannot be read ({error}). Score the file again.") from None

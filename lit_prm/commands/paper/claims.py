@@ -25,9 +25,8 @@ class ClaimVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """Turns an estimate with its interval into a verdict; ``text`` explains the rule to readers."""
+    """Turns an estimate with its interval into a verdict; `paper.yaml` explains every rule to readers."""
 
-    text: str
     holds: Callable[[Estimate], bool]
     fails: Callable[[Estimate], bool]
 
@@ -41,33 +40,13 @@ class Rule:
 
 
 RULES = {
-    "above": Rule(
-        "above 0: yes when the whole interval is above 0, no when it is below",
-        holds=lambda e: e.low > 0,
-        fails=lambda e: e.high < 0,
-    ),
-    "below": Rule(
-        "below 0: yes when the whole interval is below 0, no when it is above",
-        holds=lambda e: e.high < 0,
-        fails=lambda e: e.low > 0,
-    ),
+    "above": Rule(lambda e: e.low > 0, lambda e: e.high < 0),
+    "below": Rule(lambda e: e.high < 0, lambda e: e.low > 0),
     "same": Rule(
-        f"no difference: yes when the interval lies within ±{MARGIN:g} points, "
-        f"no when it excludes 0 and the difference is larger than {MARGIN:g} points",
-        holds=lambda e: -MARGIN < e.low <= e.high < MARGIN,
-        fails=lambda e: abs(e.mean) > MARGIN and not e.low <= 0 <= e.high,
+        lambda e: -MARGIN < e.low <= e.high < MARGIN, lambda e: abs(e.mean) > MARGIN and not e.low <= 0 <= e.high
     ),
-    "kept": Rule(
-        f"not lost: yes when the interval lies above -{MARGIN:g} points, "
-        f"no when it is below 0 and the loss is larger than {MARGIN:g} points",
-        holds=lambda e: e.low > -MARGIN,
-        fails=lambda e: e.high < 0 and e.mean < -MARGIN,
-    ),
-    "dearer": Rule(  # of ratios of costs
-        "dearer: yes when the ratio is above 1 in every seed, no when it is below 1 in every seed",
-        holds=lambda e: e.low > 1,
-        fails=lambda e: e.high < 1,
-    ),
+    "kept": Rule(lambda e: e.low > -MARGIN, lambda e: e.high < 0 and e.mean < -MARGIN),
+    "dearer": Rule(lambda e: e.low > 1, lambda e: e.high < 1),  # of ratios of costs
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from lit_prm.commands.paper import tables
-from lit_prm.commands.paper.claims import COST, RULES, Claim, ClaimVerdict, claims
+from lit_prm.commands.paper.claims import COST, MARGIN, Claim, ClaimVerdict, claims
 from lit_prm.commands.paper.methods import LABELS, PARTS, ROWS, TEXTS
 from lit_prm.commands.paper.results import PaperResults
 from lit_prm.evaluation.estimate import NOTHING, Estimate, gain
@@ -52,9 +52,8 @@ def _sections(results: PaperResults, paper: Paper, scale: str, figures: Sequence
 
 def _reading(results: PaperResults) -> str:
     sets = ", ".join(f"`{name}` ({GENERATORS[name]})" for name in results.sets)
-    rules = "\n".join(f"- {rule.text}." for rule in RULES.values())
     text: str = TEXTS["reading"]
-    return text.strip().format(sets=sets, seeds=len(results.expected), rules=rules)
+    return text.strip().format(sets=sets, seeds=len(results.expected), margin=MARGIN)
 
 
 def _summary(judged: Sequence[Judged]) -> str:

@@ -16,7 +16,7 @@ from lit_prm.commands.paper.methods import LABELS
 from lit_prm.commands.paper.schedule import Schedule, SeededRun, with_predecessors
 from lit_prm.commands.paper.view import ProgressView
 from lit_prm.commands.paper.workers import RunJob, RunProcess, interruptible, tail
-from lit_prm.scoring.options import CommandParser
+from lit_prm.scoring.options import CommandParser, count
 from lit_prm.storage.run_files import read_record
 
 RUNS, DOCS = Path("runs"), Path("docs")
@@ -36,14 +36,12 @@ def main(args: Sequence[str], run: RunJob | None = None) -> None:
     """`paper [--scale S] [--seeds N] [--names NAME ...] [--workers N] [--only runs|tables]`."""
     parser = CommandParser("paper")
     parser.add_argument("--scale", default="tiny", help="file stem in experiments/scale/")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, at least 1; they are 0, 1, ...")
-    parser.add_argument(
-        "--names", nargs="+", default=list(LABELS), help="experiments to run (default: all in the tables)"
-    )
-    parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--seeds", type=count, default=3, help="number of seeds, at least 1; they are 0, 1, ...")
+    names = "experiments to run (default: all in the tables)"
+    parser.add_argument("--names", nargs="+", default=list(LABELS), help=names)
+    parser.add_argument("--workers", type=count, default=2, help="runs at the same time")
     parser.add_argument("--only", choices=("runs", "tables"), help="one of the two jobs")
     options = parser.read(args)
-    refuse_below_one(seeds=options.seeds, workers=options.workers)
     config_files(options.names[0], options.scale)  # ValueError for an unknown scale or a wrong folder
     failed = 0
     if options.only != "tables":
@@ -54,13 +52,6 @@ def main(args: Sequence[str], run: RunJob | None = None) -> None:
         print("No document was written: it needs all experiments, so leave --names out.")
     if failed:
         raise SystemExit(1)
-
-
-def refuse_below_one(**numbers: int) -> None:
-    """Raise ValueError unless every number is at least 1."""
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"--{name} is {value}. It must be at least 1.")
 
 
 def write(scale: str, seeds: int) -> None:

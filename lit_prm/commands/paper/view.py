@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lit_prm.commands.paper.schedule import SeededRun
 
@@ -16,17 +17,14 @@ class ProgressView:
     """A context manager that shows the progress; without a terminal it prints only the lines of ended runs."""
 
     def __init__(self, total: int, finished: int, workers: int, console: Console) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-        )
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        run, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
+        self._progress = Progress(
+            run, BarColumn(), state, TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+            disable=not console.is_terminal, speed_estimate_period=math.inf,  # a run takes minutes: count them all
+        )  # fmt: skip
         self._console = console
         self._since: dict[int, float] = {}
-        self._spent: list[float] = []
-        self._total, self._made, self._workers = total, finished, workers
+        self._total, self._made = total, finished
         self._overall = self._progress.add_task("all runs", total=total, completed=finished, state=self._state())
         self._lines = [self._progress.add_task("", total=None, state="idle", visible=False) for _ in range(workers)]
 
@@ -49,7 +47,6 @@ class ProgressView:
     def ended(self, slot: int, job: SeededRun, well: bool) -> None:
         """Print the line of the ended run; advance the bar and the time left."""
         seconds = time.monotonic() - self._since.pop(slot)
-        self._spent.append(seconds)
         self._progress.update(self._lines[slot], description="", state="idle", visible=False)
         self._advance()
         self.say(f"[{self._made}/{self._total}] {job}: {'' if well else 'FAILED after '}{seconds:.0f} s")
@@ -68,10 +65,4 @@ class ProgressView:
         self._progress.update(self._overall, completed=self._made, state=self._state())
 
     def _state(self) -> str:
-        """Runs that are made, and the time left if the other runs take as long as the mean run so far."""
-        made = f"{self._made}/{self._total}"
-        if not self._spent:
-            return made
-        seconds = sum(self._spent) / len(self._spent) * (self._total - self._made) / self._workers
-        left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-        return f"{made}, about {left} left"
+        return f"{self._made}/{self._total}"

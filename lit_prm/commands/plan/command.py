@@ -45,27 +45,20 @@ def main(args: Sequence[str]) -> None:
 def arguments() -> argparse.ArgumentParser:
     """The command's own arguments; all others are overrides."""
     parser = CommandParser("plan", epilog=f"{OVERRIDES}\nThe exit status is 1 if the run does not fit.")
-    parser.add_argument("name", metavar="NAME", help="experiment: a file's stem in experiments/")
-    parser.add_argument("--scale", default="tiny", help="a file's stem in experiments/scale/ (default: %(default)s)")
-    parser.add_argument("--shape", help="config.json, folder or known model whose sizes to use instead of base_model's")
-    parser.add_argument(
-        "--device", choices=sorted(devices()), help="default: h100 if the scale trains on GPUs, else cpu"
+    add = parser.add_argument
+    add("name", metavar="NAME", help="experiment: a file's stem in experiments/")
+    add("--scale", default="tiny", help="a file's stem in experiments/scale/ (default: %(default)s)")
+    add("--shape", help="config.json, folder or known model whose sizes to use instead of base_model's")
+    add("--device", choices=sorted(devices()), help="default: h100 if the scale trains on GPUs, else cpu")
+    add("--memory", type=float, metavar="GB", help="memory of one device (default: that of --device)")
+    add("--peak", type=float, metavar="TFLOP/S", help="peak rate of one device (default: of --device)")
+    add(
+        "--mfu", type=float, default=MFU, help="share of the peak that training reaches (default: %(default)s, assumed)"
     )
-    parser.add_argument("--memory", type=float, metavar="GB", help="memory of one device (default: that of --device)")
-    parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="peak rate of one device (default: of --device)")
-    parser.add_argument(
-        "--mfu",
-        type=float,
-        default=MFU,
-        help="share of the peak rate that training reaches (default: %(default)s, assumed)",
-    )
-    for name, what in (
-        ("problems", "problems to train on"),
-        ("prompt-tokens", "tokens of each prompt"),
-        ("response-tokens", "tokens of each response"),
-    ):
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{what} (default: counted in the files)")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON, without tables")
+    add("--problems", type=int, metavar="N", help="problems to train on (default: counted in the files)")
+    add("--prompt-tokens", type=int, metavar="N", help="tokens of each prompt (default: counted in the files)")
+    add("--response-tokens", type=int, metavar="N", help="tokens of each response (default: counted in the files)")
+    add("--json", action="store_true", help="print the numbers as JSON, without tables")
     return parser
 
 

@@ -18,6 +18,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils.hub import cached_file
 
 from lit_prm.models.adapters import with_new_adapter
+from lit_prm.models.language_model import may_be_on_hub
 
 _CAUSAL = "sdpa_without_mask"  # transformers skips the mask of SDPA on real tensors, but not on fake ones
 AttentionInterface.register(_CAUSAL, sdpa_attention_forward)
@@ -55,12 +56,10 @@ def config_of(model: str, shape: str | None = None) -> tuple[Any, str]:
     known = known_shapes()
     if name in known:
         return from_fields(known[name]), "lit_prm/commands/plan/models.yaml"
-    cached = name.count("/") == 1 and not name.startswith((".", "/"))
-    path = cached and cached_file(
+    if cached := may_be_on_hub(name) and cached_file(
         name, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False
-    )
-    if path:
-        return from_fields(json.loads(Path(str(path)).read_text())), "the hub's cache"
+    ):
+        return from_fields(_fields_of(Path(cached))), "the hub's cache"
     raise ValueError(
         f"{name} has no config.json here, and is not one of the known shapes: {', '.join(known)}. Give one of these or "
         "the path of a config.json with --shape"
