@@ -183,10 +183,7 @@ def test_labels_and_costs_are_those_of_the_texts_drawn(label: Label, encoder: En
 
 
 def _drawn_again(folder: Path, prompt: str, prefixes: list[str]) -> Iterator[tuple[str, Drawn]]:
-    store = Completions(
-        str(folder), "unused", completions=4, temperature=0.7, max_new_tokens=6, seed=0, dtype="float32",
-        workers=1, device="cpu",
-    )  # fmt: skip
+    store = Completions(LocalSampler(str(folder), temperature=0.7, max_new_tokens=6), "unused", 4)
     part = Part(prompt, "14", tuple(prefixes))
     job = DecodingJob(tuple(prompt + p for p in prefixes), 4, store._address(part).hex())
     return zip(prefixes, next(store.sampler.draw([job])), strict=True)

@@ -317,7 +317,7 @@ def test_a_tokenizer_of_another_style_is_refused(folders: dict[str, Path]) -> No
         TagScorer(str(folders["skywork"]), "qwen", BlankLine())
     merged = scorer_of(folders, "math-shepherd").style
     with pytest.raises(ValueError, match="no token '▁ки' ends where the tag ends in 'a кит'"):
-        merged.tagged("a кит", [5], merged.ids(" ки")[-1], special=True)
+        merged.tagged("a", [" кит"], "", merged.ids(" ки")[-1], special=True)
 
 
 def test_the_style_is_found_or_asked_for(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple, cast
 
 from torch import nn
@@ -51,11 +52,12 @@ class TagStyle(ABC):
         """The tokens of a text, without special tokens."""
         return cast(list[int], self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def tagged(self, text: str, ends: Sequence[int], tag: int, *, special: bool) -> TaggedInput:
-        """The tokens of a text in which a tag ends at each character of ``ends``; answers are at the tags' last tokens.
+    def tagged(self, head: str, parts: Sequence[str], tail: str, tag: int, *, special: bool) -> TaggedInput:
+        """The tokens of the joined text, in which each part ends with a tag; answers are at the tags' last tokens.
 
         Raises ValueError if one of these tokens is not ``tag``, so that the model would be read at a wrong place.
         """
+        text, ends = head + "".join(parts) + tail, list(accumulate(map(len, parts), initial=len(head)))[1:]
         encoded = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
         ids = cast(list[int], encoded["input_ids"])
         ending = {b: i for i, (a, b) in enumerate(encoded["offset_mapping"]) if b > a}
@@ -76,12 +78,9 @@ class MathShepherdTags(TagStyle):
     TAG = "ки"
 
     def lay_out(self, question: str, steps: Sequence[str]) -> TaggedInput:
-        text, ends = question + " ", list[int]()
-        for k, step in enumerate(steps, 1):
-            text += f"{_numbered(step, k)} {self.TAG}"
-            ends.append(len(text))
-            text += "\n" if k < len(steps) else ""
-        return self.tagged(text, ends, self.ids(f" {self.TAG}")[-1], special=True)
+        tagged = [f"{_numbered(step, k)} {self.TAG}" for k, step in enumerate(steps, 1)]
+        parts = [*tagged[:1], *(f"\n{step}" for step in tagged[1:])]
+        return self.tagged(f"{question} ", parts, "", self.ids(f" {self.TAG}")[-1], special=True)
 
     def load(self, source: str, dtype: Dtype) -> StepClassifier:
         answers = self.ids("+ -")
@@ -104,14 +103,10 @@ class RLHFlow(TagStyle):
     def lay_out(self, question: str, steps: Sequence[str]) -> TaggedInput:
         messages = [f"{question} {steps[0].strip()}", *(step.strip() for step in steps[1:])] if steps else [question]
         turns = [{"role": r, "content": c} for text in messages for r, c in (("user", text), ("assistant", _HERE))]
-        parts = _rendered(self.tokenizer, turns, len(messages), self.name)
-        text, ends = parts[0], list[int]()
-        for part in parts[1:]:
-            text += "+"
-            ends.append(len(text))
-            text += part
-        tagged = self.tagged(text, ends[: len(steps)], self.ids("+")[-1], special=False)
-        return TaggedInput(tagged.ids, [i - 1 for i in tagged.at])
+        head, *between, tail = _rendered(self.tokenizer, turns, len(messages), self.name)
+        answers = ["+", *(f"{text}+" for text in between)]
+        tagged = self.tagged(head, answers, tail, self.ids("+")[-1], special=False)
+        return TaggedInput(tagged.ids, [i - 1 for i in tagged.at[: len(steps)]])
 
     def load(self, source: str, dtype: Dtype) -> StepClassifier:
         return language_model_classifier(source, dtype, self.ids("+")[-1], self.ids("-")[-1])
@@ -129,12 +124,9 @@ class QwenPRM(TagStyle):
     def lay_out(self, question: str, steps: Sequence[str]) -> TaggedInput:
         turns = [("system", self.SYSTEM), ("user", question), ("assistant", _HERE)]
         chat = [{"role": role, "content": content} for role, content in turns]
-        text, tail = _rendered(self.tokenizer, chat, 1, self.name)
-        ends = list[int]()
-        for step in steps:
-            text += step.strip() + self.TAG
-            ends.append(len(text))
-        return self.tagged(text + tail, ends, self.ids(self.TAG)[-1], special=False)
+        head, tail = _rendered(self.tokenizer, chat, 1, self.name)
+        parts = [step.strip() + self.TAG for step in steps]
+        return self.tagged(head, parts, tail, self.ids(self.TAG)[-1], special=False)
 
     def load(self, source: str, dtype: Dtype) -> StepClassifier:
         backbone = load_backbone(source, dtype)

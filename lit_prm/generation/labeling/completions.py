@@ -15,7 +15,6 @@ from rich.progress import track
 
 from lit_prm.answers import is_correct
 from lit_prm.generation.local_sampler import DecodingJob, Drawn, LocalSampler
-from lit_prm.models.language_model import Dtype
 from lit_prm.models.reference import weights_id
 
 
@@ -43,30 +42,12 @@ class Completions:
     the file, or on kills.
     """
 
-    def __init__(
-        self,
-        completer: str,
-        path: str,
-        *,
-        completions: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
-        dtype: Dtype,
-        workers: int,
-        device: str,
-    ) -> None:
-        self.completions = completions
+    def __init__(self, sampler: LocalSampler, path: str, completions: int) -> None:
+        self.sampler = sampler
         self.path = Path(path)
-        self.salt = [weights_id(completer, dtype), completions, temperature, max_new_tokens, seed]
-        self.sampler = LocalSampler(
-            completer,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            workers=workers,
-            dtype=dtype,
-            device=device,
-        )
+        self.completions = completions
+        model, dtype, temperature, max_new_tokens = sampler.settings
+        self.salt = [weights_id(model, dtype), completions, temperature, max_new_tokens, sampler.seed]
 
     def of(self, parts: Sequence[Part]) -> Generator[dict[str, Counts], None, None]:
         """Yield the counts of every prefix, part by part; closing the generator cancels the parts that are left."""

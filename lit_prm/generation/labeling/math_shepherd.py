@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import accumulate, islice
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.generation.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
 from lit_prm.generation.labeling.completions import Completions, Counts, Part
-from lit_prm.generation.local_sampler import ROWS
+from lit_prm.generation.local_sampler import ROWS, LocalSampler
 from lit_prm.generation.outcomes import gold
 from lit_prm.models.language_model import Dtype
 
@@ -60,8 +61,11 @@ class MathShepherd(Labeler):
             )
         self.completer, self.path = completer, path
         self.completions, self.hard, self.budget = completions, hard, budget
-        self.temperature, self.max_new_tokens = temperature, max_new_tokens
-        self.workers, self.seed, self.dtype = workers, seed, dtype
+        self.seed = seed
+        self.sampling: dict[str, Any] = {
+            "temperature": temperature, "max_new_tokens": max_new_tokens, "workers": workers, "seed": seed,
+            "dtype": dtype,
+        }  # fmt: skip
 
     def label(self, groups: Sequence[Group], encoder: Encoder, device: torch.device) -> Labelled:
         refuse_tokens_as_steps(encoder)
@@ -93,11 +97,8 @@ class MathShepherd(Labeler):
         """Yield the index of each group and the counts of its prefixes, in the order of labelling."""
         order = sorted(range(len(groups)), key=lambda g: (self._place(groups[g].problem), g))
         parts = [self._parts(groups[g], encoder) for g in order]
-        store = Completions(
-            self.completer, self.path, completions=self.completions, temperature=self.temperature,
-            max_new_tokens=self.max_new_tokens, seed=self.seed, dtype=self.dtype, workers=self.workers,
-            device=str(device),
-        )  # fmt: skip
+        sampler = LocalSampler(self.completer, **self.sampling, device=str(device))
+        store = Completions(sampler, self.path, self.completions)
         with closing(store.of([part for of_group in parts for part in of_group])) as counts:
             for g, of_group in zip(order, parts, strict=True):
                 of_prefix: dict[str, Counts] = {}
