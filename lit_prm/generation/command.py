@@ -36,6 +36,7 @@ COMMON = _defaults(ServerSampler, "temperature", "max_tokens", "seed", "template
 SERVER = {
     **_defaults(ServerSampler, "top_p", "stop", "plain", "system", "extra", "concurrency", "per_request"),
     **_defaults(Endpoint, "timeout"),
+    "skip_refused": False,
 }
 LOCAL: dict[str, Any] = {"dtype": "float32", "workers": 1, "device": "auto"}
 
@@ -64,26 +65,21 @@ def main(args: Sequence[str]) -> None:
 
 def _parser() -> CommandParser:
     parser = CommandParser("sample", description=ABOUT)
-    parser.add_argument("model", metavar="MODEL", help="the model that responds")
-    parser.add_argument("file", metavar="FILE", help="the problems")
-    kinds = ".jsonl or .jsonl.gz (default: rollouts.jsonl.gz)"
-    parser.add_argument("--out", type=Path, default=Path("rollouts.jsonl.gz"), help=kinds)
-    parser.add_argument("--server", metavar="URL", help="the server's URL, e.g. http://localhost:8000")
-    parser.add_argument("--n", type=count, default=8, help="responses to each problem (default: 8)")
-    parser.add_argument("--temperature", type=float, help="0 takes the most likely tokens (default: %(default)g)")
-    parser.add_argument("--max-tokens", type=count, help="longest response in tokens (default: %(default)s)")
-    parser.add_argument("--seed", type=int, help="seed from which the samples' seeds follow (default: %(default)s)")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="the model that responds")
+    add("file", metavar="FILE", help="the problems")
+    add("--out", type=Path, default=Path("rollouts.jsonl.gz"), help=".jsonl or .jsonl.gz (default: rollouts.jsonl.gz)")
+    add("--server", metavar="URL", help="the server's URL, e.g. http://localhost:8000")
+    add("--n", type=count, default=8, help="responses to each problem (default: 8)")
+    add("--temperature", type=float, help="0 takes the most likely tokens (default: %(default)g)")
+    add("--max-tokens", type=count, help="longest response in tokens (default: %(default)s)")
+    add("--seed", type=int, help="seed from which the samples' seeds follow (default: %(default)s)")
     template = 'wraps each prompt, e.g. "{prompt} Box the answer."; the output holds the problems unwrapped'
-    parser.add_argument("--prompt-template", dest="template", metavar="TEXT", help=template)
-    parser.add_argument("--limit", type=count, help="use only the first problems")
-    parser.add_argument("--skip-bad-rows", action="store_true", help="leave out rows that match no layout")
+    add("--prompt-template", dest="template", metavar="TEXT", help=template)
+    add("--limit", type=count, help="use only the first problems")
+    add("--skip-bad-rows", action="store_true", help="leave out rows that match no layout")
     parser.set_defaults(**COMMON)
-    of_servers = parser.add_argument_group("with --server")
-    _add(of_servers.add_argument, SERVER)
-    refused = (
-        "write problems that the server refuses (too long) to a file of their own; by default the first is an error"
-    )
-    of_servers.add_argument("--skip-refused", action="store_true", default=None, help=refused)
+    _add(parser.add_argument_group("with --server").add_argument, SERVER)
     _add(parser.add_argument_group("without").add_argument, LOCAL)
     return parser
 
@@ -97,6 +93,7 @@ HELP = {
     "concurrency": "number of requests in flight",
     "per_request": "samples of one request; the server must support `n`",
     "timeout": "seconds to wait for an answer before the request is repeated",
+    "skip_refused": "write problems that the server refuses (too long) to a file; by default the first is an error",
     "dtype": "data type of the weights: float32, bfloat16 or float16",
     "workers": "processes that sample, on a CPU",
     "device": "auto, cpu, cuda, cuda:0",
@@ -132,7 +129,7 @@ METAVARS = {"system": "TEXT", "extra": "JSON"}
 
 def _refuse_meaningless(options: argparse.Namespace) -> None:
     """Raise ValueError for an option that would have no effect and for a setting out of its range."""
-    others, why = (LOCAL, "with --server") if options.server else ([*SERVER, "skip_refused"], "without --server")
+    others, why = (LOCAL, "with --server") if options.server else (SERVER, "without --server")
     if given := [f"--{name.replace('_', '-')}" for name in others if getattr(options, name) is not None]:
         raise ValueError(f"{', '.join(given)} would have no effect {why}. Leave it out.")
     if not 0 <= options.temperature < float("inf"):
@@ -153,16 +150,14 @@ def _refuse_meaningless(options: argparse.Namespace) -> None:
 
 def _source(options: argparse.Namespace) -> SampleSource:
     common = {name: getattr(options, name) for name in COMMON}
-    defaults = SERVER if options.server else LOCAL
-    own = {
-        name: default if getattr(options, name) is None else getattr(options, name)
-        for name, default in defaults.items()
-    }
+    chosen = {name: value for name, value in vars(options).items() if value is not None}
+    own = {name: chosen.get(name, default) for name, default in (SERVER if options.server else LOCAL).items()}
     if not options.server:
         from lit_prm.generation.local_source import LocalSource
         from lit_prm.scoring.building import device_of
 
         return LocalSource(options.model, **common, **own | {"device": device_of(own["device"])})
+    del own["skip_refused"]  # it is the job's
     return ServerSampler(Endpoint(options.server, timeout=own.pop("timeout")), options.model, **common, **own)
 
 
@@ -181,29 +176,28 @@ def _watch(job: SamplingJob) -> None:
             show(done.graded, "")
 
 
-def _summarise(out: Path) -> None:
-    """Print what the file holds: problems, responses, accuracy, cut and empty responses."""
+def _rows(file: Path) -> list[Any]:
     from lit_prm.data.formats.sources import open_source
 
-    rows: list[Any] = [row for _, row in open_source(str(out)).rows]
+    return [row for _, row in open_source(str(file)).rows]
+
+
+def _summarise(out: Path) -> None:
+    """Print what the file holds: problems, responses, accuracy, cut and empty responses."""
+    rows = _rows(out)
     labels = [label for row in rows for label in row["correctness"]]
     graded = [label for label in labels if label is not None]
     cut = sum(reason == "length" for row in rows for reason in row.get("finish_reasons", []))
-    right = (
-        f"{sum(graded) / len(graded):.1%} of {len(graded)} graded ones right"
-        if graded
-        else "no answers to grade against"
-    )
+    right = "no answers to grade against"
+    if graded:
+        right = f"{sum(graded) / len(graded):.1%} of {len(graded)} graded ones right"
     print(f"{out}: {len(rows)} problems, {len(labels)} responses, {right}, {cut} cut at --max-tokens")
     if empty := sum(not text for row in rows for text in row["completions"]):
         print(f"Warning: {empty} responses are empty. They are graded like the others. The server's log may say why.")
 
 
 def _name_refused(file: Path) -> None:
-    from lit_prm.data.formats.sources import open_source
-
-    rows: list[Any] = [row for _, row in open_source(str(file)).rows]
+    rows = _rows(file)
     some = ", ".join(row["unique_id"] for row in rows[:8]) + (", ..." if len(rows) > 8 else "")
-    print(
-        f"{len(rows)} problems were refused. They are in {file} instead: {some}. The first reason: {rows[0]['refused']}"
-    )
+    why = rows[0]["refused"]
+    print(f"{len(rows)} problems were refused. They are in {file} instead: {some}. The first reason: {why}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -87,8 +86,8 @@ class Journal:
             for number, line in enumerate(data[:complete].splitlines(), 1):
                 name, sample = _read(line, f"{path}, line {number}")
                 self._samples[name] = sample
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(self._file, complete)
+        self._file = path.open("ab")
+        self._file.truncate(complete)
 
     def __contains__(self, name: str) -> bool:
         return name in self._samples
@@ -100,14 +99,13 @@ class Journal:
         """Store a sample unless its address has one. Returns whether it was stored."""
         if name in self._samples:
             return False
-        line = memoryview((json.dumps([name, *sample]) + "\n").encode())
-        while line:  # a write may be partial
-            line = line[os.write(self._file, line) :]
+        self._file.write((json.dumps([name, *sample]) + "\n").encode())
+        self._file.flush()
         self._samples[name] = sample
         return True
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
 
 def _read(line: bytes, place: str) -> tuple[str, Sample]:

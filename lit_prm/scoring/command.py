@@ -11,7 +11,6 @@ from lit_prm.scoring.options import CommandParser, add_scorer_options, count, lo
 if TYPE_CHECKING:
     from lit_prm.data.formats import Reading
     from lit_prm.data.records import Group
-    from lit_prm.scoring.files import ScoringJob
 
 ABOUT = """\
 Writes the rewards of every response in FILE: of its tokens, of its steps and of the whole, each with its text span.
@@ -26,6 +25,7 @@ def main(args: Sequence[str]) -> None:
     arguments = _parser().read(args)
     from lit_prm.data.formats import read_groups
     from lit_prm.scoring.files import ScoringJob, refuse_unfit_name
+    from lit_prm.scoring.progress import bar
 
     refuse_unfit_name(arguments.out)
     reading = read_groups(arguments.file, on_bad="skip" if arguments.skip_bad_rows else "raise")
@@ -38,21 +38,25 @@ def main(args: Sequence[str]) -> None:
         print(f"{arguments.out} holds these scores already. Remove it to score again.")
         return
     scorer.check(groups)
-    _watch(job)
+    with bar("responses", sum(len(group.rollouts) for group in groups)) as update:
+        done = 0
+        for scored in job.run():
+            done += sum(len(group.rollouts) for group in scored)
+            update(done, "")
     print(f"{arguments.out}: {len(groups)} problems, {sum(len(g.rollouts) for g in groups)} responses")
 
 
 def _parser() -> CommandParser:
     parser = CommandParser("score", description=ABOUT)
-    parser.add_argument("source", metavar="FROM", help="the reward model: a run, an export, a model")
-    parser.add_argument("file", metavar="FILE", help="the rollouts")
-    kinds = ".jsonl, .jsonl.gz or .parquet (default: scored.jsonl)"
-    parser.add_argument("--out", type=Path, default=Path("scored.jsonl"), help=kinds)
-    parser.add_argument("--steps", help="step rule by its class name: BlankLine, Newline, Marked, Sentence, EachToken")
-    parser.add_argument("--aggregate", help="how step rewards become a response's score: min, sum, mean, ...")
-    parser.add_argument("--detail", choices=["tokens", "steps"], default="tokens", help="the finest rewards to write")
-    parser.add_argument("--limit", type=count, help="score only this many problems, the first ones")
-    parser.add_argument("--skip-bad-rows", action="store_true", help="skip rows that fit no layout")
+    add = parser.add_argument
+    add("source", metavar="FROM", help="the reward model: a run, an export, a model")
+    add("file", metavar="FILE", help="the rollouts")
+    add("--out", type=Path, default=Path("scored.jsonl"), help=".jsonl, .jsonl.gz, .parquet (default: scored.jsonl)")
+    add("--steps", help="step rule by its class name: BlankLine, Newline, Marked, Sentence, EachToken")
+    add("--aggregate", help="how step rewards become a response's score: min, sum, mean, ...")
+    add("--detail", choices=["tokens", "steps"], default="tokens", help="the finest rewards to write")
+    add("--limit", type=count, help="score only this many problems, the first ones")
+    add("--skip-bad-rows", action="store_true", help="skip rows that fit no layout")
     add_scorer_options(parser)
     return parser
 
@@ -68,14 +72,3 @@ def _with_responses(reading: Reading, limit: int | None) -> Sequence[Group]:
             "Sample responses first, or give a file of rollouts."
         )
     return groups
-
-
-def _watch(job: ScoringJob) -> None:
-    """Run the job behind a progress bar."""
-    from lit_prm.scoring.progress import bar
-
-    done = 0
-    with bar("responses", sum(len(group.rollouts) for group in job.groups)) as update:
-        for groups in job.run():
-            done += sum(len(group.rollouts) for group in groups)
-            update(done, "")

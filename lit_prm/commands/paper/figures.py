@@ -17,10 +17,7 @@ Lines = Sequence[tuple[Line, str, plots.Style]]  # the curve, its label, its sty
 
 _N = (1, 2, 4, 8, 16, 32, 64)
 _DARK = {"dpo": plots.COLOURS[0], "ce": plots.COLOURS[1]}
-_SHADES = {
-    "dpo": ("#a9c7ea", "#6a9fd8", "#3573b9", "#14396f"),
-    "ce": ("#f5c09c", "#ec9057", "#cf5a1f", "#8a3309"),
-}
+_SHADES = {"dpo": ("#a9c7ea", "#6a9fd8", "#3573b9", "#14396f"), "ce": ("#f5c09c", "#ec9057", "#cf5a1f", "#8a3309")}
 
 
 def draw_all(results: PaperResults, folder: Path, scale: str) -> list[str]:

@@ -44,7 +44,7 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
     chosen = {name: value for name, value in (optimizer.get("init_args") or {}).items() if name in known}
     made = Setup(
         policy=str(options["policy"]),
-        sharding=_sharding(trainer.get("strategy") or "auto", ranks),
+        sharding=_sharding(trainer.get("strategy") or "auto"),
         ranks=ranks,
         nodes=nodes,
         precision=str(trainer.get("precision") or "32-true"),
@@ -77,7 +77,7 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
     return made
 
 
-def _sharding(strategy: Any, ranks: int) -> Sharding:
+def _sharding(strategy: Any) -> Sharding:
     """The sharding of a strategy: DDP and one device by name, DeepSpeed by its options."""
     if isinstance(strategy, dict) and "stage" in (options := strategy.get("init_args") or {}):
         return Zero.of(options)

@@ -15,9 +15,8 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("run", help="a run's folder, e.g. runs/tiny/ce-8resp/seed-0")
     parser.add_argument("folder", type=Path, help="where to write; an earlier export in this place is replaced")
     parser.add_argument("--checkpoint", help="a checkpoint of the run; default: checkpoints/last.ckpt")
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="of the weights; default: as trained"
-    )
+    dtypes = ("float32", "bfloat16", "float16")
+    parser.add_argument("--dtype", choices=dtypes, help="of the weights; default: as trained")
     arguments = parser.read(args)
     export(arguments.run, arguments.folder, arguments.checkpoint, arguments.dtype)
     print(f"exported to {arguments.folder}: python -m lit_prm score {arguments.folder} ROLLOUTS")
