@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
@@ -319,12 +319,8 @@ class Fake(Scorer):
     """Rewards from a hash of each step's text; counts the groups it is asked for."""
 
     def __init__(self, name: str = "fake") -> None:
-        self.name = name
+        self.identity = {"model": name, "aggregate": "min"}
         self.asked = 0
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        return {"model": self.name, "aggregate": "min"}
 
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
         self.asked += len(groups)

@@ -20,10 +20,11 @@ from lightning.pytorch.utilities import rank_zero_only
 import callbacks  # noqa: F401  their bare class names become known to configs
 from callbacks import RunRecord, SafeStop
 from callbacks.stop_signals import Stopped
-from lit_prm.commands.option_errors import refuse_missing_gpu, with_class_names, with_similar_option
+from lit_prm.commands.option_errors import refuse_missing_gpu, with_class_names
 from lit_prm.commands.precision import register
 from lit_prm.commands.quiet import keep_quiet
 from lit_prm.reports.run_tables import best_of_n_table
+from lit_prm.scoring.options import with_similar_option
 from lit_prm.storage.moved import arguments_of_today
 from lit_prm.storage.run_folder import (
     differences,
@@ -81,8 +82,9 @@ class LitCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            message = with_class_names(with_similar_option(str(error), self._options(args)))
-            raise ArgumentError(None, message) from error
+            other = "; python -m lit_prm fit --help lists all"
+            message = with_similar_option(str(error), self._options(args), other)
+            raise ArgumentError(None, with_class_names(message)) from error
 
     def _options(self, args: Sequence[str]) -> list[str]:
         """Every option of the subcommand that ``args`` begin with."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from difflib import get_close_matches
 
 import torch
 
@@ -33,16 +31,6 @@ def refuse_missing_gpu(accelerator: str, scale: str) -> None:
             f"trainer.accelerator is {accelerator} (scale {scale}), but torch {torch.__version__} sees no GPU here. "
             "Install a build of torch for CUDA, or take a scale for CPUs (tiny, smol). `plan` needs no GPU"
         )
-
-
-def with_similar_option(message: str, options: Sequence[str]) -> str:
-    """The parser's message; for an unknown option followed by the option with the most similar name."""
-    unknown = re.search(r"nrecognized arguments: (--[\w.+-]+)", message)
-    if unknown is None:
-        return message
-    near = get_close_matches(unknown[1], options, 1)
-    hint = f"did you mean {near[0]}?" if near else "python -m lit_prm fit --help lists all"
-    return f"{message}; {hint}"
 
 
 def with_class_names(message: str) -> str:

@@ -55,6 +55,7 @@ class ServerSampler:
     ) -> None:
         _refuse_unfit(plain, system, extra or {})
         self.endpoint = endpoint
+        self.chats = not plain
         self.concurrency = concurrency
         self.per_request = per_request
         self.settings: dict[str, Any] = {
@@ -64,10 +65,6 @@ class ServerSampler:
         }  # fmt: skip
         optional = {"system": system, "extra": dict(extra or {})}
         self.settings |= {name: value for name, value in optional.items() if value}  # addresses without them stay
-
-    @property
-    def chats(self) -> bool:
-        return bool(self.settings["api"] == "chat")
 
     @property
     def trouble(self) -> str:

@@ -21,18 +21,14 @@ class Scorer(ABC):
 
     detail: Detail = "steps"  # the finest rewards that this scorer gives
 
-    @property
-    @abstractmethod
-    def identity(self) -> Mapping[str, Any]:
-        """What the scores depend on, as JSON: model, reference, beta, template, step rule, length limit, dtype.
+    identity: Mapping[str, Any]
+    """What the scores depend on, as JSON: model, reference, beta, template, step rule, length limit, dtype.
 
-        ``aggregate`` names the one of ``aggregates.AGGREGATES`` that turns step rewards into a response's score.
-        """
+    ``aggregate`` names the one of ``aggregates.AGGREGATES`` that turns step rewards into a response's score.
+    """
 
-    @property
-    def rounding(self) -> Sequence[Any]:
-        """What else decides the last digits, as JSON. An interrupted job continues only if this is unchanged."""
-        return ()
+    rounding: Sequence[Any] = ()
+    """What else decides the last digits, as JSON. An interrupted job continues only if this is unchanged."""
 
     @abstractmethod
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:

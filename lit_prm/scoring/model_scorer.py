@@ -55,15 +55,8 @@ class ModelScorer(Scorer):
         self.budget = budget or PART[self.device.type]
         self.detail = detail if _rewards_tokens(self.reward_model) else "steps"
         self.whole_rows = whole_rows
-        self._identity = dict(identity)
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        return self._identity
-
-    @property
-    def rounding(self) -> Sequence[Any]:
-        return (str(self.device), self.budget, self.whole_rows is None)
+        self.identity = dict(identity)
+        self.rounding = (str(self.device), self.budget, whole_rows is None)
 
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
         rows = self.encoder.encode(groups)

@@ -26,9 +26,16 @@ class CommandParser(argparse.ArgumentParser):
         return self.parse_args([re.sub(r"^--[\w-]+", lambda name: name[0].replace("_", "-"), word) for word in args])
 
     def error(self, message: str) -> NoReturn:
-        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
-        near = get_close_matches(unknown[1], self._option_string_actions, 1) if unknown else []
-        super().error(f"{message}; did you mean {near[0]}?" if near else message)
+        super().error(with_similar_option(message, list(self._option_string_actions)))
+
+
+def with_similar_option(message: str, options: Sequence[str], otherwise: str = "") -> str:
+    """A parser's message; for an unknown option followed by the option with the most similar name."""
+    unknown = re.search(r"nrecognized arguments: (--[\w.+-]+)", message)
+    if unknown is None:
+        return message
+    near = get_close_matches(unknown[1], options, 1)
+    return f"{message}; did you mean {near[0]}?" if near else message + otherwise
 
 
 def add_scorer_options(parser: argparse.ArgumentParser) -> None:

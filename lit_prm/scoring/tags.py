@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import AutoConfig
@@ -53,7 +52,8 @@ class TagScorer(Scorer):
         self.prompt_template = prompt_template
         self.budget = budget  # padded tokens of a batch
         self.device = device
-        self._identity = {
+        self.rounding = (device, budget)
+        self.identity = {
             "policy": source,
             "policy_weights": weights_hash(source),
             "template": tokenizer_identity(self.style.tokenizer),
@@ -65,14 +65,6 @@ class TagScorer(Scorer):
             "dtype": dtype,
             "aggregate": self.style.aggregate,
         }
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        return self._identity
-
-    @property
-    def rounding(self) -> Sequence[Any]:
-        return (self.device, self.budget)
 
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
         steps = [

@@ -20,7 +20,7 @@ class ClaimVerdict(StrEnum):
     YES = "yes"
     NO = "no"
     NOISE = "within noise"
-    MISSING = "-"
+    MISSING = "not measured"
 
 
 @dataclass(frozen=True)

@@ -58,18 +58,14 @@ def _reading(results: PaperResults) -> str:
 
 def _summary(judged: Sequence[Judged]) -> str:
     theirs = Counter(verdict for claim, _, verdict in judged if claim.paper)
-    counts = ", ".join(f"{theirs[verdict]} {_named(verdict)}" for verdict in ClaimVerdict if theirs[verdict])
+    counts = ", ".join(f"{theirs[verdict]} {verdict}" for verdict in ClaimVerdict if theirs[verdict])
     other = "".join(f"\n- not here: {claim.sentence}" for claim, _, v in judged if claim.paper and v is ClaimVerdict.NO)
     return f"Of {theirs.total()} claims with numbers in the paper: {counts}.\n{other}"
-
-
-def _named(verdict: ClaimVerdict) -> str:
-    return "not measured" if verdict is ClaimVerdict.MISSING else str(verdict)
 
 
 def _claims_table(judged: Sequence[Judged]) -> Table:
     rows = []
     for claim, value, verdict in judged:
         here = tables.times(value) if claim.ours.curve == COST else gain(value)
-        rows.append((claim.sentence, claim.paper or NOTHING, here, Cell(_named(verdict), "best")))
+        rows.append((claim.sentence, claim.paper or NOTHING, here, Cell(verdict, "best")))
     return Table(("claim", "paper", "here", "same?"), tuple(rows), numbers=False)

@@ -43,9 +43,9 @@ def _losses(results: PaperResults) -> Any | None:
 
 def _instructions(results: PaperResults) -> Any | None:
     shares = ("-25inst", "-50inst", "-75inst", "")
-    names = {loss: [f"{loss}-8resp{share}" for share in shares] for loss in _SHADES}
     labels = ("25 %", "50 %", "75 %", "100 % of the instructions")
-    return _curves(results, {loss.upper(): _family(loss, names[loss], labels) for loss in _SHADES})
+    rows = {loss.upper(): _family(loss, [f"{loss}-8resp{share}" for share in shares], labels) for loss in _SHADES}
+    return _curves(results, rows)
 
 
 def _responses(results: PaperResults) -> Any | None:

@@ -47,19 +47,16 @@ class RunProcess:
         """End the idle process."""
         self.connection.close()
         self.process.join(PATIENCE)
-        self._end()
+        for end in (self.process.terminate, self.process.kill):
+            if self.process.is_alive():
+                end()
+                self.process.join(10)
 
     def stop(self) -> None:
         """Send Ctrl-C to the process and its children."""
         if self.process.is_alive() and self.process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGINT)
-
-    def _end(self) -> None:
-        for end in (self.process.terminate, self.process.kill):
-            if self.process.is_alive():
-                end()
-                self.process.join(10)
 
 
 def serve(connection: Connection, run: RunJob, log: Callable[[SeededRun], Path]) -> None:

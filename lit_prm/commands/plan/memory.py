@@ -53,7 +53,11 @@ def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> 
     """
     trained = Trained(weights, setup.weights_in, setup.ranks, _optimizing(setup), setup.on_gpu, setup.frozen_in)
     spread = setup.sharding.spread(trained)
-    step = step_memory(config, _pass(setup, longest))
+    case = Pass(
+        longest.tokens, longest.outputs if setup.word_head else 0, setup.frozen_in, setup.autocast, setup.checkpointing,
+        setup.adapter, longest.rows, "eager" if setup.attention == "eager" else None,
+    )  # fmt: skip
+    step = step_memory(config, case)
     moments = {
         "logits": step.head,
         "layer": step.layer,
@@ -76,13 +80,6 @@ def memory(config: Any, weights: Weights, setup: Setup, longest: MicroBatch) -> 
     }
     filling = spread.at_start + framework + _filling(config, reference, weights, setup) if setup.readings_stored else 0
     return Memory(parts, busiest, filling, spread.on_host)
-
-
-def _pass(setup: Setup, longest: MicroBatch) -> Pass:
-    return Pass(
-        longest.tokens, longest.outputs if setup.word_head else 0, setup.frozen_in, setup.autocast, setup.checkpointing,
-        setup.adapter, longest.rows, "eager" if setup.attention == "eager" else None,
-    )  # fmt: skip
 
 
 def _filling(config: Any, reference: int, weights: Weights, setup: Setup) -> int:
