@@ -42,9 +42,6 @@ from lit_prm.training.module import LitPRM
 from lit_prm.training.predictions import write_predictions
 from lit_prm.training.zero import refuse_stock_deepspeed
 
-COMMANDS = ("fit", "validate", "test", "predict")
-
-
 # `${tuned.beta}` names the same option in every file; it is read after all files and overrides are merged.
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 register()
@@ -174,16 +171,15 @@ class LitCLI(LightningCLI):
             best_of_n_table({name: value for metrics in per_loader for name, value in metrics.items()})
 
 
-def run(args: Sequence[str]) -> LitCLI:
+def run(args: Sequence[str], cli: type[LitCLI] = LitCLI) -> LitCLI:
     """Parse and run one LightningCLI command; the returned object holds trainer, model and data."""
-    return _built(LitCLI, args)
-
-
-def _built(cli: type[LitCLI], args: Sequence[str]) -> LitCLI:
     keep_quiet()
     strict = {"exit_on_error": False, "allow_abbrev": False}  # abbreviations would accept misspelt options
-    commands = [args[0]] if args and args[0] in COMMANDS else COMMANDS  # each parser takes a tenth of a second
-    return _limited_to(commands, cli)(
+    methods = LightningCLI.subcommands()
+    if args and args[0] in methods:
+        methods = {args[0]: methods[args[0]]}  # each parser takes a tenth of a second
+    limited: type[LitCLI] = type("LitCLI", (cli,), {"subcommands": staticmethod(lambda: methods)})
+    return limited(
         LitPRM,
         RolloutDataModule,
         args=arguments_of_today(args),
@@ -191,14 +187,8 @@ def _built(cli: type[LitCLI], args: Sequence[str]) -> LitCLI:
         save_config_callback=RunRecord,
         save_config_kwargs={"overwrite": True},
         # omegaconf+ resolves ${...} after all files and overrides are merged
-        parser_kwargs={"parser_mode": "omegaconf+", **strict, **{command: dict(strict) for command in commands}},
+        parser_kwargs={"parser_mode": "omegaconf+", **strict, **{command: dict(strict) for command in methods}},
     )
-
-
-def _limited_to(commands: Sequence[str], cli: type[LitCLI]) -> type[LitCLI]:
-    """A subclass of ``cli`` that builds the parsers of ``commands`` alone."""
-    methods = {name: LightningCLI.subcommands()[name] for name in commands}
-    return type(cli.__name__, (cli,), {"subcommands": staticmethod(lambda: methods)})
 
 
 class _Parsed(Exception):
@@ -213,7 +203,7 @@ class _ParseOnly(LitCLI):
 def resolved_config(options: Sequence[str]) -> str:
     """The configuration that `fit` with these options would write as ``config.yaml``; nothing is built or written."""
     try:
-        _built(_ParseOnly, ["fit", *options])
+        run(["fit", *options], _ParseOnly)
     except _Parsed as parsed:
         return str(parsed)
     raise AssertionError("LightningCLI called no before_instantiate_classes")

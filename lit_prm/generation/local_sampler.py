@@ -183,10 +183,7 @@ class LocalSampler:
                 yield from map(_decoder_of(*self.settings, self.device), jobs)
             return
         with ProcessPoolExecutor(
-            self.workers,
-            multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=self.settings,
+            self.workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=self.settings
         ) as pool:
             yield from pool.map(_work, jobs)  # closing it cancels the jobs that have not begun
 

@@ -9,8 +9,8 @@ import yaml
 
 from lit_prm.commands.experiment import options
 from lit_prm.commands.lightning import resolved_config
-from lit_prm.commands.plan.command import plan
-from lit_prm.commands.plan.plan import Plan
+from lit_prm.commands.plan.command import devices
+from lit_prm.commands.plan.plan import Plan, plan
 from lit_prm.commands.plan.setup import Setup
 from lit_prm.commands.plan.setup_of import setup_of
 
@@ -24,7 +24,7 @@ LLAMA = "--base_model=meta-llama/Llama-3.1-8B-Instruct"
 def planned(name: str, scale: str, *overrides: str, problems: int | None = None, memory: float | None = None) -> Plan:
     asked = dict.fromkeys(_NOT_ASKED) | {"mfu": 0.4, "name": name, "scale": scale}
     asked |= {"problems": problems, "memory": memory}
-    return plan(Namespace(**asked), list(overrides))
+    return plan(Namespace(**asked), list(overrides), devices())
 
 
 @cache

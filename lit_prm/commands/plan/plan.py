@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import math
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-if TYPE_CHECKING:
-    from lit_prm.commands.plan.memory import Memory
+import torch
+import yaml
+
+from lit_prm.commands.experiment import options
+from lit_prm.commands.lightning import resolved_config
+from lit_prm.commands.plan.lengths import lengths_of
+from lit_prm.commands.plan.memory import Memory, memory
+from lit_prm.commands.plan.network import config_of, weights
+from lit_prm.commands.plan.remedies import remedies
+from lit_prm.commands.plan.setup import Setup
+from lit_prm.commands.plan.setup_of import setup_of
+from lit_prm.commands.plan.sharding import Whole, Zero
+from lit_prm.commands.plan.work import flops_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +66,65 @@ class Plan:
             "time": f"{n['hours']:.2g} hours at {n['mfu']:.0%} of {n['peak_tflops']:g} TFLOP/s a device, "
             + ("evaluation and the labelling of steps left out" if n["labels_steps"] else "evaluation left out"),
         }  # fmt: skip
+
+
+def plan(given: Namespace, overrides: Sequence[str], known: Mapping[str, Mapping[str, float]]) -> Plan:
+    """The plan of an experiment; ``given`` holds the command's own arguments, ``known`` the rates of known devices."""
+    resolved = yaml.safe_load(resolved_config(options(given.name, given.scale, 0, overrides)))
+    accelerator = resolved["trainer"].get("accelerator") or "auto"
+    on_gpu = torch.cuda.is_available() if accelerator == "auto" else accelerator in ("gpu", "cuda")
+    setup = setup_of(resolved, on_gpu=on_gpu)
+    device = given.device or ("h100" if on_gpu else "cpu")
+    rates = known[device]
+    available = round((given.memory or rates["memory"]) * 1e9)
+    config, source = config_of(setup.policy, given.shape)
+    counted = weights(config, word_head=setup.word_head, adapter=setup.adapter)
+    sizes = {name: getattr(given, name) for name in ("problems", "prompt_tokens", "response_tokens")}
+    lengths = lengths_of(resolved["data"], setup, {name: size for name, size in sizes.items() if size})
+
+    def needed(of: Setup) -> Memory:
+        return memory(config, counted, of, lengths.longest(of))
+
+    alternatives = {name: needed(of) for name, of in _alternatives(setup).items()}
+    peak = given.peak or rates["32" if setup.computes_in == torch.float32 else "bf16"]
+    flops = flops_of(config, setup, lengths)
+    numbers = {
+        "name": given.name,
+        "scale": given.scale,
+        "model": setup.policy,
+        "shape_from": source,
+        "device": device,
+        "devices": setup.ranks,
+        "nodes": setup.nodes,
+        "strategy": setup.strategy,
+        "precision": setup.precision,
+        "parameters": counted.all,
+        "trained_parameters": counted.trained,
+        "lengths_from": lengths.source,
+        "responses": lengths.responses,
+        "prompt_tokens": lengths.prompt_tokens,
+        "tokens_per_epoch": lengths.read.tokens,
+        "updates": min(lengths.updates * setup.epochs, setup.most_updates or math.inf),
+        "longest_micro_batch_tokens": lengths.longest(setup).tokens,
+        "store_bytes": setup.readings_stored * lengths.store,
+        "flops": flops,
+        "labels_steps": bool(resolved["data"].get("labeler")),
+        "mfu": given.mfu,
+        "peak_tflops": peak,
+        "hours": flops["total"] / (setup.ranks * peak * 1e12 * given.mfu * 3600),
+        "memory": {name: needs.as_numbers() for name, needs in alternatives.items()},
+        "available": available,
+        "fits": alternatives[setup.strategy].peak <= available,
+    }
+    if not numbers["fits"]:
+        changes = remedies(setup, available, lambda of: needed(of).peak, lengths.problems)
+        numbers["remedies"] = None if changes is None else [f"{option} {value}" for option, value in changes.items()]
+    return Plan(numbers, alternatives)
+
+
+def _alternatives(setup: Setup) -> dict[str, Setup]:
+    """The setup under each strategy without offload, by the strategy's name; the configured strategy comes first."""
+    configured = setup.sharding
+    zero = replace(configured, offload=False) if isinstance(configured, Zero) else Zero(3)
+    every = [Whole(), *(replace(zero, stage=stage) for stage in (1, 2, 3) if setup.ranks > 1)]
+    return {of.strategy: of for of in (replace(setup, sharding=s) for s in (configured, *every))}

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from lit_prm.commands.plan.memory import Memory
+from lit_prm.commands.plan.plan import Plan
 from lit_prm.evaluation.tables import Table
 from lit_prm.evaluation.tables import show as show_tables
-
-if TYPE_CHECKING:
-    from lit_prm.commands.plan.memory import Memory
-    from lit_prm.commands.plan.plan import Plan
 
 COLOURS = ("blue", "cyan", "magenta", "yellow", "white", "green", "red", "bright_black")
 WIDTH = 50  # characters of the device's memory
