@@ -49,11 +49,9 @@ def guess_answer(text: str) -> str | None:
 
 
 def _value_of_prose(text: str) -> str:
-    return (_last_value(text) if _is_prose(text) else None) or text
-
-
-def _is_prose(text: str) -> bool:
-    return bool(_VERB.search(text)) or len(list(islice(_WORD.finditer(text), 4))) == 4
+    """The last value in a text of four words or with a verb; any other text is the value itself."""
+    is_prose = _VERB.search(text) or len(list(islice(_WORD.finditer(text), 4))) == 4
+    return (_last_value(text) if is_prose else None) or text
 
 
 def _last_value(text: str) -> str | None:

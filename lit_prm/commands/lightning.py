@@ -25,18 +25,8 @@ from lit_prm.commands.precision import register
 from lit_prm.commands.quiet import keep_quiet
 from lit_prm.reports.run_tables import best_of_n_table
 from lit_prm.scoring.options import with_similar_option
+from lit_prm.storage import run_folder
 from lit_prm.storage.moved import arguments_of_today
-from lit_prm.storage.run_folder import (
-    differences,
-    hold,
-    is_finished,
-    is_progress,
-    last_checkpoint,
-    listed,
-    refuse_mixing,
-    refuse_other_folders,
-    status,
-)
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 from lit_prm.training.predictions import write_predictions
@@ -93,12 +83,13 @@ class LitCLI(LightningCLI):
         if config.threads:
             torch.set_num_threads(config.threads)
         if config.trainer.enable_progress_bar is False:  # Lightning refuses a progress bar callback then
-            config.trainer.callbacks = [c for c in listed(config.trainer.callbacks) if not is_progress(c)]
+            given = run_folder.listed(config.trainer.callbacks)
+            config.trainer.callbacks = [c for c in given if not run_folder.is_progress(c)]
         if not config.trainer.fast_dev_run:
             folder, fits = Path(config.run_dir), self.subcommand == "fit"
             refuse_missing_gpu(config.trainer.accelerator, config.scale)
-            refuse_other_folders(config)
-            refuse_mixing(folder, self._dumped(), judging=not fits)
+            run_folder.refuse_other_folders(config)
+            run_folder.refuse_mixing(folder, self._dumped(), judging=not fits)
             self._before_fit(folder) if fits else self._before_evaluation(folder)
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
@@ -109,14 +100,14 @@ class LitCLI(LightningCLI):
 
     def _before_fit(self, folder: Path) -> None:
         config = self.config[self.subcommand]
-        self.finished = is_finished(folder, config.get("data.test") or {})
+        self.finished = run_folder.is_finished(folder, config.get("data.test") or {})
         if self.finished:
             return
-        hold(folder)
-        if config.ckpt_path is None and (last := last_checkpoint(folder)):
+        run_folder.hold(folder)
+        if config.ckpt_path is None and (last := run_folder.last_checkpoint(folder)):
             _print(f"continuing {folder} from its last checkpoint")
             config.ckpt_path = last
-        elif not (folder / "config.yaml").exists() or differences(folder, self._dumped()):
+        elif not (folder / "config.yaml").exists() or run_folder.differences(folder, self._dumped()):
             # a first start, or one with corrected options: a run in MLflow cannot change its options
             for record in ("mlflow-run-id", "mlflow-missed.jsonl"):
                 rank_zero_only((folder / record).unlink)(missing_ok=True)
@@ -124,10 +115,10 @@ class LitCLI(LightningCLI):
     def _before_evaluation(self, folder: Path) -> None:
         """Choose the weights: of ``--ckpt_path``, else of the folder's last checkpoint, else the untrained ones."""
         config = self.config[self.subcommand]
-        config.ckpt_path = config.ckpt_path or last_checkpoint(folder)
+        config.ckpt_path = config.ckpt_path or run_folder.last_checkpoint(folder)
         if config.trainer.max_epochs == 0:  # a run without training: its weights are those it starts from
             return
-        if config.ckpt_path is None and status(folder) == "FINISHED":
+        if config.ckpt_path is None and run_folder.status(folder) == "FINISHED":
             raise ValueError(
                 f"{folder} has no checkpoint, but its run was trained. Evaluating the untrained policy there would "
                 f"replace the run's results. Give --ckpt_path, or --run_dir {folder}-other for the untrained policy"

@@ -9,7 +9,7 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from types import TracebackType
+from traceback import walk_tb
 
 USAGE = """\
 usage: python -m lit_prm COMMAND ...
@@ -99,15 +99,13 @@ def is_mistake(error: Exception) -> bool:
         return True
     if kind.__module__.startswith("omegaconf"):
         return True
-    return isinstance(error, ValueError | RuntimeError) and _raised_in(error.__traceback__).startswith(_CHECKERS)
+    return isinstance(error, ValueError | RuntimeError) and _raised_in(error).startswith(_CHECKERS)
 
 
-def _raised_in(traceback: TracebackType | None) -> str:
+def _raised_in(error: Exception) -> str:
     """Name of the module whose line raised the error, followed by a dot."""
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    name = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
-    return f"{name}."
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return f"{frames[-1].f_globals.get('__name__', '')}." if frames else "."
 
 
 def _message(error: Exception) -> str:

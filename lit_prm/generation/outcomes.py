@@ -12,7 +12,9 @@ from lit_prm.data.records import Group, Problem, Rollout
 def grade(group: Group) -> Group:
     """The group with every response's final answer and whether it equals the problem's."""
     answer = gold(group.problem)
-    return replace(group, rollouts=tuple(_graded(answer, r) for r in group.rollouts))
+    responses = [(rollout, rollout.response) for rollout in group.rollouts]
+    graded = (replace(r, answer=extract_answer(text), correct=is_correct(text, answer)) for r, text in responses)
+    return replace(group, rollouts=tuple(graded))
 
 
 def graded_group(problem: Problem, responses: Sequence[str], generator: str | None = None) -> Group:
@@ -25,7 +27,3 @@ def gold(problem: Problem) -> str:
     if problem.answer is None:
         raise ValueError(f"problem {problem.id} has no answer to grade against; give one or drop the problem")
     return problem.answer
-
-
-def _graded(answer: str, rollout: Rollout) -> Rollout:
-    return replace(rollout, answer=extract_answer(rollout.response), correct=is_correct(rollout.response, answer))

@@ -7,17 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.data.steps import StepRule
+from lit_prm.scoring import sources
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.building import build, device_of, instantiate
 from lit_prm.scoring.check_samples import CHECK_FILE, verify_folder
-from lit_prm.scoring.sources import (
-    Options,
-    describes_itself,
-    is_known_policy,
-    refuse_unknown_source,
-    spec_of,
-    step_rule,
-)
+from lit_prm.scoring.sources import Options
 from lit_prm.scoring.tags import TagScorer, style_of
 
 
@@ -35,10 +29,10 @@ def load(source: str | Path, **options: Any) -> Scorer:
     [2, 1]
     """
     source, chosen = os.path.expanduser(source), Options.of(options)
-    refuse_unknown_source(source)
+    sources.refuse_unknown_source(source)
     if _is_tag_model(source, chosen):
         return _tag_scorer(source, chosen)
-    scorer = build(spec_of(source, chosen), chosen)
+    scorer = build(sources.spec_of(source, chosen), chosen)
     changed = (chosen.beta, chosen.reference, chosen.max_length, chosen.prompt_template, chosen.steps)
     if not any(changed) and (Path(source) / CHECK_FILE).is_file():
         verify_folder(Path(source), scorer, scorer.encoder)
@@ -46,7 +40,7 @@ def load(source: str | Path, **options: Any) -> Scorer:
 
 
 def _is_tag_model(source: str, options: Options) -> bool:
-    if describes_itself(source) or options.reference is not None or is_known_policy(source):
+    if sources.describes_itself(source) or options.reference is not None or sources.is_known_policy(source):
         return False
     return bool(options.style or style_of(source))
 
@@ -57,5 +51,5 @@ def _tag_scorer(source: str, options: Options) -> Scorer:
         "budget": options.eval_tokens,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    rule = instantiate(StepRule, step_rule(options.steps or "BlankLine"))
+    rule = instantiate(StepRule, sources.step_rule(options.steps or "BlankLine"))
     return TagScorer(source, options.style, rule, device=device_of(options.device), **given)

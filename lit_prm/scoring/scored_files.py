@@ -16,8 +16,6 @@ from lit_prm.data.records import Group
 from lit_prm.evaluation.aggregates import aggregated
 from lit_prm.scoring.rewards import Rewards, Span
 
-__all__ = ["ScoredGroups", "aligned", "is_scored", "read_scored", "scored_row"]
-
 Identity = Mapping[str, Any]  # what made the scores: policy, reference, beta, template, step rule, aggregate
 
 
@@ -48,16 +46,16 @@ def scored_row(group: Group, rewards: Sequence[Rewards], identity: Identity) -> 
         **group_row(group),
         "scorer": dict(identity),
         "scores": [aggregated(r.step_rewards) for r in rewards],
-        "rewards": [r.reward for r in rewards],
-        "step_rewards": [list(r.step_rewards) for r in rewards],
-        "step_values": [list(r.step_values) for r in rewards],
-        "step_spans": [[list(s) for s in r.step_spans] for r in rewards],
-        "reference_logps": [None if r.reference_logps is None else list(r.reference_logps) for r in rewards],
-        "token_rewards": [list(r.token_rewards) for r in rewards],
-        "token_spans": [[list(s) for s in r.token_spans] for r in rewards],
-        "response_tokens": [r.tokens for r in rewards],
-        "truncated": [r.truncated for r in rewards],
+        **{column: [getattr(r, name) for r in rewards] for column, name in _COLUMNS.items()},
     }
+
+
+_NEEDED = {"scorer", "rewards", "step_rewards", "step_spans"}
+_COLUMNS = {  # of the file, and the fields of Rewards that they hold
+    "rewards": "reward", "step_rewards": "step_rewards", "step_values": "step_values", "step_spans": "step_spans",
+    "reference_logps": "reference_logps", "token_rewards": "token_rewards", "token_spans": "token_spans",
+    "response_tokens": "tokens", "truncated": "truncated",
+}  # fmt: skip
 
 
 def read_scored(source: str) -> ScoredGroups:
@@ -83,11 +81,6 @@ def is_scored(source: str) -> bool:
     """True if the first row of a source has rewards beside its responses."""
     _, row = next(open_source(source).rows, ("", BadRow("empty")))
     return not isinstance(row, BadRow) and row.keys() >= _NEEDED
-
-
-_NEEDED = {"scorer", "rewards", "step_rewards", "step_spans"}
-_COLUMNS = ("rewards", "step_spans", "step_rewards", "step_values", "response_tokens", "truncated",
-            "reference_logps", "token_spans", "token_rewards")  # fmt: skip
 
 
 def aligned(first: ScoredGroups, other: ScoredGroups) -> ScoredGroups:

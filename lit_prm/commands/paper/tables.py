@@ -52,7 +52,7 @@ def _untrained_rows(results: PaperResults, paper: Paper) -> Iterator[list[str]]:
         yield from _rows(results, line, label, theirs.get(curve), against)
         if curve == MAJORITY:  # of which the paper gives the mean only
             blank = [""] * (len(results.sets) * len(COUNTS))
-            yield [_theirs("paper"), *blank, _theirs(str(paper.majority)), "", ""]
+            yield [Cell("paper", "theirs"), *blank, Cell(str(paper.majority), "theirs"), "", ""]
 
 
 def _heading(results: PaperResults) -> list[str]:
@@ -73,11 +73,7 @@ def _paper_row(results: PaperResults, row: PaperRow, label: str = "") -> list[st
     """The paper's numbers; ``label`` says whose they are where the row above is not ours of the same method."""
     cells = [f"{row.accuracy[name][n]:.1f}" for name in results.sets for n in COUNTS]
     texts = (f"paper: {label}" if label else "paper", *cells, f"{row.mean(results.sets):.1f}")
-    return [_theirs(text) for text in texts]
-
-
-def _theirs(text: str) -> Cell:
-    return Cell(text, "theirs")
+    return [Cell(text, "theirs") for text in texts]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *notes: str) -> Table:

@@ -25,11 +25,6 @@ class Trained(NamedTuple):
     on_gpu: bool
     frozen_dtype: torch.dtype | None = None  # of the other weights; None if it is the same
 
-    @property
-    def frozen(self) -> int:
-        """Bytes of the weights that are not trained."""
-        return (self.weights.all - self.weights.trained) * (self.frozen_dtype or self.dtype).itemsize
-
 
 class Spread(NamedTuple):
     """Bytes of one device that do not depend on the micro-batch."""
@@ -72,7 +67,8 @@ class Whole(Sharding):
         weights, size = model.weights, model.dtype.itemsize
         # on a GPU all tensors are updated at once, on a CPU one after the other
         at_once = weights.trained if model.on_gpu else min(weights.trained, weights.largest)
-        held = weights.trained * size + model.frozen
+        frozen = (weights.all - weights.trained) * (model.frozen_dtype or model.dtype).itemsize
+        held = weights.trained * size + frozen
         buckets = weights.trained * size if model.ranks > 1 else 0
         return Spread(
             weights=held,

@@ -103,7 +103,10 @@ def _step(model: Any, ids: Tensor, case: Pass, live: Live) -> Step:
         kept = live.peak = live.now
         top = hidden.detach().requires_grad_()
         states = top.flatten(0, 1)[ids.numel() - case.outputs :]
-        loss = _loss(model, states, ids.flatten()[: case.outputs])
+        if case.outputs:
+            loss = position_logps(model.get_output_embeddings(), states, ids.flatten()[: case.outputs]).sum()
+        else:  # a value head, which is small, reads the hidden states
+            loss = (states.sum() * 0.0).float()
     loss.backward()
     head, live.peak = live.peak - kept, live.now
     gradient, top.grad = top.grad, None
@@ -115,13 +118,6 @@ def _step(model: Any, ids: Tensor, case: Pass, live: Live) -> Step:
     if gradient is not None:  # None under an adapter: nothing below its first layer is trained
         embedded.backward(gradient)
     return Step(kept, head, max(layer, 0), live.peak)
-
-
-def _loss(model: Any, states: Tensor, ids: Tensor) -> Tensor:
-    """A loss that depends on every log-prob; on the hidden states if a (small) value head reads them."""
-    if not len(states):
-        return (states.sum() * 0.0).float()
-    return position_logps(model.get_output_embeddings(), states, ids).sum()
 
 
 class Optimized(NamedTuple):

@@ -54,16 +54,17 @@ class Completions:
         addresses = [self._address(part) for part in parts]
         with closing(self._open()) as database:
             stored = {address for address in addresses if _read(database, address)}
-            missing = [(part, address) for part, address in zip(parts, addresses, strict=True) if address not in stored]
-            with closing(self.sampler.draw([self._job(*entry) for entry in missing])) as drawn:
-                progress = track(addresses, "completions", transient=True, disable=not missing)
+            jobs = [
+                DecodingJob(tuple(part.prompt + prefix for prefix in part.prefixes), self.completions, address.hex())
+                for part, address in zip(parts, addresses, strict=True)
+                if address not in stored
+            ]
+            with closing(self.sampler.draw(jobs)) as drawn:
+                progress = track(addresses, "completions", transient=True, disable=not jobs)
                 for part, address in zip(parts, progress, strict=True):
                     if address not in stored:
                         _write(database, address, _graded(part, next(drawn)))
                     yield dict(zip(part.prefixes, _read(database, address), strict=True))
-
-    def _job(self, part: Part, address: bytes) -> DecodingJob:
-        return DecodingJob(tuple(part.prompt + prefix for prefix in part.prefixes), self.completions, address.hex())
 
     def _address(self, part: Part) -> bytes:
         return hashlib.sha256(json.dumps([self.salt, part]).encode()).digest()
