@@ -51,7 +51,7 @@ def run_after(name: str, scale: str, seed: int, overrides: Sequence[str], later:
     if first:
         folder = Path("runs") / scale / first / f"seed-{seed}"
         shared = _without("--data.labeler", _without("--run_dir", overrides))
-        if not is_trained(folder):
+        if read_record(folder / "summary.json").get("status") != "FINISHED":
             print(f"running {first} first: {name} starts from its checkpoint", flush=True)
             run_after(first, scale, seed, shared, (*later, name))
         elif other_options(folder, first, scale, seed) and other_options(folder, first, scale, seed, shared):
@@ -80,11 +80,6 @@ def predecessor(file: Path) -> str | None:
     if first is not None and not isinstance(first, str):
         raise ValueError(f"{file}: `after` is {first!r}, not the name of one experiment. Name the one to start from")
     return first
-
-
-def is_trained(folder: Path) -> bool:
-    """True if the run of ``folder`` was trained to its end."""
-    return read_record(folder / "summary.json").get("status") == "FINISHED"
 
 
 def refuse_other_options(runs: Iterable[tuple[Path, str, int]], scale: str) -> None:

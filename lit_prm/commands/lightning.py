@@ -69,13 +69,9 @@ class LitCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            other = "; python -m lit_prm fit --help lists all"
-            message = with_similar_option(str(error), self._options(args), other)
+            known = [option for word in args[:1] for option in self._subcommand_parsers[word]._option_string_actions]
+            message = with_similar_option(str(error), known, "; python -m lit_prm fit --help lists all")
             raise ArgumentError(None, with_class_names(message)) from error
-
-    def _options(self, args: Sequence[str]) -> list[str]:
-        """Every option of the subcommand that ``args`` begin with."""
-        return [option for word in args[:1] for option in self._subcommand_parsers[word]._option_string_actions]
 
     def before_instantiate_classes(self) -> None:
         """Prepare the run's folder; raise ValueError if another configuration made the run in there."""

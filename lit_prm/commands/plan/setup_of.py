@@ -18,8 +18,6 @@ from lit_prm.storage.class_paths import class_of
 
 ZERO = "lit_prm.training.zero.ZeRO"
 
-_ADAMW: dict[str, Any] = {"class_path": "torch.optim.AdamW", "init_args": {}}
-
 _REFERENCES = {Stored: "stored", Frozen: "live", AdapterOff: "adapter off", Uniform: "none"}  # and their subclasses
 
 
@@ -38,7 +36,7 @@ def setup_of(config: dict[str, Any], *, on_gpu: bool) -> Setup:
     stored = _stored(model, options)
     reference, of_reference = _reference(model, reward_class, options)
     of_reference = stored or of_reference
-    optimizer = model.get("optimizer") or _ADAMW
+    optimizer = model.get("optimizer") or {"class_path": "torch.optim.AdamW"}
     optimizer_class = _optimizer(str(optimizer["class_path"]))
     known = signature(optimizer_class).parameters
     chosen = {name: value for name, value in (optimizer.get("init_args") or {}).items() if name in known}
