@@ -19,7 +19,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lit_prm.storage.mlflow_logger import MLflow, write_whole
+from lit_prm.storage.atomic import write_text
+from lit_prm.storage.mlflow_logger import MLflow
 from lit_prm.storage.run_files import read_record
 
 _PACKAGES = ("torch", "lightning", "transformers", "mlflow", "deepspeed", "datasets")
@@ -75,11 +76,11 @@ class RunRecord(SaveConfigCallback):
         stored = self.folder / "config.yaml"
         resumes = self.config.ckpt_path is not None and stored.exists()
         if stage == "fit" and not resumes:  # the configuration of a resumed run differs at most by its ckpt_path
-            write_whole(stored, config)
+            write_text(stored, config)
         report = getattr(getattr(trainer, "datamodule", None), "report", None)
         if report is not None:
             facts = {**report.as_dict(), "digests": _digests(trainer)}
-            write_whole(self.folder / "data.json", json.dumps(facts, indent=1) + "\n")
+            write_text(self.folder / "data.json", json.dumps(facts, indent=1) + "\n")
 
     def _log_inputs(self, tracker: MLflow, config: str, digests: Mapping[str, str]) -> None:
         tracker.log_hyperparams(yaml.safe_load(config))
@@ -139,7 +140,7 @@ class RunRecord(SaveConfigCallback):
     def _finish(self, trainer: Trainer, status: str) -> None:
         if _writes_nothing(trainer) or not trainer.is_global_zero:
             return
-        write_whole(self.folder / "summary.json", json.dumps(self._summary(status), indent=1) + "\n")
+        write_text(self.folder / "summary.json", json.dumps(self._summary(status), indent=1) + "\n")
         if tracker := _tracker(trainer):
             for name in ("summary.json", "figures", "scores"):
                 tracker.log_files(self.folder / name)

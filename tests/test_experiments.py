@@ -14,7 +14,7 @@ import yaml
 
 from lit_prm.commands import experiment
 from lit_prm.commands.lightning import resolved_config
-from lit_prm.storage.flat import flatten
+from lit_prm.storage.run_files import flatten
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENTS = REPOSITORY / "experiments"

@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lit_prm.commands.main import main as command
 from lit_prm.storage import mlflow_upload
-from lit_prm.storage.flat import flatten
-from lit_prm.storage.mlflow_logger import MLflow, entity_name, write_whole
+from lit_prm.storage.atomic import write_text
+from lit_prm.storage.mlflow_logger import MLflow, entity_name
+from lit_prm.storage.run_files import flatten
 from tests.mlflow_store import fresh_store, tracker
 
 
@@ -246,7 +247,7 @@ def test_flatten_keeps_lists_and_joins_names() -> None:
 
 def test_write_whole_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        write_whole(tmp_path / "file", text)
+        write_text(tmp_path / "file", text)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"file": "new"}
 
 

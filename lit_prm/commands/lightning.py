@@ -27,6 +27,7 @@ from lit_prm.reports.run_tables import best_of_n_table
 from lit_prm.scoring.options import with_similar_option
 from lit_prm.storage import run_folder
 from lit_prm.storage.moved import arguments_of_today
+from lit_prm.storage.run_files import status
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 from lit_prm.training.predictions import write_predictions
@@ -114,7 +115,7 @@ class LitCLI(LightningCLI):
         config.ckpt_path = config.ckpt_path or run_folder.last_checkpoint(folder)
         if config.trainer.max_epochs == 0:  # a run without training: its weights are those it starts from
             return
-        if config.ckpt_path is None and run_folder.status(folder) == "FINISHED":
+        if config.ckpt_path is None and status(folder) == "FINISHED":
             raise ValueError(
                 f"{folder} has no checkpoint, but its run was trained. Evaluating the untrained policy there would "
                 f"replace the run's results. Give --ckpt_path, or --run_dir {folder}-other for the untrained policy"

@@ -1,4 +1,4 @@
-"""Text and JSON files of a report, each whole."""
+"""JSON files of a report."""
 
 from __future__ import annotations
 
@@ -8,15 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lit_prm.storage.atomic import written_whole
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write the whole file or nothing, into a folder that need not exist; returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial:
-        partial.write_text(text)
-    return path
+from lit_prm.storage.atomic import write_text
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from lit_prm.evaluation.rows import read_rows
-from lit_prm.storage.flat import flatten
-from lit_prm.storage.run_files import config_of, read_record
+from lit_prm.storage.run_files import config_of, flatten, read_record, status
 
 Curve = Sequence[tuple[int, float]]  # (step, value)
 _PROBLEMS = "-problems.jsonl.gz"
@@ -77,11 +76,6 @@ class Run:
     def code(self) -> str:
         """The first characters of the commit, with a star where files differed from it; `?` when it is not known."""
         return (self.commit[:8] if self.commit else "?") + ("*" if self.dirty else "")
-
-
-def status(folder: Path) -> str | None:
-    """How the run of ``folder`` ended; None before it has."""
-    return read_record(folder / "summary.json").get("status")
 
 
 def read_run(folder: Path) -> Run | None:

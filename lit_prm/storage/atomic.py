@@ -34,6 +34,14 @@ def written_whole(target: Path) -> Iterator[Path]:
             partial.unlink()
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write the whole file or nothing, into a folder that need not exist; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        partial.write_text(text)
+    return path
+
+
 def remove_leftovers(target: Path) -> None:
     """Remove temporary files of killed writers of ``target``. No other process may be writing it now."""
     for partial in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):

@@ -19,10 +19,10 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lit_prm.storage.atomic import written_whole
-from lit_prm.storage.flat import flatten
+from lit_prm.storage.atomic import write_text
 from lit_prm.storage.mlflow_queue import Outbox
 from lit_prm.storage.mlflow_send import is_outage, send
+from lit_prm.storage.run_files import flatten
 
 # Characters per value that the MLflow store accepts.
 _NAME, _PARAM_VALUE, _TAG_VALUE = 250, 6000, 8000
@@ -142,8 +142,7 @@ class MLflow(MLFlowLogger):
             self._make_experiment()
             self._run_id = self._earlier_run()
             _ = super().experiment  # looks up the run, or makes a new one
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._folder / "mlflow-run-id", f"{self._run_id}\n")
+        write_text(self._folder / "mlflow-run-id", f"{self._run_id}\n")
         self.flush()
 
     def _make_experiment(self) -> None:
@@ -177,12 +176,6 @@ def entity_name(key: str) -> str:
     """``key`` as MLflow can store it: ``acc@16`` becomes ``acc_at_16``, other refused characters a dash."""
     allowed = re.sub(r"[^a-zA-Z0-9_/. -]+", "-", key.replace("@", "_at_"))
     return posixpath.normpath(allowed).lstrip("/.")[:_NAME]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically."""
-    with written_whole(path) as partial:
-        partial.write_text(text)
 
 
 def store_uri(given: str | None = None) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 # Old module or class -> present one; the longest match counts, and what is below a module moves with it.
 _MOVED = {
-    "storage": "flat run_files run_folder outbox=mlflow_queue mlflow_entries=mlflow_send mlflow_upload "
+    "storage": "flat=run_files run_files run_folder outbox=mlflow_queue mlflow_entries=mlflow_send mlflow_upload "
     "tracking=mlflow_logger whole=atomic",
     "answers": "equivalence=workers equivalence.workers=workers.pool verdicts=verdict_cache",
     "data": "batch batching encoding formats records regime=regimes report=data_report steps",

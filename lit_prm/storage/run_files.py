@@ -1,8 +1,9 @@
-"""Reads the files of a run's folder; the error for a damaged file names the file and the remedy."""
+"""Files of a run's folder: reads them, or names the damaged one and the remedy; configurations as flat dotted keys."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,11 @@ def read_record(file: Path) -> dict[str, Any]:
     return record
 
 
+def status(folder: Path) -> str | None:
+    """Final status of the run in ``folder``; None if it has not ended."""
+    return read_record(folder / "summary.json").get("status")
+
+
 def config_of(file: Path, text: str) -> dict[str, Any]:
     """The configuration that ``text``, read from a run's ``config.yaml``, holds, with the present names of classes."""
     try:
@@ -33,6 +39,14 @@ def config_of(file: Path, text: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         _refuse(file, f"it holds {str(config)[:50]!r}", "put it back, or remove the run's folder to start again")
     return dict(with_names_of_today(config))
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _refuse(file: Path, reason: str, remedy: str) -> NoReturn:

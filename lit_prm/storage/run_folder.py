@@ -17,9 +17,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_prm.storage.class_paths import is_class_of
-from lit_prm.storage.flat import flatten
 from lit_prm.storage.moved import with_names_of_today
-from lit_prm.storage.run_files import config_of, read_record
+from lit_prm.storage.run_files import config_of, flatten, read_record, status
 
 # Options that may differ between a run and its continuation.
 _FREE = {
@@ -124,11 +123,6 @@ def last_checkpoint(folder: Path) -> str | None:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{last} is damaged ({reason}); remove it and train again from the start") from error
     return str(last)
-
-
-def status(folder: Path) -> str | None:
-    """Final status of the run in ``folder``; None if it has not ended."""
-    return read_record(folder / "summary.json").get("status")
 
 
 def listed(given: Any) -> list[Any]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_prm.models.zero_weights import LATEST, consolidated, processes_of, put_weights, state_of
-from lit_prm.storage.atomic import written_whole
+from lit_prm.storage.atomic import write_text
 
 _PARTS = ("checkpoint", "checkpoint-2")  # of a checkpoint's folder: one is complete while the other is written
 
@@ -224,8 +224,7 @@ def _make_current(folder: Path, part: str, target: Path) -> None:
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
     before = _current_part(folder)
-    with written_whole(folder / LATEST) as partial:
-        partial.write_text(part)
+    write_text(folder / LATEST, part)
     if folder != target:
         os.replace(folder, target)
     elif before is not None:

@@ -59,8 +59,8 @@ def write(scale: str, seeds: int) -> None:
     from lit_prm.commands.paper.document import document
     from lit_prm.commands.paper.figures import draw_all
     from lit_prm.commands.paper.results import PaperResults
-    from lit_prm.reports.files import write_text
     from lit_prm.reports.paper_numbers import paper
+    from lit_prm.storage.atomic import write_text
 
     results, at = PaperResults(RUNS / scale, seeds), Place(scale)
     finished = [SeededRun(name, seed) for name in LABELS for seed in results.experiment(name).seeds]

@@ -108,7 +108,7 @@ def write(
     from lit_prm.reports.compare.sections import report, warnings
     from lit_prm.reports.compare.tables import versus
     from lit_prm.reports.document import markdown, page
-    from lit_prm.reports.files import write_text
+    from lit_prm.storage.atomic import write_text
 
     drawn = {name: figure for name, draw in FIGURES.items() if (figure := draw(evidence)) is not None}
     title = f"{versus(evidence.names)} at scale {scale}"

@@ -13,7 +13,7 @@ from lit_prm.reports.compare.evidence import Evidence
 from lit_prm.reports.compare.tables import shared
 from lit_prm.reports.document import Report, Section, some
 from lit_prm.reports.runs import Experiment, Run
-from lit_prm.storage.flat import flatten
+from lit_prm.storage.run_files import flatten
 
 _INTERVALS = (
     "Intervals are 95 % bootstrap intervals (2,000 draws). With one seed problems are resampled. With several "
