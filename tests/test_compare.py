@@ -153,7 +153,7 @@ def test_runs_without_problems_are_named_and_shown_with_their_own_intervals(runs
     evidence, notices = read(runs, "old", "new")
     assert [line[:54] for line in notices] == ["old, seed 0: the folder has no scores/*-problems.jsonl"]
     assert evidence.estimate("old", "bon", ("test",), (4,)) == pytest.approx((37.5, 32.5, 42.5))
-    assert evidence.pairs("bon", ("test",), (4,)) == []
+    assert evidence.pairs("bon", ("test",), (4,)) == {}
 
 
 # --- what it writes -------------------------------------------------------------------------------

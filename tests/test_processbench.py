@@ -21,9 +21,9 @@ from lit_prm.evaluation.first_error import f1, first_below
 from lit_prm.reports.processbench.guesses import GUESSES, AlwaysGuess, CommonestPlace, UniformGuess
 from lit_prm.reports.processbench.items import (
     SUBSETS,
+    ItemFilter,
     chosen_items,
     default_data,
-    read_items,
     sampled,
     score_subset,
     with_step_numbers,
@@ -480,7 +480,7 @@ def test_items_come_from_the_local_folder_if_it_has_them_else_from_the_hub(
 )
 def test_the_real_items_have_their_known_sizes(name: str, count: int, right: int) -> None:
     """The numbers of items and of right responses that ProcessBench's authors publish (docs/facts.md)."""
-    groups = read_items(os.environ["LIT_PRM_DATA"], name)
+    groups = ItemFilter().items(os.environ["LIT_PRM_DATA"], name)
     errors = [g.rollouts[0].first_error for g in groups]
     assert (len(errors), errors.count(-1)) == (count, right)
     assert sum(g.rollouts[0].first_error == -1 for g in sampled(groups, 100, 0)) == round(100 * right / count)

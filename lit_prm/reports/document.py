@@ -53,16 +53,11 @@ def markdown(report: Report) -> str:
 def _section(section: Section) -> str:
     parts = [f"## {escaped(section.title)}", section.words]
     parts += [f"![{escaped(section.title)}](figures/{name}.png)" for name in section.figures]
-    parts += [table_text(table) if _fits(table) else _left_out(table) for table in section.tables]
+    for table in section.tables:
+        too_long = table.folded and len(table.rows) > _MOST_ROWS
+        left_out = f"**{escaped(table.title)}**: {len(table.rows)} rows, in `report.html`"
+        parts.append(left_out if too_long else table_text(table))
     return "\n\n".join(part for part in parts if part)
-
-
-def _fits(table: Table) -> bool:
-    return not table.folded or len(table.rows) <= _MOST_ROWS
-
-
-def _left_out(table: Table) -> str:
-    return f"**{escaped(table.title)}**: {len(table.rows)} rows, in `report.html`"
 
 
 # ---- HTML page ------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from statistics import fmean
-from typing import Any
 
 import yaml
 
@@ -59,12 +58,7 @@ def paper() -> Paper:
         for section in sections:
             for name, row in facts[section].items():
                 assert name not in rows, f"{name} stands twice in paper_numbers.yaml"
-                rows[name] = PaperRow(row["label"], _by_count(row[field], counts, first))
+                accuracy = {s: {1: first[s], **dict(zip(counts, row[field][s], strict=True))} for s in GENERATORS}
+                rows[name] = PaperRow(row["label"], accuracy)
     votes = facts["figure-3"]
     return Paper(rows, votes["majority"], votes["votes"], facts["figure-1"], facts["figure-2"], facts["table-3"])
-
-
-def _by_count(
-    values: Mapping[str, Sequence[float]], counts: Sequence[int], first: Mapping[str, Any]
-) -> dict[str, dict[int, float]]:
-    return {name: {1: first[name], **dict(zip(counts, values[name], strict=True))} for name in GENERATORS}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
 
 from lit_prm.evaluation.estimate import Estimate
 from lit_prm.reports.estimates import Difference, Key, Resamples, Values, holm, of_independent, shares
@@ -12,15 +11,6 @@ from lit_prm.reports.run_tables import judged_counts
 from lit_prm.reports.runs import Experiment, Run
 
 Sets = tuple[str, ...]
-
-
-class ExperimentDifference(NamedTuple):
-    """Experiment ``ours`` minus ``theirs``; ``p`` is corrected for all pairs of its family."""
-
-    ours: str
-    theirs: str
-    estimate: Estimate
-    p: float
 
 
 class Evidence:
@@ -87,15 +77,15 @@ class Evidence:
         paired = {key: a[key] - b[key] for key in a if key in b and key[0] in same}
         return self._estimate(paired, worlds) if paired else None
 
-    def pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> list[ExperimentDifference]:
-        """All pairs of experiments with common problems, their p values corrected as one family."""
-        pairs = [
-            (ours, theirs, difference)
+    def pairs(self, method: str, sets: Sets, counts: Sequence[int]) -> dict[tuple[str, str], Difference]:
+        """(ours, theirs) -> ours minus theirs, where problems are common; p values are corrected as one family."""
+        found = {
+            (ours, theirs): difference
             for theirs, ours in combinations(self.names, 2)
             if (difference := self.difference(ours, theirs, method, sets, counts))
-        ]
-        corrected = holm([difference.p for _, _, difference in pairs])
-        return [ExperimentDifference(a, b, d.estimate, p) for (a, b, d), p in zip(pairs, corrected, strict=True)]
+        }
+        corrected = holm([difference.p for difference in found.values()])
+        return {pair: d._replace(p=p) for (pair, d), p in zip(found.items(), corrected, strict=True)}
 
     def _estimate(self, values: Values, worlds: Mapping[int, str]) -> Difference:
         key = tuple(values), tuple(sorted(worlds.items()))

@@ -18,6 +18,8 @@ from typing import Any
 from lit_prm.reports.compare.evidence import Evidence
 from lit_prm.reports.compare.tables import COST, METHODS, versus
 from lit_prm.reports.runs import Curve, Experiment, Notice, Run
+from lit_prm.storage.mlflow_logger import clear_error, database_of, entity_name, store_uri
+from lit_prm.storage.mlflow_send import send
 
 CURVES = ("train/loss", "train/auc", "rewards/accuracies", "rewards/margins")
 _ACCURACY = re.compile(r"bon/([^/]+)/acc@(\d+)")
@@ -28,8 +30,6 @@ class Store:
     """The runs of an MLflow store by the client's API; reading changes nothing in it."""
 
     def __init__(self, uri: str) -> None:
-        from lit_prm.storage.mlflow_logger import clear_error
-
         self.uri = uri
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         with clear_error(uri, _WAYS_OUT):
@@ -40,8 +40,6 @@ class Store:
     def experiment_of(self, run: Run) -> str | None:
         """The MLflow experiment that holds the run; None where the store does not have it."""
         from mlflow.exceptions import MlflowException
-
-        from lit_prm.storage.mlflow_logger import clear_error
 
         with clear_error(self.uri, _WAYS_OUT):
             try:
@@ -63,16 +61,12 @@ class Store:
         return replace(run, histories={key: curve for key, curve in curves.items() if len(curve) > 1})
 
     def _curve(self, run: Run, key: str) -> Curve:
-        from lit_prm.storage.mlflow_logger import entity_name
-
         points = self.client.get_metric_history(run.mlflow_id, entity_name(key))
         return sorted({point.step: point.value for point in points}.items())
 
 
 def open_store(uri: str | None, notice: Notice) -> Store | None:
     """The store at ``uri``, else MLFLOW_TRACKING_URI, else `mlflow.db` here; a missing database is not made."""
-    from lit_prm.storage.mlflow_logger import database_of, store_uri  # seconds, as is mlflow
-
     place = store_uri(uri)
     database = database_of(place)
     if database is not None and not database.exists():
@@ -100,8 +94,6 @@ def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Se
 
     Children of runs that are no longer compared are deleted.
     """
-    from lit_prm.storage.mlflow_logger import entity_name
-
     every = [run for experiment in evidence.experiments.values() for run in experiment.runs]
     places = {run.mlflow_id: place for run in every if (place := store.experiment_of(run))}
     runs = [run for run in every if run.mlflow_id in places]
@@ -113,8 +105,7 @@ def record(store: Store, evidence: Evidence, scale: str, folder: Path, files: Se
         client, place, f"compare: {versus(evidence.names)}"[:250], {KEY: key, "compare.scale": scale}
     )
     client.update_run(parent, status="RUNNING")
-    metrics = {entity_name(k): value for k, value in _headline(evidence).items()}
-    _log(client, parent, metrics)
+    _log(client, parent, _headline(evidence))
     for file in files:
         within = file.relative_to(folder).parent
         client.log_artifact(parent, str(file), None if within == Path() else within.as_posix())
@@ -134,15 +125,13 @@ def _new(client: Any, place: str, name: str, tags: Mapping[str, str]) -> str:
 
 
 def _children(client: Any, place: str, parent: str, runs: Sequence[Run], evidence: Evidence) -> None:
-    from lit_prm.storage.mlflow_logger import entity_name
-
     there = {
         child.data.tags.get(ORIGINAL): child.info.run_id
         for child in client.search_runs([place], f"tags.`{_PARENT}` = '{parent}'", max_results=1000)
     }
     for run in runs:
         child = there.pop(run.mlflow_id, None) or _new(client, place, f"{run.name} {run.seed}", _tags(parent, run))
-        _log(client, child, {entity_name(k): run.metrics[k] for k in _keys(evidence) if k in run.metrics})
+        _log(client, child, {k: run.metrics[k] for k in _keys(evidence) if k in run.metrics})
         client.set_terminated(child, "FINISHED")
     for gone in there.values():
         client.delete_run(gone)
@@ -176,9 +165,5 @@ def _headline(evidence: Evidence) -> dict[str, float]:
 
 
 def _log(client: Any, run: str, metrics: Mapping[str, float]) -> None:
-    from mlflow.entities import Metric
-
     now = int(time.time() * 1000)
-    entries = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
-    for start in range(0, len(entries), 1000):  # what MLflow takes in one request
-        client.log_batch(run, metrics=entries[start : start + 1000])
+    send(client, run, {"metrics": [(entity_name(key), float(value), now, 0) for key, value in metrics.items()]})

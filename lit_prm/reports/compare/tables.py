@@ -9,7 +9,8 @@ from statistics import fmean
 
 from lit_prm.evaluation.estimate import NOTHING, Estimate, gain, level, number, percent, power, probability
 from lit_prm.evaluation.tables import Cell, Table
-from lit_prm.reports.compare.evidence import Evidence, ExperimentDifference, Sets
+from lit_prm.reports.compare.evidence import Evidence, Sets
+from lit_prm.reports.estimates import Difference
 from lit_prm.reports.runs import Experiment
 
 METHODS = {"bon": "best-of-N", "vote": "weighted vote", "majority": "majority vote", "any": "any right"}
@@ -93,15 +94,14 @@ def _levels(evidence: Evidence, name: str, method: str, candidates: str, counts:
 def pairs(evidence: Evidence, sets: Sets, title: str, folded: bool = False) -> Table | None:
     """Every pair at 4, 16 and the most candidates, each N a family of its own; None where nothing can be paired."""
     counts = evidence.telling(sets)
-    columns = [{(p.ours, p.theirs): p for p in evidence.pairs("bon", sets, (n,))} for n in counts]
+    columns = [evidence.pairs("bon", sets, (n,)) for n in counts]
     keys = list(dict.fromkeys(key for column in columns for key in column))
     rows = tuple((f"{ours} - {theirs}", *(_pair(c.get((ours, theirs))) for c in columns)) for ours, theirs in keys)
-    return (
-        Table(("difference in points", *(f"N={n}" for n in counts)), rows, title=title, folded=folded) if rows else None
-    )
+    heading = ("difference in points", *(f"N={n}" for n in counts))
+    return Table(heading, rows, title=title, folded=folded) if rows else None
 
 
-def _pair(pair: ExperimentDifference | None) -> Cell:
+def _pair(pair: Difference | None) -> Cell:
     if pair is None:
         return Cell(NOTHING, "quiet")
     beyond = "gain" if pair.estimate.mean > 0 else "loss"

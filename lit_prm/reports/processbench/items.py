@@ -48,11 +48,6 @@ def file_of(folder: Path, stems: Sequence[str]) -> Path | None:
     return next((path for path in names if path.is_file()), None)
 
 
-def read_items(data: str, subset: str) -> tuple[Group, ...]:
-    """Every item of a subset."""
-    return read_groups(source_of(data, subset)).groups
-
-
 def sampled(groups: Sequence[Group], limit: int | None, seed: int) -> tuple[Group, ...]:
     """A sample of ``limit`` groups in file order, with the same share of right responses as all groups.
 
@@ -103,7 +98,7 @@ class ItemFilter:
 
     def items(self, data: str, subset: str) -> tuple[Group, ...]:
         """The chosen items of a subset."""
-        groups = sampled(read_items(data, subset), self.limit, self.seed)
+        groups = sampled(read_groups(source_of(data, subset)).groups, self.limit, self.seed)
         return tuple(map(with_step_numbers, groups)) if self.official else groups
 
 

@@ -12,6 +12,7 @@ from lit_prm.evaluation.discrimination import auc
 from lit_prm.evaluation.first_error import (
     Floats,
     Hits,
+    Ints,
     best_threshold,
     cross_fitted,
     first_below,
@@ -88,9 +89,9 @@ def judge_subset(
     own = choose_threshold(scores, labels)
     return Judged(
         threshold=threshold,
-        result=FirstErrorResult.of(_named(scores, labels, threshold), labels, seed),
+        result=_result(first_below(scores.values, scores.valid, threshold), labels, seed),
         oracle_threshold=own,
-        oracle=Hits.of(_named(scores, labels, own), labels.first_error),
+        oracle=Hits.of(first_below(scores.values, scores.valid, own) == labels.first_error, labels.first_error),
         **_aucs(scores, labels),
         chosen_here=chosen_here,
         cross_fitted=cross_fitted_result(scores, labels, seed) if chosen_here else None,
@@ -100,15 +101,11 @@ def judge_subset(
 def cross_fitted_result(scores: StepScores, labels: Labels, seed: int = 0) -> FirstErrorResult | None:
     """Each half of a subset's problems judged by the best threshold of the other half; None if a half has none."""
     predicted = cross_fitted(scores.values, scores.valid, *labels)
-    return (
-        None
-        if predicted is None
-        else FirstErrorResult.of(np.asarray(predicted == labels.first_error, float), labels, seed)
-    )
+    return None if predicted is None else _result(predicted, labels, seed)
 
 
-def _named(scores: StepScores, labels: Labels, threshold: float) -> Floats:
-    return np.asarray(first_below(scores.values, scores.valid, threshold) == labels.first_error, dtype=float)
+def _result(predicted: Ints, labels: Labels, seed: int) -> FirstErrorResult:
+    return FirstErrorResult.of(np.asarray(predicted == labels.first_error, dtype=float), labels, seed)
 
 
 def _aucs(scores: StepScores, labels: Labels) -> dict[str, float]:
@@ -116,10 +113,7 @@ def _aucs(scores: StepScores, labels: Labels) -> dict[str, float]:
     values = scores.values
     both = np.flatnonzero(wrong.any(1) & right.any(1))
     within = [auc(values[i][right[i]], values[i][wrong[i]]) for i in both]
-    return {
-        "auc": auc(values[right], values[wrong]),
-        "auc_within": _mean(np.array(within)),
-    }
+    return {"auc": auc(values[right], values[wrong]), "auc_within": _mean(np.array(within))}
 
 
 @dataclass(frozen=True)
