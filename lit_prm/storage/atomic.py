@@ -22,7 +22,7 @@ def written_whole(target: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield partial
-        _reach_the_disk(partial)
+        reach_the_disk(partial)
         os.replace(partial, target)
     except (OSError, RuntimeError) as error:
         full = error if isinstance(error, OSError) else error.__context__  # torch raises a RuntimeError of its own
@@ -48,7 +48,8 @@ def remove_leftovers(target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _reach_the_disk(file: Path) -> None:
+def reach_the_disk(file: Path) -> None:
+    """Wait until the file would survive a power cut."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
 

@@ -22,15 +22,6 @@ def class_of(class_path: str, base: type) -> type[Any]:
     return found
 
 
-def is_class_of(class_path: str, base: type) -> bool:
-    """True if the path names a subclass of ``base``; False also for a class whose module fails when it is imported."""
-    try:
-        class_of(class_path, base)
-    except Exception:  # a user's module may raise anything
-        return False
-    return True
-
-
 def class_path_of(named: type) -> str:
     """The dotted path of a class, as configurations and ``reward.json`` write it: by the package that exports it."""
     module, name = named.__module__, named.__qualname__

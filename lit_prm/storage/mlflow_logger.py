@@ -132,12 +132,14 @@ class MLflow(MLFlowLogger):
         self._outbox.put(entry, now=now)
 
     def _open(self) -> None:
-        with clear_error(self._tracking_uri, _WAYS_OUT), _one_at_a_time(self._tracking_uri):
+        database = database_of(self._tracking_uri)
+        with clear_error(self._tracking_uri, _WAYS_OUT), _one_at_a_time(database):
             super().__init__(
                 experiment_name=self._experiment_name,
                 run_name=self._run_name,
                 tracking_uri=self._tracking_uri,
-                artifact_location=_artifacts(self._tracking_uri),
+                # beside an SQLite file; a server chooses by itself
+                artifact_location=(database.parent / "mlartifacts").as_uri() if database else None,
             )
             self._make_experiment()
             self._run_id = self._earlier_run()
@@ -188,15 +190,8 @@ def database_of(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
-def _artifacts(uri: str) -> str | None:
-    """Where artifacts go: beside an SQLite file; None lets a server choose."""
-    database = database_of(uri)
-    return (database.parent / "mlartifacts").as_uri() if database else None
-
-
-def _one_at_a_time(uri: str) -> AbstractContextManager[Any]:
+def _one_at_a_time(database: Path | None) -> AbstractContextManager[Any]:
     """Lock of an SQLite store: two processes that create or migrate one database at once would corrupt it."""
-    database = database_of(uri)
     if database is None:
         return nullcontext()
     database.parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,8 @@ class Outbox:
 
     def put(self, entry: Entry, *, now: bool = False) -> None:
         """Send or keep an entry; ``now`` tries to send even shortly after a failed try."""
-        self._keep(entry) if self._away(now) else self._deliver(entry)
+        away = not now and time.monotonic() < self._next_try
+        self._keep(entry) if away else self._deliver(entry)
 
     @property
     def waits(self) -> bool:
@@ -58,9 +59,6 @@ class Outbox:
     def flush(self) -> bool:
         """Try to send all kept entries, however long this takes. Returns whether none is left."""
         return not self.waits or self._attempt(lambda: self._send_kept(math.inf))
-
-    def _away(self, now: bool) -> bool:
-        return not now and time.monotonic() < self._next_try
 
     def _deliver(self, entry: Entry) -> None:
         if self.waits:
@@ -83,13 +81,10 @@ class Outbox:
                 raise
             ended = time.monotonic()
             self._next_try = ended + max(self.SHORTEST, 30 * (ended - began))
-            self._tell(error)
+            if not self.waits:  # once per outage
+                _say(f"Training continues without the MLflow store. Entries are kept in {self.file}", error)
             return False
         return True
-
-    def _tell(self, error: Exception) -> None:
-        if not self.waits:  # once per outage
-            _say(f"Training continues without the MLflow store. Entries are kept in {self.file}", error)
 
     # --- the file ---------------------------------------------------------------------------------------
 
@@ -110,7 +105,8 @@ class Outbox:
         """Send kept entries for so many seconds, and remove the sent ones from the file, also after an outage."""
         until = time.monotonic() + seconds
         with self._lock:
-            lines = deque(line for line in self._read().split(b"\n") if line)
+            kept = self.file.read_bytes() if self.waits else b""  # another process may have sent it
+            lines = deque(line for line in kept.split(b"\n") if line)
             before = len(lines)
             try:
                 while lines and time.monotonic() < until:
@@ -119,9 +115,6 @@ class Outbox:
             finally:
                 if len(lines) < before or not lines:
                     self._leave(lines)
-
-    def _read(self) -> bytes:
-        return self.file.read_bytes() if self.waits else b""  # another process may have sent it
 
     def _send_line(self, line: bytes) -> None:
         try:

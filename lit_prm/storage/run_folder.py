@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_prm.storage.class_paths import is_class_of
+from lit_prm.storage.class_paths import class_of
 from lit_prm.storage.moved import with_names_of_today
 from lit_prm.storage.run_files import config_of, flatten, read_record, status
 
@@ -132,4 +133,6 @@ def listed(given: Any) -> list[Any]:
 
 def is_progress(part: Any) -> bool:
     """True if a callback of a config is a progress bar, of this project, Lightning or the user."""
-    return is_class_of(str(part["class_path"]), ProgressBar)
+    with suppress(Exception):  # a user's module may raise anything when it is imported
+        return bool(class_of(str(part["class_path"]), ProgressBar))
+    return False

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_prm.models.zero_weights import LATEST, consolidated, processes_of, put_weights, state_of
-from lit_prm.storage.atomic import write_text
+from lit_prm.storage.atomic import reach_the_disk, write_text
 
 _PARTS = ("checkpoint", "checkpoint-2")  # of a checkpoint's folder: one is complete while the other is written
 
@@ -221,8 +221,7 @@ def _part_to_write(target: Path) -> tuple[Path, str]:
 def _make_current(folder: Path, part: str, target: Path) -> None:
     """Make the written part the checkpoint, atomically, also at a power cut."""
     for file in (folder / part).iterdir():
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
+        reach_the_disk(file)
     before = _current_part(folder)
     write_text(folder / LATEST, part)
     if folder != target:
