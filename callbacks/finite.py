@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lit_prm.data.batch import Batch
+from lit_prm.data.batch import OF_A_RESPONSE, Batch
 from lit_prm.models.values import response_rewards
 from lit_prm.storage.atomic import written_whole
 
@@ -98,6 +98,5 @@ def _gradient_norm(trainer: Trainer, pl_module: LightningModule) -> Tensor | Non
 
 def _plain(batch: Batch, values: Tensor) -> dict[str, Any]:
     """The tensors of a micro-batch on the CPU, with the rewards of its responses [B]."""
-    names = ("ids", "length", "prompt_length", "step", "labels", "step_labels", "group", "row")
-    tensors = {name: cast(Tensor, getattr(batch, name)).cpu() for name in names}
+    tensors = {name: cast(Tensor, getattr(batch, name)).cpu() for name in OF_A_RESPONSE}
     return {**tensors, "rewards": response_rewards(values, batch.length).cpu()}

@@ -13,14 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def _unlabelled() -> NDArray[np.float32]:
-    return np.zeros(0, dtype=np.float32)
-
-
-def _no_spans() -> NDArray[np.int32]:
-    return np.zeros((0, 2), dtype=np.int32)
-
-
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """The tokens of a prompt and one response to it.
@@ -38,8 +30,8 @@ class Encoded:
     group: int
     row: int
     truncated: bool = False
-    step_labels: NDArray[np.float32] = field(default_factory=_unlabelled)
-    spans: NDArray[np.int32] = field(default_factory=_no_spans)
+    step_labels: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    spans: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,9 +60,7 @@ class Batch(NamedTuple):
     global_labels: Tensor  # [G] labels of the whole global batch this micro-batch was cut from
     global_group: Tensor  # [G]
     mismatched: tuple[Batch, ...] = ()  # this rank's prompts, each with a response to another problem
-    owner: (
-        Tensor | tuple[()]
-    ) = ()  # [B] number of each row's prompt, by first appearance; empty: prompts are not shared
+    owner: Tensor | tuple[()] = ()  # [B] number of each row's prompt, by first appearance; empty: none is shared
 
     @property
     def shares_prompts(self) -> bool:
@@ -84,7 +74,7 @@ class Batch(NamedTuple):
 
     def keep(self, rows: Sequence[int]) -> Batch:
         """The batch of the responses at ``rows``, in that order, cut from the same global batch."""
-        own = {name: getattr(self, name)[rows] for name in _OF_A_RESPONSE}
+        own = {name: getattr(self, name)[rows] for name in OF_A_RESPONSE}
         owner = torch.unique(torch.as_tensor(self.owner)[rows], return_inverse=True)[1] if self.shares_prompts else ()
         return self._replace(**own, owner=owner)
 
@@ -97,7 +87,7 @@ class Batch(NamedTuple):
         ]
 
 
-_OF_A_RESPONSE = ("ids", "length", "prompt_length", "step", "labels", "step_labels", "group", "row")
+OF_A_RESPONSE = ("ids", "length", "prompt_length", "step", "labels", "step_labels", "group", "row")
 
 
 def collate(

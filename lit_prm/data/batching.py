@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -123,9 +123,7 @@ class Updates(Sampler[Cut]):
     def __iter__(self) -> Iterator[Cut]:
         skip, self.skip = self.skip, 0
         cuts = (cut for update in self._dealt() for cut in self._cut(update))
-        for i, cut in enumerate(cuts):
-            if i >= skip:
-                yield cut
+        yield from islice(cuts, skip, None)
 
     def _dealt(self) -> list[np.ndarray[tuple[int], np.dtype[np.intp]]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.problems))

@@ -94,10 +94,8 @@ class Encoder:
         ids: list[int] = encoded["input_ids"]
         if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text[start:]:
             return None
-        return [*prompt, *ids], [
-            *[(0, 0)] * len(prompt),
-            *[(a + start, b + start) for a, b in encoded["offset_mapping"]],
-        ]
+        offsets = [(a + start, b + start) for a, b in encoded["offset_mapping"]]
+        return [*prompt, *ids], [*[(0, 0)] * len(prompt), *offsets]
 
     def render(self, problem: Problem) -> tuple[str, str]:
         """The text before and the text after a response to the problem, by the chat template if there is one."""
@@ -207,9 +205,8 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of what the tokens of a text depend on: vocabulary and rules, special tokens, chat template."""
     facts: Any = tokenizer
     special = (facts.eos_token, sorted(facts.all_special_ids))
-    return hashlib.sha256(
-        repr((facts.backend_tokenizer.to_str(), special, str(facts.chat_template))).encode()
-    ).hexdigest()
+    text = repr((facts.backend_tokenizer.to_str(), special, str(facts.chat_template)))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _within(spans: Sequence[tuple[int, int]], length: int) -> NDArray[np.int32]:

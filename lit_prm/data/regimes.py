@@ -28,10 +28,12 @@ def subsample(
             f"fraction {fraction_of_problems} of the problems is not in (0, 1]. Set data.fraction to 0.1, for example."
         )
     _refuse_impossible(groups, responses_per_problem)
-    chosen = _problems(groups, fraction_of_problems, seed)
+    count = max(round(fraction_of_problems * len(groups)), 1)
+    order = sorted(range(len(groups)), key=lambda i: (draw(seed, groups[i].problem.id), i))
+    chosen = [groups[i] for i in sorted(order[:count])]
     if responses_per_problem is None:
         return chosen
-    return [group.keep(_responses(group, responses_per_problem, seed)) for group in chosen]
+    return [g.keep(_drawn(len(g.rollouts), responses_per_problem, seed, g.problem.id)) for g in chosen]
 
 
 def _refuse_impossible(groups: Sequence[Group], responses: int | None) -> None:
@@ -47,22 +49,12 @@ def _refuse_impossible(groups: Sequence[Group], responses: int | None) -> None:
         )
 
 
-def _problems(groups: Sequence[Group], fraction: float, seed: int) -> list[Group]:
-    count = max(round(fraction * len(groups)), 1)
-    order = sorted(range(len(groups)), key=lambda i: (_draw(seed, groups[i].problem.id), i))
-    return [groups[i] for i in sorted(order[:count])]
-
-
-def _responses(group: Group, count: int, seed: int) -> list[int]:
-    return _drawn(len(group.rollouts), count, seed, group.problem.id)
-
-
 def _drawn(size: int, count: int, *facts: object) -> list[int]:
     """``count`` of the numbers below ``size``, in ascending order; the draw depends on ``facts`` alone."""
-    return sorted(sorted(range(size), key=lambda i: _draw(*facts, i))[:count])
+    return sorted(sorted(range(size), key=lambda i: draw(*facts, i))[:count])
 
 
-def _draw(*facts: object) -> bytes:
+def draw(*facts: object) -> bytes:
     """A pseudo-random number that depends on ``facts`` alone, equal on every machine."""
     return hashlib.sha256(repr(facts).encode()).digest()
 
@@ -104,7 +96,7 @@ class Balanced(Regime):
 
 def _balanced(groups: Sequence[Group], seed: int) -> list[Group]:
     places = [(i, k) for i, group in enumerate(groups) for k in range(len(group.rollouts))]
-    places.sort(key=lambda place: _draw(seed, "balanced", groups[place[0]].problem.id, place[1]))
+    places.sort(key=lambda place: draw(seed, "balanced", groups[place[0]].problem.id, place[1]))
     right, wrong = ([(i, k) for i, k in places if groups[i].rollouts[k].correct is side] for side in (True, False))
     size = min(len(right), len(wrong))
     kept = {*right[:size], *wrong[:size]}

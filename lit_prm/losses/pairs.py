@@ -65,9 +65,8 @@ class BestWorst(Pairs):
     """
 
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-        order = torch.where(labels > 0.5, -rewards, rewards).argsort(
-            stable=True
-        )  # highest right and lowest wrong reward first
+        # highest right and lowest wrong reward first
+        order = torch.where(labels > 0.5, -rewards, rewards).argsort(stable=True)
         right, wrong = CappedPairs(1)(rewards[order], labels[order], group[order])
         return order[right], order[wrong]
 

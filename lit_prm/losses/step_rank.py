@@ -33,9 +33,8 @@ class StepRank(StepLoss):
     def __call__(self, rewards: Tensor, labels: Tensor, group: Tensor) -> Tensor:
         """One term per response; [N] values at steps, in order within a response."""
         values, right = rewards.float(), labels > 0.5
-        rivals = (
-            (values + self.margin * ~right).expand(len(values), -1).masked_fill(~_compared(right, group), -math.inf)
-        )
+        rivals = (values + self.margin * ~right).expand(len(values), -1)
+        rivals = rivals.masked_fill(~_compared(right, group), -math.inf)
         terms = (rivals.logsumexp(1) - values) * right
         return group_sums(terms, group) / group_sums(right.float(), group).clamp(min=1)
 

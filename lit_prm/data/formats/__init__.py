@@ -81,7 +81,7 @@ class _Collected:
         self.layout = layout
         key = json.dumps(group.problem.prompt) if layout.merges else number
         if key in self.groups:
-            group = _merged(self.groups[key], group)
+            group = replace(self.groups[key], rollouts=self.groups[key].rollouts + group.rollouts)
         else:
             group = replace(group, problem=replace(group.problem, id=self._id(group.problem.id or str(number))))
         self.groups[key] = _distinct(group) if layout.distinct else group
@@ -94,10 +94,6 @@ class _Collected:
             name = f"{wanted}-{n}"
         self.ids.add(name)
         return name
-
-
-def _merged(first: Group, more: Group) -> Group:
-    return replace(first, rollouts=first.rollouts + more.rollouts)
 
 
 def _distinct(group: Group) -> Group:

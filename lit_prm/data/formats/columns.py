@@ -102,11 +102,7 @@ def step_index(value: object, steps: int | None, name: str) -> int | None:
     """The index of the first wrong step, -1 if no step is wrong; below ``steps`` if their number is given."""
     if value is None:
         return None
-    if (
-        not isinstance(value, int)
-        or isinstance(value, bool)
-        or not -1 <= value < (value + 1 if steps is None else steps)
-    ):
+    if type(value) is not int or not -1 <= value < (value + 1 if steps is None else steps):
         raise wrong(name, value, f"the index of one of {steps} steps or -1", "count steps from 0")
     return value
 

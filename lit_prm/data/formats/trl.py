@@ -6,18 +6,7 @@ from itertools import takewhile
 from typing import ClassVar
 
 from lit_prm.data.formats.base import Layout, one_group
-from lit_prm.data.formats.columns import (
-    BadRow,
-    Row,
-    items,
-    label,
-    maybe_label,
-    messages,
-    prompt,
-    reply,
-    texts,
-    tiled,
-)
+from lit_prm.data.formats.columns import BadRow, Row, items, label, maybe_label, messages, prompt, reply, texts, tiled
 from lit_prm.data.records import Group, Message, Rollout
 
 

@@ -13,7 +13,6 @@ from filelock import FileLock
 
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.formats.sources import HUB_NAME, local_copy
-from lit_prm.data.records import Group
 from lit_prm.training.worlds.split import split_by_problem
 from lit_prm.training.worlds.stages import Stages
 
@@ -99,13 +98,11 @@ class PublicRollouts:
 
     def _split(self, folder: Path) -> None:
         print(f"reading {self.source} (once; minutes if the hub must be asked)")
-        groups = [group for group in read_groups(self.source).groups if self._fits(group)]
+        groups = [group for group in read_groups(self.source).groups if group.rollouts]
+        groups = [group for group in groups if len(group.problem.text) <= self.longest_prompt]
         for name, chosen in split_by_problem(groups, **self.sizes).items():  # type: ignore[arg-type]
             print(f"  {name}: {len(chosen)} problems, {sum(len(group.rollouts) for group in chosen)} responses")
             write_groups(folder / f"{name}.jsonl.gz", chosen)
-
-    def _fits(self, group: Group) -> bool:
-        return bool(group.rollouts) and len(group.problem.text) <= self.longest_prompt
 
 
 def gguf_file() -> Path:

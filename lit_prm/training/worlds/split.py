@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from lit_prm.data.data_report import normalised
 from lit_prm.data.records import Group
+from lit_prm.data.regimes import draw
 
 LARGEST_SHARE = 5  # a held-out split has at most one problem in this many
 
@@ -24,7 +24,7 @@ def split_by_problem(
     for name, size in (("train", train), ("validation", validation), ("test", test)):
         if size is not None and size < 1:
             raise ValueError(f"{name}: {size} problems; give at least 1, or for train null to take all that are left")
-    problems = sorted({normalised(group) for group in groups}, key=lambda text: _draw(seed, text))
+    problems = sorted({normalised(group) for group in groups}, key=lambda text: draw(seed, "split", text))
     if len(problems) < LARGEST_SHARE:
         raise ValueError(
             f"{len(problems)} problems are too few to split; name a source with at least {LARGEST_SHARE} different ones"
@@ -35,14 +35,5 @@ def split_by_problem(
     regions = {"test": problems[:most][:test], "validation": problems[most : 2 * most][:validation]}
     held_out = {text for texts in regions.values() for text in texts}
     regions["train"] = [text for text in reversed(problems) if text not in held_out][:train]
-    return {name: _of(groups, regions[name]) for name in ("train", "validation", "test")}
-
-
-def _of(groups: Sequence[Group], texts: Sequence[str]) -> list[Group]:
-    chosen = set(texts)
-    return [group for group in groups if normalised(group) in chosen]
-
-
-def _draw(seed: int, text: str) -> bytes:
-    """A hash of seed and text, by which problems are sorted; the same on every machine."""
-    return hashlib.sha256(repr((seed, "split", text)).encode()).digest()
+    splits = {text: name for name, texts in regions.items() for text in texts}
+    return {name: [g for g in groups if splits.get(normalised(g)) == name] for name in ("train", "validation", "test")}
