@@ -90,10 +90,8 @@ def by_row(candidates: CandidateSet, collected: Sequence[Scores]) -> Scored:
         rows, steps = scores.row[:, 1].numpy(), scores.steps.shape[1]
         seen[rows] = True
         out.reward[rows] = scores.reward.double().numpy()
-        out.steps[rows, :steps] = scores.steps.double().numpy()
-        out.valid[rows, :steps] = scores.valid.numpy()
-        out.reference_steps[rows, :steps] = scores.reference_steps.double().numpy()
-        out.reference_valid[rows, :steps] = scores.reference_valid.numpy()
+        for name in ("steps", "valid", "reference_steps", "reference_valid"):
+            getattr(out, name)[rows, :steps] = getattr(scores, name).double().numpy()
     if not seen.all():
         raise RuntimeError(
             f"Candidate set {candidates.name!r}: {int((~seen).sum())} of {count} responses were not scored. "

@@ -30,11 +30,7 @@ class PolicyAccuracy(Callback):
     """
 
     def __init__(
-        self,
-        samples: int = 4,
-        temperature: float = 0.7,
-        max_new_tokens: int = 100,
-        sets: Sequence[str] | None = None,
+        self, samples: int = 4, temperature: float = 0.7, max_new_tokens: int = 100, sets: Sequence[str] | None = None
     ) -> None:
         if samples < 1 or not temperature > 0:
             raise ValueError(

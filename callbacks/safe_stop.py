@@ -31,14 +31,12 @@ class SafeStop(Checkpoint):
     the run is resumed. Before training (reading data, labelling, the reference pass) and in validate, test and
     predict the signal stops the run at once: every finished part is in a file already. So does a second Ctrl-C.
 
-    SafeStop is a ``Checkpoint``, so Lightning adds no ``ModelCheckpoint`` of its own: list ``LastCheckpoint`` or a
-    ``ModelCheckpoint`` to keep checkpoints of a run that nobody stops.
+    SafeStop is a ``Checkpoint`` so that Lightning calls it after all other callbacks. Lightning then adds no
+    ``ModelCheckpoint`` of its own: list ``LastCheckpoint`` (before SafeStop) or a ``ModelCheckpoint`` to keep
+    checkpoints of a run that nobody stops.
 
     The handlers are in place from ``setup`` to ``teardown``, or inside ``listening``. In a SLURM job that Lightning
     requeues, SafeStop handles Ctrl-C alone.
-
-    SafeStop is a ``Checkpoint`` so that Lightning calls it after all other callbacks. List it after
-    ``LastCheckpoint``.
     """
 
     def __init__(self) -> None:

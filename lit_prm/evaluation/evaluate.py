@@ -36,11 +36,7 @@ class Judgement:
 
 
 def judge(
-    candidates: CandidateSet,
-    scored: Scored,
-    aggregates: Sequence[str],
-    weight: VoteWeight,
-    seed: int = 0,
+    candidates: CandidateSet, scored: Scored, aggregates: Sequence[str], weight: VoteWeight, seed: int = 0
 ) -> Judgement:
     """``judge_scores`` for the rewards of a model on a candidate set, with the metrics of outcomes and steps."""
     length = np.array([len(e) - e.prompt_length for e in candidates.encoded], dtype=float)  # [U]

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
@@ -14,7 +13,8 @@ from transformers.utils.logging import disable_progress_bar
 from lit_prm.models.probes import check_readable, first_line, pack
 from lit_prm.models.zero_weights import whole_in_turn
 
-Dtype = str  # "float32", "bfloat16", "float16" or "auto", as configs write it
+Dtype = str  # one of DTYPES, as configs write it
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 Attention = str  # "auto", "packed", or one of transformers: "sdpa", "eager", "flash_attention_2", ...
 
 
@@ -34,10 +34,11 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
     """
     _refuse_missing_folder(name)
     cast(Any, disable_progress_bar)()  # the bar of shards takes half a second
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}. Give one of them.")
     given = None if attention == "auto" else attention
-    options = {"dtype": _torch_dtype(dtype), "attn_implementation": given}
     try:
-        model = cast(Any, AutoModelForCausalLM.from_pretrained(name, **options))
+        model = cast(Any, AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=given))
     except (ImportError, ValueError) as error:  # of an attention that is unknown or not installed
         if given is None or not re.search("attn|attention", str(error), re.IGNORECASE):
             raise
@@ -51,13 +52,6 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
         if attention == "auto":
             pack(model)
     return cast(PreTrainedModel, model)
-
-
-def _torch_dtype(name: Dtype) -> torch.dtype | str:
-    known = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in known:
-        raise ValueError(f"dtype {name!r} is not one of {', '.join(known)}. Give one of them.")
-    return cast("torch.dtype | str", known[name])
 
 
 def may_be_on_hub(name: str) -> bool:

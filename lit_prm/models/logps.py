@@ -72,10 +72,12 @@ def token_logps(model: nn.Module, batch: Batch, chunk: int = CHUNK) -> Tensor:
 def position_logps(head: nn.Module, states: Tensor, ids: Tensor, chunk: int = CHUNK) -> Tensor:
     """Log-softmax of the head's logits at ``ids``, ``chunk`` positions at a time; [R, H], [R] -> [R]."""
     count = as_many_on_every_rank(max(-(-len(states) // chunk), 1), head)  # some ranks' last chunks are empty
-    pieces = [
-        _chunk_logps(head, states[i : i + chunk], ids[i : i + chunk], more_than_one=count > 1)
-        for i in range(0, count * chunk, chunk)
-    ]
+    pieces = []
+    for i in range(0, count * chunk, chunk):
+        part = head, states[i : i + chunk], ids[i : i + chunk]
+        recomputed = count > 1 and part[1].requires_grad
+        logps = checkpoint(_head_logps, *part, use_reentrant=False) if recomputed else _head_logps(*part)
+        pieces.append(cast(Tensor, logps))
     return torch.cat(pieces)
 
 
@@ -87,12 +89,6 @@ def window_of(config: Any) -> str | None:
         return None
     what = f"a window of {window} tokens" if window else f"layers of {', '.join(sorted(kinds))}"
     return f"it has {what}, so its cache may not hold a whole prompt"
-
-
-def _chunk_logps(head: nn.Module, states: Tensor, ids: Tensor, *, more_than_one: bool) -> Tensor:
-    if more_than_one and states.requires_grad:
-        return cast(Tensor, checkpoint(_head_logps, head, states, ids, use_reentrant=False))
-    return _head_logps(head, states, ids)
 
 
 def _head_logps(head: nn.Module, states: Tensor, ids: Tensor) -> Tensor:

@@ -65,9 +65,7 @@ def weights_id(name: str, dtype: Dtype) -> str:
     A hash of all weights would take too long at every start. Files that change in place change their modification time.
     """
     folder = Path(name)
-    files = (
-        sorted(p for p in folder.glob("*") if p.suffix in {".safetensors", ".json", ".bin"}) if folder.is_dir() else []
-    )
+    files = sorted(p for p in folder.glob("*") if p.suffix in {*_WEIGHTS, ".json"})  # none if this is no folder
     parts = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files] or [commit_of(name)]
     return hashlib.sha256("|".join([str(folder.resolve()) if files else name, dtype, *parts]).encode()).hexdigest()
 

@@ -112,7 +112,8 @@ def put_weights(module: nn.Module, weights: Mapping[str, Tensor], may_miss: Coll
 
     One parameter at a time is gathered. Frozen weights and those in ``may_miss`` may be absent and stay as they are.
     """
-    own = {name: _shape(value) for name, value in module.state_dict(keep_vars=True).items()}
+    values = module.state_dict(keep_vars=True).items()
+    own = {name: tuple(getattr(value, "ds_shape", value.shape)) for name, value in values}
     given = {name: tuple(value.shape) for name, value in weights.items()}
     frozen = frozen_names(module) | set(may_miss)
     wrong = [f"no {name}" for name in own if name not in given and name not in frozen]
@@ -132,10 +133,6 @@ def put_weights(module: nn.Module, weights: Mapping[str, Tensor], may_miss: Coll
                 value.copy_(weights[name])
 
 
-def _shape(value: Tensor) -> tuple[int, ...]:
-    return tuple(getattr(value, "ds_shape", value.shape))
-
-
 # --- on disk -----------------------------------------------------------------------------------------
 
 
@@ -144,7 +141,7 @@ def consolidated(folder: str | Path) -> dict[str, Tensor]:
 
     Works for any ZeRO stage and number of processes, in one process without a process group.
     """
-    _refuse_incomplete(Path(folder))
+    standing(Path(folder))  # raises for a folder that is not complete
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # counts and bars; errors are raised
@@ -167,14 +164,10 @@ def processes_of(folder: str | Path) -> int:
 
 
 def standing(folder: Path) -> Path:
-    """The complete part of a checkpoint's folder."""
-    _refuse_incomplete(folder)
-    return folder / (folder / LATEST).read_text().strip()
-
-
-def _refuse_incomplete(folder: Path) -> None:
+    """The complete part of a checkpoint's folder; raises ValueError if there is none."""
     if not (folder / LATEST).is_file():
         raise ValueError(
             f"{folder} is not a checkpoint: it has no file {LATEST!r}, which names its complete part. Give a "
             "checkpoint file, or the folder checkpoints/last.ckpt of a run with ZeRO."
         )
+    return folder / (folder / LATEST).read_text().strip()

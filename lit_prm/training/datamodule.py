@@ -149,15 +149,8 @@ class RolloutDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        trainer = self.trainer
-        self._updates = Updates(
-            self._train,
-            self.batch_size,
-            cuts=trainer.accumulate_grad_batches if trainer else 1,
-            rank=trainer.global_rank if trainer else 0,
-            ranks=trainer.world_size if trainer else 1,
-            seed=self.seed,
-        )
+        cuts, (rank, ranks) = self.trainer.accumulate_grad_batches if self.trainer else 1, self._rank
+        self._updates = Updates(self._train, self.batch_size, cuts=cuts, rank=rank, ranks=ranks, seed=self.seed)
         self._updates.skip, self._skip = self._skip, 0
         rows = EncodedResponses(self._train, self._mismatched, share_prompts=self.share_prompts)
         return _loader(rows, self._updates)
@@ -218,9 +211,14 @@ class RolloutDataModule(LightningDataModule):
 
     def _in_order(self, encoded: Sequence[Encoded]) -> DataLoader[Batch]:
         """Batches of one rank, longest responses first."""
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, ranks = self._rank
         sampler = TokenBudget(encoded, self.eval_tokens, rank=rank, ranks=ranks)
         return _loader(EncodedResponses(encoded), sampler)
+
+    @property
+    def _rank(self) -> tuple[int, int]:
+        """The rank of this process and the number of ranks; one rank without a trainer."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @rank_zero_only
     def _say(self, line: str) -> None:

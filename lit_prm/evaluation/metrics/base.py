@@ -196,10 +196,8 @@ def _check_shapes(columns: Mapping[str, Tensor]) -> None:
 
 def _check_equal_values(name: str, column: Array, first: Array, row: Array) -> None:
     exact = name in _INTEGER or name == "correct"
-    known = column[np.isfinite(column)] if not exact else column
-    spread = (
-        SAME * float(np.ptp(known)) if not exact and known.size else 0.0
-    )  # relative to the spread: scores have no fixed scale
+    known = column[np.isfinite(column)]
+    spread = SAME * float(np.ptp(known)) if known.size else 0.0  # scores have no fixed scale
     same = column == first if exact else np.isclose(column, first, rtol=SAME, atol=spread, equal_nan=True)
     different = np.flatnonzero(~same.reshape(len(row), -1).all(1)) if same.size else np.zeros(0, dtype=int)
     if len(different):

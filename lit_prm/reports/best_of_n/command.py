@@ -17,27 +17,22 @@ _FILES = """a scored file (python -m lit_prm score), several scored files of the
 with labels, of which only the rules without scorer are judged"""
 _WEIGHT = """how a score becomes the weight of a vote: sigmoid[:scale], softmax[:temperature], rank, or sum (the score
 itself, which must not be negative); default sigmoid"""
-_OFFICIAL = (
-    """judge as the paper's own script does: the first N in file order, right answers merged into the gold one"""
-)
+_OFFICIAL = "judge as the paper's own script: the first N in file order, right answers merged into the gold one"
 
 
 def main(args: Sequence[str]) -> None:
     """Run `bon`."""
     parser = CommandParser("bon")
-    parser.add_argument("files", nargs="+", metavar="FILE", help=_FILES)
-    parser.add_argument("--weight", metavar="NAME[:NUMBER]", help=_WEIGHT)
-    parser.add_argument(
-        "--aggregate", help="the primary aggregate: min, sum, mean, last or product; default the scorer's"
-    )
-    parser.add_argument("--counts", metavar="1,2,4", help="numbers of candidates N; default 1, 2, 4, ... K")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the subsets that weighted votes sample")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all numbers as JSON")
-    parser.add_argument(
-        "--figure", type=Path, metavar="OUT.png", help="draw accuracy and score against N, .png or .svg"
-    )
-    parser.add_argument("--compat", choices=["official"], help=_OFFICIAL)
-    parser.add_argument("--pairs", action="store_true", help="compare every two rules of a scorer, not only scorers")
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help=_FILES)
+    add("--weight", metavar="NAME[:NUMBER]", help=_WEIGHT)
+    add("--aggregate", help="the primary aggregate: min, sum, mean, last or product; default the scorer's")
+    add("--counts", metavar="1,2,4", help="numbers of candidates N; default 1, 2, 4, ... K")
+    add("--seed", type=int, default=0, help="seed of the subsets that weighted votes sample")
+    add("--json", type=Path, metavar="OUT", help="write all numbers as JSON")
+    add("--figure", type=Path, metavar="OUT.png", help="draw accuracy and score against N, .png or .svg")
+    add("--compat", choices=["official"], help=_OFFICIAL)
+    add("--pairs", action="store_true", help="compare every two rules of a scorer, not only scorers")
     options = parser.read(args)
     _official(options) if options.compat else _judge_pool(options)
 

@@ -15,16 +15,7 @@ from lit_prm.evaluation.discrimination import Floats, outcome_metrics
 from lit_prm.evaluation.evaluate import Judgement, judge_scores, length_scores
 from lit_prm.evaluation.selection import candidate_counts
 from lit_prm.evaluation.vote_weights import VoteWeight
-from lit_prm.reports.best_of_n.measures import (
-    LengthBias,
-    Overoptimisation,
-    PairedDifference,
-    WrongProcess,
-    all_pairs,
-    length_bias,
-    overoptimisation,
-    wrong_process,
-)
+from lit_prm.reports.best_of_n import measures
 from lit_prm.reports.best_of_n.pool import TRAINED, CandidatePool, Opinion, lengths, scores_by
 from lit_prm.reports.files import json_value
 
@@ -48,9 +39,9 @@ class Finding:
     identity: Mapping[str, Any] | None
     primary: str | None
     length_unit: str
-    overoptimisation: Overoptimisation | None
-    length: LengthBias | None
-    process: WrongProcess | None
+    overoptimisation: measures.Overoptimisation | None
+    length: measures.LengthBias | None
+    process: measures.WrongProcess | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +52,7 @@ class Findings:
     settings: Settings
     counts: tuple[int, ...]
     each: tuple[Finding, ...]
-    pairs: tuple[PairedDifference, ...]
+    pairs: tuple[measures.PairedDifference, ...]
 
 
 def find(pool: CandidatePool, settings: Settings) -> Findings:
@@ -97,8 +88,8 @@ def _by_scorer(
     curves, score = judgement.curves, scores[primary]
     return Finding(
         replace(judgement, metrics=metrics), opinion.identity, primary,
-        length.unit, overoptimisation(groups, score, counts, curves[f"bon/{primary}"], curves["any"]),
-        length_bias(groups, score, *length, counts), wrong_process(groups, score, counts),
+        length.unit, measures.overoptimisation(groups, score, counts, curves[f"bon/{primary}"], curves["any"]),
+        measures.length_bias(groups, score, *length, counts), measures.wrong_process(groups, score, counts),
     )  # fmt: skip
 
 
@@ -116,22 +107,22 @@ def _without_scorer(
     judgement = judge_scores(
         pool.name, pool.groups, clusters, scores, weight=settings.weight, counts=counts, seed=settings.seed
     )
-    process = wrong_process(pool.groups, scores["random"], counts)
+    process = measures.wrong_process(pool.groups, scores["random"], counts)
     return Finding(judgement, None, None, length.unit, None, None, process)
 
 
-def _pairs(each: Sequence[Finding], every: bool) -> list[PairedDifference]:
+def _pairs(each: Sequence[Finding], every: bool) -> list[measures.PairedDifference]:
     """Pairs of the primary best-of-N and vote of two scorers; of every two rules if ``every``."""
     many = len(each) > 1
     named = [(f, f.judgement.curves, f"{f.judgement.name}: " if many else "") for f in each]
     if every:
         rules = {f"{before}{rule}": curves[rule] for f, curves, before in named for rule in _choosing(f)}
-        return all_pairs(rules | {"majority": each[0].judgement.curves["majority"]})
-    return [
-        pair
+        return measures.all_pairs(rules | {"majority": each[0].judgement.curves["majority"]})
+    primary = [
+        {f"{before}{method}/{f.primary}": curves[f"{method}/{f.primary}"] for f, curves, before in named if many}
         for method in ("bon", "vote")
-        for pair in all_pairs({f"{b}{method}/{f.primary}": c[f"{method}/{f.primary}"] for f, c, b in named if many})
     ]
+    return [pair for curves in primary for pair in measures.all_pairs(curves)]
 
 
 def _choosing(finding: Finding) -> list[str]:

@@ -63,17 +63,14 @@ def _refuse_file(folder: Path) -> None:
 
 def _parser() -> CommandParser:
     parser = CommandParser("compare")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments; all of the scale when empty")
-    parser.add_argument("--scale", default="tiny", help="scale of the runs (default: tiny)")
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="holds the runs (default: runs)"
-    )
-    parser.add_argument(
-        "--uri", help="MLflow store of training curves (default: MLFLOW_TRACKING_URI, else sqlite mlflow.db here)"
-    )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<scale>/compare/<names>")
-    parser.add_argument("--against", choices=["paper"], help="put the paper's numbers beside ours")
-    parser.add_argument("--no-record", action="store_true", help="leave nothing in MLflow")
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="experiments; all of the scale when empty")
+    add("--scale", default="tiny", help="scale of the runs (default: tiny)")
+    add("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="holds the runs (default: runs)")
+    add("--uri", help="MLflow store of training curves (default: MLFLOW_TRACKING_URI, else sqlite mlflow.db here)")
+    add("--out", type=Path, metavar="FOLDER", help="default: runs/<scale>/compare/<names>")
+    add("--against", choices=["paper"], help="put the paper's numbers beside ours")
+    add("--no-record", action="store_true", help="leave nothing in MLflow")
     return parser
 
 
