@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch
-from lit_prm.models.kernels import Kernels
 from lit_prm.models.language_model import Attention, Dtype, load_model
 from lit_prm.models.logps import token_logps
 from lit_prm.models.probes import in_eval_mode
@@ -57,28 +56,16 @@ class AdaptedReward(ImplicitReward):
     """r(y) = beta * log(pi(y) / pi_ref(y)), where pi is a network with an adapter that was trained before.
 
     pi_ref is the same network with the adapter disabled, unless ``reference`` is given. ``policy`` is the adapter's
-    folder or hub name; ``base`` is the model below it, by default the one that the adapter's configuration names.
+    folder or hub name; ``base`` is the model below it, by default the one that the adapter's configuration names. The
+    other ``options`` are those of ``ImplicitReward``.
     """
 
     has_own_reference = True
 
     def __init__(
-        self,
-        policy: str,
-        base: str | None = None,
-        reference: Reference | None = None,
-        beta: float = 0.05,
-        training_reference: Reference | None = None,
-        scoring_reference: Reference | None = None,
-        dtype: Dtype = "float32",
-        gradient_checkpointing: bool = False,
-        attention: Attention = "auto",
-        kernels: Sequence[Kernels] = (),
+        self, policy: str, base: str | None = None, reference: Reference | None = None, **options: Any
     ) -> None:
-        super().__init__(
-            policy, reference or AdapterOff(), beta, training_reference, scoring_reference,
-            dtype, gradient_checkpointing, attention, kernels,
-        )  # fmt: skip
+        super().__init__(policy, reference or AdapterOff(), **options)
         self.base = base
         self._adapted: list[Any] = []
 
@@ -109,7 +96,7 @@ class LoRAReward(AdaptedReward):
 
     Only the adapter (Hu et al. 2022) is trained, and a checkpoint holds nothing else. It changes the weights by
     alpha / rank * B A, with B = 0 at the start. ``targets`` are names of linear layers, by default all of them except
-    the language-model head.
+    the language-model head. The other ``options`` are those of ``ImplicitReward``.
     """
 
     _LORA_OPTIONS: ClassVar = ("rank", "alpha", "dropout", "targets")
@@ -121,19 +108,9 @@ class LoRAReward(AdaptedReward):
         alpha: float = 32.0,
         dropout: float = 0.0,
         targets: list[str] | None = None,
-        reference: Reference | None = None,
-        beta: float = 0.05,
-        training_reference: Reference | None = None,
-        scoring_reference: Reference | None = None,
-        dtype: Dtype = "float32",
-        gradient_checkpointing: bool = False,
-        attention: Attention = "auto",
-        kernels: Sequence[Kernels] = (),
+        **options: Any,
     ) -> None:
-        super().__init__(
-            policy, policy, reference, beta, training_reference, scoring_reference,
-            dtype, gradient_checkpointing, attention, kernels,
-        )  # fmt: skip
+        super().__init__(policy, policy, **options)
         if rank < 1:
             raise ValueError(f"rank {rank} is not at least 1. It is the number of columns of B; 16 is common.")
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
