@@ -55,6 +55,35 @@ def test_every_old_name_leads_somewhere(old: str) -> None:
     assert hasattr(importlib.import_module(parent), name) or importlib.import_module(new)
 
 
+def test_the_warning_points_at_the_importing_line() -> None:
+    sys.modules.pop("lit_prm.steps", None)
+    with pytest.warns(FutureWarning) as warned:
+        import lit_prm.steps  # type: ignore[import-not-found]  # noqa: F401
+    assert warned[0].filename == __file__
+    moved._warned.clear()
+    with pytest.warns(FutureWarning) as warned:
+        from lit_prm.data import RolloutDataModule  # noqa: F401
+    assert warned[0].filename == __file__
+
+
+def test_a_star_import_of_an_old_module_gives_its_public_names() -> None:
+    found: dict[str, object] = {}
+    sys.modules.pop("lit_prm.votes", None)
+    with pytest.warns(FutureWarning):
+        exec("from lit_prm.votes import *", found)
+    assert found["Uniform"] is EqualWeight
+    assert {"majority", "weighted_vote", "Votes"} <= found.keys()
+    assert "_won" not in found
+
+
+@pytest.mark.parametrize("given", ["weight: Uniform", "weight: {class_path: Uniform}", "weight:\n  class_path: Uniform",
+                                   "--weight=Uniform"])  # fmt: skip
+def test_a_vote_weight_s_bare_old_name_is_taken(given: str) -> None:
+    with pytest.warns(FutureWarning, match=r"votes\.Uniform is now .*EqualWeight"):
+        assert moved._text(given) == given.replace("Uniform", "lit_prm.evaluation.vote_weights.EqualWeight")
+    assert moved._text("reference: Uniform") == "reference: Uniform"
+
+
 def test_many_old_names_warn_once() -> None:
     imported("lit_prm.steps", "BlankLine")
     sys.modules.pop("lit_prm.zero", None)

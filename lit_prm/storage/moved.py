@@ -77,7 +77,11 @@ def with_names_of_today(config: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    """A text, such as an option or a YAML file, in which every old dotted name is replaced by the present one."""
+    """A text, such as an option or a YAML file, in which every old name is replaced by the present one.
+
+    One class was renamed and may be named alone: the vote weight ``Uniform``.
+    """
+    text = re.sub(r"(\bweight[:=]\s*(?:\{?\s*class_path:\s*)?)Uniform\b", r"\1lit_prm.votes.Uniform", text)
     return re.sub(r"\blit_prm(?:\.\w+)+", lambda match: _class_path(match[0]), text)
 
 
@@ -139,8 +143,11 @@ class _OldModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         old = module.__name__
-        import_module(today(old))  # an old name of nothing fails here, naming the present one
+        present = import_module(today(old))  # an old name of nothing fails here, naming the present one
         _warn(old)
+        below = [name.rpartition(".") for name in NAMES]
+        public = (name for name in getattr(present, "__all__", dir(present)) if not name.startswith("_"))
+        module.__all__ = sorted({*public, *(name for parent, _, name in below if parent == old)})  # type: ignore[attr-defined]
         module.__getattr__ = lambda name: _attribute(old, name)  # type: ignore[method-assign]
 
 
@@ -164,5 +171,5 @@ def _warn(old: str) -> None:
         warnings.warn(
             f"{old} is now {today(old)}; old names work until version 1.0 (lit_prm/storage/moved.py lists them)",
             FutureWarning,
-            stacklevel=2,
+            stacklevel=3,  # the line that imports; frames of importlib do not count
         )
