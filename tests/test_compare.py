@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +78,20 @@ def test_the_finished_run_of_every_seed_is_read(runs: Path) -> None:
     assert first.ended == (folder / "summary.json").stat().st_mtime
     assert first.problems["test"].curves["bon/min"][:, 0].tolist() == A
     assert evidence.telling(("test",)) == (4, 16, 64)
+
+
+@pytest.mark.parametrize(("file", "content"), [
+    ("summary.json", b'{"status": "FINISHED"}'),
+    ("scores/test-problems.jsonl.gz", gzip.compress(b'{"problem": "a"}\n' * 99)[:30]),
+    ("scores/test-problems.jsonl.gz", gzip.compress(b'{"problem": "a"}\n')),
+    ("scores/test-problems.jsonl.gz", gzip.compress(b"")),
+    ("scores/test-problems.jsonl.gz", b"not gzipped"),
+])  # fmt: skip
+def test_a_damaged_or_foreign_file_is_named_with_its_folder(runs: Path, file: str, content: bytes) -> None:
+    damaged = recorded(runs, "a", 0, A) / file
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(damaged))} is damaged \(\w+: .*\); restore it, or remove"):
+        read(runs, "a")
 
 
 def test_training_curves_come_from_the_store_that_holds_the_run(runs: Path, uri: str) -> None:

@@ -6,7 +6,9 @@ A run's folder is `runs/<scale>/<experiment>/seed-<seed>`; ``RunRecord`` and ``B
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lit_prm.evaluation.rows import read_rows
-from lit_prm.storage.run_files import config_of, flatten, read_record, status
+from lit_prm.storage.run_files import config_of, flatten, read_record, refuse_damaged, status
 
 Curve = Sequence[tuple[int, float]]  # (step, value)
 _PROBLEMS = "-problems.jsonl.gz"
@@ -42,13 +44,23 @@ class Problems:
 
 def read_problems(file: Path) -> Problems:
     """A file `scores/<set>-problems.jsonl.gz`; the hit rates of first errors are the same at every N."""
-    rows = read_rows(file)
-    counts = tuple(rows[0]["counts"])
-    curves = {name: np.array([row["curves"][name] for row in rows]) for name in rows[0]["curves"]}
-    for rule in rows[0].get("first_error", {}):
-        hits = np.array([row["first_error"][rule] for row in rows], dtype=float)  # None becomes nan
-        curves[f"first_error/{rule}"] = np.repeat(hits[:, None], len(counts), 1)
-    return Problems(tuple(str(row["problem"]) for row in rows), counts, curves)
+    with _intact(file):
+        rows = read_rows(file)
+        counts = tuple(rows[0]["counts"])
+        curves = {name: np.array([row["curves"][name] for row in rows]) for name in rows[0]["curves"]}
+        for rule in rows[0].get("first_error", {}):
+            hits = np.array([row["first_error"][rule] for row in rows], dtype=float)  # None becomes nan
+            curves[f"first_error/{rule}"] = np.repeat(hits[:, None], len(counts), 1)
+        return Problems(tuple(str(row["problem"]) for row in rows), counts, curves)
+
+
+@contextmanager
+def _intact(file: Path) -> Iterator[None]:
+    """Raise ValueError with the file's name if the block finds it damaged, or not as a run writes it."""
+    try:
+        yield
+    except (AttributeError, EOFError, LookupError, OSError, TypeError, ValueError, zlib.error) as error:
+        refuse_damaged(file, f"{type(error).__name__}: {error}", "restore it, or remove the run's folder")
 
 
 @dataclass(frozen=True)
@@ -83,12 +95,14 @@ def read_run(folder: Path) -> Run | None:
     summary = read_record(folder / "summary.json")
     if summary.get("status") != "FINISHED":
         return None
+    with _intact(folder / "summary.json"):
+        metrics = dict(summary["metrics"])
     config, run_id = folder / "config.yaml", folder / "mlflow-run-id"
     scores = sorted((folder / "scores").glob(f"*{_PROBLEMS}"))
     return Run(
         name=folder.parent.name,
         seed=int(folder.name.removeprefix("seed-")),
-        metrics=summary["metrics"],
+        metrics=metrics,
         problems={file.name.removesuffix(_PROBLEMS): read_problems(file) for file in scores},
         params=flatten(config_of(config, config.read_text())) if config.exists() else {},
         digests=read_record(folder / "data.json").get("digests", {}),

@@ -16,12 +16,13 @@ def read_record(file: Path) -> dict[str, Any]:
     """Contents of ``summary.json`` or ``data.json``; empty if the file does not exist yet."""
     if not file.exists():
         return {}
+    remedy = "remove it, and the run continues from its last checkpoint"
     try:
         record = json.loads(file.read_bytes())
     except ValueError as error:
-        _refuse(file, str(error), "remove it, and the run continues from its last checkpoint")
+        refuse_damaged(file, str(error), remedy)
     if not isinstance(record, dict):
-        _refuse(file, f"it holds {str(record)[:50]!r}", "remove it, and the run continues from its last checkpoint")
+        refuse_damaged(file, f"it holds {str(record)[:50]!r}", remedy)
     return record
 
 
@@ -35,9 +36,9 @@ def config_of(file: Path, text: str) -> dict[str, Any]:
     try:
         config = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        _refuse(file, " ".join(str(error).split()), "put it back, or remove the run's folder to start again")
+        refuse_damaged(file, " ".join(str(error).split()), "put it back, or remove the run's folder to start again")
     if not isinstance(config, dict):
-        _refuse(file, f"it holds {str(config)[:50]!r}", "put it back, or remove the run's folder to start again")
+        refuse_damaged(file, f"it holds {str(config)[:50]!r}", "put it back, or remove the run's folder to start again")
     return dict(with_names_of_today(config))
 
 
@@ -49,5 +50,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _refuse(file: Path, reason: str, remedy: str) -> NoReturn:
+def refuse_damaged(file: Path, reason: str, remedy: str) -> NoReturn:
+    """Raise ValueError with the name of the file, what is wrong with it and the remedy."""
     raise ValueError(f"{file} is damaged ({reason}); {remedy}")
