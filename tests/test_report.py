@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from lit_prm.data.batch import Encoded
 from lit_prm.data.data_report import DataReport, drop_shared, refuse_shared, shared
 from lit_prm.data.formats import Reading, RefusedRow
 from lit_prm.data.records import Group, Problem, Rollout
@@ -32,16 +35,16 @@ REFUSED = tuple(RefusedRow(f"data.jsonl:{n}", f"[bad] row {n}; remove it") for n
 READING = Reading("data.jsonl", "paper rollouts", tuple(GROUPS), 10, REFUSED, "00")
 
 
+def encoded(prompt: int, response: int, steps: int = 1, *, truncated: bool = False) -> Encoded:
+    """A response of so many tokens, in so many steps, to a prompt of so many tokens."""
+    step = np.minimum(np.arange(response), steps - 1).astype(np.int32)
+    return Encoded(np.zeros(prompt + response, np.int32), prompt, step, 1.0, 0, 0, truncated)
+
+
 def report(groups: list[Group] = GROUPS) -> DataReport:
-    return DataReport.of(
-        groups,
-        reading=READING,
-        prompt_tokens=[3, 3, 4, 4, 5, 5, 5, 5],
-        response_tokens=list(range(8)),
-        truncated=1,
-        steps_per_response=[1, 1, 1, 1, 1, 1, 1, 3],
-        shared={"math500": ["again"], "gsm8k": []},
-    )
+    prompts, responses = [3, 3, 4, 4, 5, 5, 5, 5], [1, 1, 2, 3, 4, 5, 6, 7]
+    rows = [encoded(p, r, 3 if r == 7 else 1, truncated=r == 7) for p, r in zip(prompts, responses, strict=True)]
+    return DataReport.of(groups, rows, reading=READING, steps={}, shared={"math500": ["again"], "gsm8k": []})
 
 
 def test_every_count_is_what_a_person_would_count() -> None:
@@ -69,7 +72,7 @@ def test_every_count_is_what_a_person_would_count() -> None:
         "shared": {"math500": 1, "gsm8k": 0},
         "error_kinds": {},
     }
-    assert (quantiles["min"], quantiles["50%"], quantiles["max"]) == (0, 3, 7)
+    assert (quantiles["min"], quantiles["50%"], quantiles["max"]) == (1, 3, 7)
     json.dumps(facts)
 
 
@@ -120,13 +123,14 @@ def test_typeset_thousands_and_lists_are_the_same_numbers() -> None:
 def test_the_report_says_who_cut_the_steps_and_what_was_left_out() -> None:
     def said(**more: Any) -> str:
         out = io.StringIO()
-        given = {"prompt_tokens": [3], "response_tokens": [4], "truncated": 0, **more}
-        DataReport.of(GROUPS, reading=READING, **given).show(Console(file=out, width=120))
+        given = {"reading": READING, "steps": {}, "shared": {}, **more}
+        DataReport.of(GROUPS, [encoded(3, 4, 2)], **given).show(Console(file=out, width=120))
         return " ".join(out.getvalue().split())
 
     assert "steps │ of the file │" in said(steps={"of the file": 8})
     assert "steps │ of the file (5), BlankLine (3) │" in said(steps={"of the file": 5, "BlankLine": 3})
-    assert "unlabelled │ 2 responses, left out │" in said(unlabelled=2)
+    reading = replace(READING, groups=(*GROUPS, group("new", "?+?")))
+    assert "unlabelled │ 2 responses, left out │" in said(reading=reading)
     assert "unlabelled" not in said()
 
 
@@ -148,10 +152,8 @@ def test_the_report_says_what_kinds_of_first_errors_there_are() -> None:
 def test_the_report_warns_where_the_rule_of_steps_finds_none() -> None:
     def said(single: int) -> str:
         out, groups = io.StringIO(), [group(str(i), "+") for i in range(100)]
-        DataReport.of(
-            groups, reading=READING, prompt_tokens=[3], response_tokens=[4], truncated=0,
-            steps_per_response=[1] * single + [5] * (100 - single),
-        ).show(Console(file=out, width=250))  # fmt: skip
+        rows = [encoded(3, 9, 1 if i < single else 5) for i in range(100)]
+        DataReport.of(groups, rows, reading=READING, steps={}, shared={}).show(Console(file=out, width=250))
         return " ".join(out.getvalue().split())
 
     assert "warning │ 95 of 100 responses are a single step" in said(95)

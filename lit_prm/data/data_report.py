@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lit_prm.data.batch import Encoded
 from lit_prm.data.encoding import length_quantiles
 from lit_prm.data.formats import Reading
 from lit_prm.data.records import Group
@@ -52,22 +53,18 @@ class DataReport:
     def of(
         cls,
         groups: Sequence[Group],
+        encoded: Sequence[Encoded],
         *,
         reading: Reading,
-        prompt_tokens: Sequence[int],
-        response_tokens: Sequence[int],
-        truncated: int,
-        shared: Mapping[str, Sequence[str]] | None = None,
-        unlabelled: int = 0,
-        steps: Mapping[str, int] | None = None,
-        steps_per_response: Sequence[int] = (),
+        steps: Mapping[str, int],
+        shared: Mapping[str, Sequence[str]],
     ) -> DataReport:
-        """Count the chosen ``groups`` of a ``reading``.
+        """Count the chosen ``groups`` of a ``reading`` and their ``encoded`` responses.
 
-        ``prompt_tokens``, ``response_tokens`` and ``steps_per_response`` have one number for each chosen response.
-        ``truncated`` counts responses that were cut, ``unlabelled`` those left out before the choice. ``steps`` counts
-        responses by the origin of their steps: the file or the name of a rule.
+        ``steps`` counts responses by the origin of their steps: the file or the name of a rule. ``shared`` has the ids
+        of the problems that each evaluation set has too. Unlabelled responses were left out before the choice.
         """
+        steps_per_response = [len(set(e.step.tolist())) for e in encoded]
         labels = [r.correct for g in groups for r in g.rollouts if r.correct is not None]
         return cls(
             source=reading.source,
@@ -82,14 +79,14 @@ class DataReport:
             all_wrong=sum(g.accuracy == 0 for g in groups),
             duplicate_responses=sum(_repeats(r.response for r in g.rollouts) for g in groups),
             duplicate_problems=_repeats(normalised(g) for g in groups),
-            truncated=truncated,
-            unlabelled=unlabelled,
-            steps=dict(steps or {}),
+            truncated=sum(e.truncated for e in encoded),
+            unlabelled=sum(r.correct is None for g in reading.groups for r in g.rollouts),
+            steps=dict(steps),
             steps_per_response=length_quantiles(steps_per_response),
             one_step=sum(n <= 1 for n in steps_per_response),
-            prompt_tokens=length_quantiles(prompt_tokens),
-            response_tokens=length_quantiles(response_tokens),
-            shared={name: len(ids) for name, ids in (shared or {}).items()},
+            prompt_tokens=length_quantiles(e.prompt_length for e in encoded),
+            response_tokens=length_quantiles(len(e) - e.prompt_length for e in encoded),
+            shared={name: len(ids) for name, ids in shared.items()},
             error_kinds=dict(Counter(kind for g in groups for r in g.rollouts if (kind := r.first_error_kind))),
         )
 

@@ -10,10 +10,7 @@ from torch import Tensor
 
 
 class View(NamedTuple):
-    """Everything a loss may read of a batch: B responses, T tokens, S steps.
-
-    Rewards and values are float32 and already multiplied by beta.
-    """
+    """All that a loss may read of a batch: B responses, T tokens, S steps; rewards are float32, multiplied by beta."""
 
     reward: Tensor  # [B] reward r(y) of the response
     values: Tensor  # [B, T] value of the prefix that ends at each token

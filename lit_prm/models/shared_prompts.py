@@ -81,13 +81,11 @@ def _run_responses(base: Any, batch: Batch, prompts: _Prompts, rows: Tensor, out
     inside = (at < size.unsqueeze(1)).to(device)
     rows = rows.to(device)
     ids = batch.ids[rows].gather(1, columns.clamp(max=batch.ids.shape[1] - 1)).where(inside, 0)
-    owner = torch.as_tensor(batch.owner).to(device)[rows]
-    cache = prompts.behind(owner)
     states = base(
         input_ids=ids,
         position_ids=columns,
         attention_mask=_mask(start, len(at), prompts.hidden.shape[1], prompts.layers[0][0]),
-        past_key_values=cache,
+        past_key_values=prompts.behind(torch.as_tensor(batch.owner).to(device)[rows]),
         use_cache=True,
     ).last_hidden_state
     out[rows.unsqueeze(1).expand_as(columns)[inside], columns[inside]] = states[inside]

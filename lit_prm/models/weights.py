@@ -35,9 +35,7 @@ def weights_hash(name: str) -> str:
 
 
 ADAPTER_FILE = "adapter_config.json"
-
 _CONFIGS = ("config.json", ADAPTER_FILE)
-
 _WEIGHTS = {".safetensors", ".bin"}
 
 

@@ -129,11 +129,8 @@ def _breakdown(name: str, metrics: Metrics) -> Table:
     methods = {"bon": "best of N", "vote": "weighted vote", "majority": "majority"}
     methods = methods if scored else {"majority": "majority", "any": "any right"}
     matches = (re.fullmatch(rf"any/{re.escape(name)}/((?:level|subject)-[^/]+)/acc@{n}", key) for key in metrics)
-    rows = [
-        (
-            part.removeprefix("subject-").replace("-", " "),
-            *(percent(metrics.get(f"{m}/{name}/{part}/acc@{n}")) for m in methods),
-        )
-        for part in (match[1] for match in matches if match)
-    ]
+    rows = []
+    for part in (match[1] for match in matches if match):
+        cells = (percent(metrics.get(f"{m}/{name}/{part}/acc@{n}")) for m in methods)
+        rows.append((part.removeprefix("subject-").replace("-", " "), *cells))
     return Table(("", *methods.values()), tuple(rows), f"{name}: accuracy by level and subject at N={n}, %")

@@ -187,17 +187,8 @@ class RolloutDataModule(LightningDataModule):
             self._mismatched = mismatch(self._train, self.seed, self.max_length)
         self._rollout_tokens = token_counts(encoded)
         reading = self.sources.readings["train"]
-        self.report = DataReport.of(
-            groups,
-            reading=reading,
-            prompt_tokens=[e.prompt_length for e in encoded],
-            response_tokens=[len(e) - e.prompt_length for e in encoded],
-            truncated=sum(e.truncated for e in encoded),
-            shared=in_both,
-            unlabelled=sum(r.correct is None for g in reading.groups for r in g.rollouts),
-            steps=Counter(encoder.steps_from(r) for g in groups for r in g.rollouts),
-            steps_per_response=[len(set(e.step.tolist())) for e in encoded],
-        )
+        steps = Counter(encoder.steps_from(r) for g in groups for r in g.rollouts)
+        self.report = DataReport.of(groups, encoded, reading=reading, steps=steps, shared=in_both)
         rank_zero_only(self.report.show)()
 
     @property

@@ -42,14 +42,12 @@ def _each_response(batches: Sequence[Scores]) -> Iterator[tuple[int, dict[str, A
         steps, valid = batch.steps.double().cpu().numpy(), batch.valid.cpu().numpy()
         scores = {name: aggregate(steps, valid) for name, aggregate in AGGREGATES.items()}
         for i, row in enumerate(batch.row.tolist()):
-            yield (
-                row,
-                {
-                    "reward": round(float(batch.reward[i]), 5),
-                    "step_rewards": [round(float(x), 5) for x in steps[i][valid[i]]],
-                    "scores": {name: _finite(values[i]) for name, values in scores.items()},
-                },
-            )
+            found = {
+                "reward": round(float(batch.reward[i]), 5),
+                "step_rewards": [round(float(x), 5) for x in steps[i][valid[i]]],
+                "scores": {name: _finite(values[i]) for name, values in scores.items()},
+            }
+            yield row, found
 
 
 def _finite(score: float) -> float | None:

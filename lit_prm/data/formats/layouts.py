@@ -5,28 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from lit_prm.data.formats.base import Layout
-from lit_prm.data.formats.columns import (
-    BadRow,
-    Row,
-    error_kinds,
-    gold,
-    items,
-    label,
-    maybe_label,
-    maybe_text,
-    needed,
-    parallel,
-    problem,
-    prompt,
-    sampled,
-    step_index,
-    step_labels,
-    text,
-    texts,
-    tiled,
-    wrong,
-)
+from lit_prm.data.formats import columns as column
+from lit_prm.data.formats.base import Layout, one_group
+from lit_prm.data.formats.columns import BadRow, Row
 from lit_prm.data.formats.trl import Conversation, FreshSample, PreferencePairs, Stepwise, Unpaired
 from lit_prm.data.records import Group, Rollout
 
@@ -39,36 +20,35 @@ class PaperRollouts(Layout):
     nullable: ClassVar[tuple[str, ...]] = ("correctness",)
 
     def group(self, row: Row) -> Group:
-        responses = items(row["completions"], "completions")
-        doubtful = parallel(row, "ambiguous", responses)
+        responses = column.items(row["completions"], "completions")
+        doubtful = column.parallel(row, "ambiguous", responses)
         kept = [r for r, out in zip(self._rollouts(row, responses), doubtful, strict=True) if not out]
-        question = problem(row, prompt(row["prompt"]), gold(row.get("reference"), "reference"))
-        return Group(problem=question, rollouts=tuple(kept))
+        return one_group(row, column.prompt(row["prompt"]), *kept)
 
     def _rollouts(self, row: Row, responses: Sequence[object]) -> list[Rollout]:
         names = ("correctness", "answers", "steps", "first_errors", "step_labels", "generators", "error_kinds")
-        columns = [parallel(row, name, responses) for name in names]
+        columns = [column.parallel(row, name, responses) for name in names]
         return [self._rollout(i, *values) for i, values in enumerate(zip(responses, *columns, strict=True))]
 
     def _rollout(
         self, i: int, completion: object, correct: object, answer: object, pieces: object, error: object, marks: object,
         by: object, kinds: object,
     ) -> Rollout:  # fmt: skip
-        right = maybe_label(correct, f"correctness[{i}]")
-        response = sampled(completion, right, f"completions[{i}]")
-        steps = None if pieces is None else tuple(str(s) for s in items(pieces, f"steps[{i}]"))
+        right = column.maybe_label(correct, f"correctness[{i}]")
+        response = column.sampled(completion, right, f"completions[{i}]")
+        steps = None if pieces is None else tuple(str(s) for s in column.items(pieces, f"steps[{i}]"))
         tiles = steps is not None and all(steps) and "".join(steps) == response
-        wrong_step = step_index(error, len(steps) if tiles and steps else None, f"first_errors[{i}]")
+        wrong_step = column.step_index(error, len(steps) if tiles and steps else None, f"first_errors[{i}]")
         return Rollout(
             response=response,
             correct=right,
-            answer=maybe_text(answer, f"answers[{i}]"),
+            answer=column.maybe_text(answer, f"answers[{i}]"),
             steps=steps if tiles else None,
             # first errors and labels count these very steps
             first_error=wrong_step if tiles else None,
-            step_labels=step_labels(marks, len(steps or ()), f"step_labels[{i}]") if tiles else None,
-            generator=maybe_text(by, f"generators[{i}]"),
-            error_kinds=error_kinds(kinds, len(steps or ()), f"error_kinds[{i}]") if tiles else None,
+            step_labels=column.step_labels(marks, len(steps or ()), f"step_labels[{i}]") if tiles else None,
+            generator=column.maybe_text(by, f"generators[{i}]"),
+            error_kinds=column.error_kinds(kinds, len(steps or ()), f"error_kinds[{i}]") if tiles else None,
         )
 
 
@@ -79,16 +59,16 @@ class ProcessBench(Layout):
     columns = ("problem", "steps", "label", "final_answer_correct")
 
     def group(self, row: Row) -> Group:
-        steps = tiled(texts(row["steps"], "steps"), "\n\n")
+        steps = column.tiled(column.texts(row["steps"], "steps"), "\n\n")
         rollout = Rollout(
             response="".join(steps),
-            correct=label(row["final_answer_correct"], "final_answer_correct"),
+            correct=column.label(row["final_answer_correct"], "final_answer_correct"),
             steps=steps,
-            first_error=step_index(row["label"], len(steps), "label"),
-            generator=maybe_text(row.get("generator"), "generator"),
+            first_error=column.step_index(row["label"], len(steps), "label"),
+            generator=column.maybe_text(row.get("generator"), "generator"),
         )
-        question = problem(row, prompt(row["problem"], "problem"), gold(row.get("answer"), "answer"))
-        return Group(problem=question, rollouts=(rollout,))
+        question, answer = column.prompt(row["problem"], "problem"), column.gold(row.get("answer"), "answer")
+        return Group(problem=column.problem(row, question, answer), rollouts=(rollout,))
 
 
 class Math(Layout):
@@ -102,11 +82,11 @@ class Math(Layout):
 
     def read(self, row: Row) -> Group:
         source = "answer" if row.get("answer") is not None else "solution"
-        answer = gold(needed(row, source), source)
+        answer = column.gold(column.needed(row, source), source)
         if source == "solution" and answer == row["solution"]:
             raise BadRow("the solution has no \\boxed{...} and there is no answer column; give the answer")
         subject = "subject" if "subject" in row else "type"
-        question = problem(row, prompt(needed(row, "problem"), "problem"), answer, subject)
+        question = column.problem(row, column.prompt(column.needed(row, "problem"), "problem"), answer, subject)
         return Group(problem=question, rollouts=())
 
     group = read
@@ -119,11 +99,11 @@ class GSM8K(Layout):
     columns = ("question", "answer")
 
     def group(self, row: Row) -> Group:
-        _, mark, last = text(row["answer"], "answer").rpartition("####")
+        _, mark, last = column.text(row["answer"], "answer").rpartition("####")
         if not mark:
-            raise wrong("answer's end", row["answer"][-40:], "`#### 12`", "call plain answers problem, answer")
-        answer = text(last, "answer after ####").strip().replace(",", "")  # 1,234 is one number
-        return Group(problem=problem(row, prompt(row["question"], "question"), answer), rollouts=())
+            raise column.wrong("answer's end", row["answer"][-40:], "`#### 12`", "call plain answers problem, answer")
+        answer = column.text(last, "answer after ####").strip().replace(",", "")  # 1,234 is one number
+        return Group(problem=column.problem(row, column.prompt(row["question"], "question"), answer), rollouts=())
 
 
 class Samples(PaperRollouts):

@@ -126,7 +126,5 @@ def official_json(pool: CandidatePool, accuracy: Mapping[str, Mapping[str, Row]]
         "sources": list(pool.sources),
         "problems": len(pool.groups),
         "coefficient": COEFFICIENT,
-        "accuracy_percent": {
-            name: {rule: dict(row) for rule, row in rules.items()} for name, rules in accuracy.items()
-        },
+        "accuracy_percent": accuracy,
     }

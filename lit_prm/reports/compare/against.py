@@ -74,16 +74,14 @@ def _theirs(row: PaperRow, first: PaperRow | None, sets: tuple[str, ...], counts
 
 
 def _flops(evidence: Evidence, numbers: Paper) -> Table | None:
-    names = [
-        name for name in evidence.names if row_name(name) in numbers.flops and evidence.experiments[name].mean(COST)
-    ]
-    if not names:
+    known = {name: evidence.experiments[name].mean(COST) for name in evidence.names if row_name(name) in numbers.flops}
+    both = [(name, ours, numbers.flops[row_name(name)]) for name, ours in known.items() if ours]
+    if not both:
         return None
-    ours = {name: evidence.experiments[name].mean(COST) or 0.0 for name in names}
-    theirs = {name: numbers.flops[row_name(name)] for name in names}
+    first, our_first, their_first = both[0]
     rows = [
-        (name, power(ours[name]), Cell(power(theirs[name]), "theirs"), number(ours[name] / ours[names[0]], ".2f"),
-         Cell(number(theirs[name] / theirs[names[0]], ".2f"), "theirs"))
-        for name in names
+        (name, power(ours), Cell(power(theirs), "theirs"), number(ours / our_first, ".2f"),
+         Cell(number(theirs / their_first, ".2f"), "theirs"))
+        for name, ours, theirs in both
     ]  # fmt: skip
-    return Table(("FLOPs", "ours", "paper's", f"ours / {names[0]}'s", "paper's"), tuple(rows), title=_COST)
+    return Table(("FLOPs", "ours", "paper's", f"ours / {first}'s", "paper's"), tuple(rows), title=_COST)

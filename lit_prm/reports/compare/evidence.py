@@ -25,10 +25,8 @@ class Evidence:
 
     def counts(self, sets: Sets) -> tuple[int, ...]:
         """The numbers of candidates N that all runs judged on these sets have in common, ascending."""
-        per_run = [
-            _counts(run, name) for e in self.experiments.values() for run in e.runs for name in sets
-            if _counts(run, name)
-        ]  # fmt: skip
+        runs = [run for e in self.experiments.values() for run in e.runs]
+        per_run = [counts for run in runs for name in sets if (counts := _counts(run, name))]
         return tuple(sorted(set.intersection(*per_run))) if per_run else ()
 
     def telling(self, sets: Sets) -> tuple[int, ...]:

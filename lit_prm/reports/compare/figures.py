@@ -89,9 +89,8 @@ def training(evidence: Evidence) -> Any | None:
     keys = dict.fromkeys(key for e in evidence.experiments.values() for run in e.runs for key in run.histories)
     if not keys:
         return None
-    figure, drawn = plots.panels(
-        [key.replace("@", " @") for key in keys], height=2.7, most=2 if len(keys) in (2, 4) else 3
-    )
+    most = 2 if len(keys) in (2, 4) else 3
+    figure, drawn = plots.panels([key.replace("@", " @") for key in keys], height=2.7, most=most)
     for key, panel in zip(keys, drawn, strict=True):
         for name, style in plots.styles(evidence.names).items():
             steps, means = _mean_curve(evidence.experiments[name], key)
@@ -148,17 +147,10 @@ def _draw_grid(panel: Any, grid: Any) -> None:
     panel.spines[:].set_visible(False)
     for (row, column), value in np.ndenumerate(grid):
         if not np.isnan(value):
-            dark = value > low + 0.62 * (high - low)
-            panel.text(
-                column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color="white" if dark else "#10243a"
-            )
+            colour = "white" if value > low + 0.62 * (high - low) else "#10243a"
+            panel.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
 
 
-FIGURES: dict[str, Callable[[Evidence], Any | None]] = {
-    "curves": curves,
-    "gains": gains,
-    "cost": cost,
-    "levels": levels,
-    "training": training,
-}
+_DRAWN: tuple[Callable[[Evidence], Any | None], ...] = (curves, gains, cost, levels, training)
+FIGURES = {draw.__name__: draw for draw in _DRAWN}
 """Name of the file -> function that draws it; the function returns None where there is nothing to draw."""

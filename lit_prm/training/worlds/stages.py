@@ -23,10 +23,7 @@ class Stages:
         self._chain = hashlib.sha256(json.dumps(dict(sources), sort_keys=True).encode())
 
     def make(self, name: str, settings: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """The folder of stage ``name``.
-
-        If it does not exist, ``build(working_folder)`` writes the files, and the folder gets its name when complete.
-        """
+        """The folder of stage ``name``; if it does not exist, ``build(working_folder)`` writes its files first."""
         self._chain.update(json.dumps([name, dict(settings)], sort_keys=True).encode())
         folder = self.root / f"{name}-{self._chain.hexdigest()[:12]}"
         if not folder.exists():
