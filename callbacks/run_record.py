@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_prm.storage.atomic import write_text
 from lit_prm.storage.mlflow_logger import MLflow
-from lit_prm.storage.run_files import read_record
+from lit_prm.storage.run_files import read_record, status
 
 _PACKAGES = ("torch", "lightning", "transformers", "mlflow", "deepspeed", "datasets")
 
@@ -66,7 +66,7 @@ class RunRecord(SaveConfigCallback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._trained and stage != "fit":
-            self._remember(self._read_summary())
+            self._remember(read_record(self.folder / "summary.json"))
         config = self.parser.dump(self.config, skip_link_targets=False)
         self._write_inputs(trainer, config, stage)
         if tracker := _tracker(trainer):
@@ -121,7 +121,7 @@ class RunRecord(SaveConfigCallback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._collect(trainer)
-        stored = self._read_summary().get("status")
+        stored = status(self.folder)
         if self._fitted or (self._trained and stored == "FINISHED"):
             self._finish(trainer, "FINISHED")
         elif stored != "FINISHED":  # a test does not finish a training
@@ -129,7 +129,7 @@ class RunRecord(SaveConfigCallback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
-        judging = trainer.state.fn != "fit" and self._read_summary().get("status") == "FINISHED"
+        judging = trainer.state.fn != "fit" and status(self.folder) == "FINISHED"
         if self.already_saved and not judging:  # otherwise the run had not begun: keep the earlier record
             self._finish(trainer, "KILLED" if stopped else "FAILED")
 
@@ -137,26 +137,23 @@ class RunRecord(SaveConfigCallback):
         """Remember the latest metrics; every rank must call it, because computing them may need all ranks."""
         self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
 
-    def _finish(self, trainer: Trainer, status: str) -> None:
+    def _finish(self, trainer: Trainer, final: str) -> None:
         if _writes_nothing(trainer) or not trainer.is_global_zero:
             return
-        write_text(self.folder / "summary.json", json.dumps(self._summary(status), indent=1) + "\n")
+        write_text(self.folder / "summary.json", json.dumps(self._summary(final), indent=1) + "\n")
         if tracker := _tracker(trainer):
             for name in ("summary.json", "figures", "scores"):
                 tracker.log_files(self.folder / name)
 
-    def _summary(self, status: str) -> dict[str, Any]:
+    def _summary(self, final: str) -> dict[str, Any]:
         clocked = {name: value for name, value in self._metrics.items() if name.startswith("time/")}
         metrics = {name: value for name, value in self._metrics.items() if name not in clocked}
         timing = {**self._spent.seconds(), **clocked}
-        return {**self._facts(), "versions": versions(), "status": status, "metrics": metrics, "timing": timing}
+        return {**self._facts(), "versions": versions(), "status": final, "metrics": metrics, "timing": timing}
 
     def _facts(self) -> dict[str, Any]:
         named = {"name": self.config.name, "scale": self.config.scale, "seed": self.config.seed_everything}
         return {**named, **self._code}
-
-    def _read_summary(self) -> dict[str, Any]:
-        return read_record(self.folder / "summary.json")
 
     def _remember(self, earlier: dict[str, Any]) -> None:
         self._metrics |= earlier.get("metrics", {})

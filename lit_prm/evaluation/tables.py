@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table as RichTable
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
 WIDTH = 80  # columns that every table of a run fits into
 _STYLES = {"best": "bold", "gain": "bold green", "loss": "bold red", "quiet": "dim", "theirs": "dim italic"}
@@ -56,8 +56,6 @@ def tone(cell: str) -> str:
 
 def show(tables: Sequence[Table | None], console: Console | None = None) -> None:
     """Print every table that has rows, each followed by its notes."""
-    from rich.console import Console
-
     console = console or Console()
     for table in tables:
         if table is not None and table.rows:
@@ -67,10 +65,6 @@ def show(tables: Sequence[Table | None], console: Console | None = None) -> None
 
 
 def _rich(table: Table) -> RichTable:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     width = min(len(table.title), WIDTH)  # a title over few columns would be broken
     made = RichTable(
         title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=width

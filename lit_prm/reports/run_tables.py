@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from lit_prm.evaluation.aggregates import AGGREGATES
 from lit_prm.evaluation.estimate import Estimate, gain, number, percent
 from lit_prm.evaluation.tables import Table, show
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 Metrics = Mapping[str, float]
 

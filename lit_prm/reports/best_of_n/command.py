@@ -11,7 +11,6 @@ from lit_prm.scoring.options import CommandParser
 
 if TYPE_CHECKING:
     from lit_prm.evaluation.vote_weights import VoteWeight
-    from lit_prm.reports.best_of_n.pool import CandidatePool
 
 _FILES = """a scored file (python -m lit_prm score), several scored files of the same candidates, or any candidate file
 with labels, of which only the rules without scorer are judged"""
@@ -78,7 +77,7 @@ def _official(options: argparse.Namespace) -> None:
             "--compat official has its own numbers of candidates, aggregates and weights, no figure and no intervals. "
             "Leave out --figure, --pairs, --counts, --aggregate and --weight."
         )
-    pool: CandidatePool = read_pool(options.files)
+    pool = read_pool(options.files)
     accuracy = official(pool)
     show_official(accuracy)
     if options.json:
