@@ -48,8 +48,6 @@ class RunRecord(SaveConfigCallback):
         self._trained = False  # True if the weights come from a fit, in this process or an earlier one
         self._fitted = False  # True once this process has finished its fit
 
-    # --- before -----------------------------------------------------------------------------------
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         resumes = self.config.ckpt_path is not None  # the trainer itself knows this only later
         self._trained = self._trained or stage == "fit" or resumes
@@ -93,8 +91,6 @@ class RunRecord(SaveConfigCallback):
         for name in ("config.yaml", "data.json"):
             tracker.log_files(self.folder / name)
 
-    # --- during -----------------------------------------------------------------------------------
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             self._collect(trainer)
@@ -112,8 +108,6 @@ class RunRecord(SaveConfigCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self._fitting:  # a test of an older checkpoint must not replace the run's last metrics
             self._remember({"metrics": state_dict["metrics"], "timing": state_dict})
-
-    # --- after ------------------------------------------------------------------------------------
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._fitted = True

@@ -77,8 +77,6 @@ class SafeStop(Checkpoint):
         if self.signals.received is not None:
             raise Stopped(self.signals.received)
 
-    # --- training -----------------------------------------------------------------------------------
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.take()
         self.signals.deferred, self._updates = True, trainer.global_step
@@ -94,8 +92,6 @@ class SafeStop(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.deferred = False
-
-    # --- validation during training -------------------------------------------------------------------
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.take()
@@ -132,14 +128,10 @@ class SafeStop(Checkpoint):
                 counts[which] |= {"ready": first + 1, "started": first + 1, "processed": first, "completed": first}
             counts["is_last_batch"] = False
 
-    # --- test and predict -------------------------------------------------------------------------------
-
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.take()
 
     on_predict_start = on_test_start
-
-    # --- training and validation ------------------------------------------------------------------------
 
     def _agreed(self, trainer: Trainer) -> bool:
         """True on all ranks if any rank received a signal; every rank must call it."""

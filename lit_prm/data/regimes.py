@@ -59,9 +59,6 @@ def draw(*facts: object) -> bytes:
     return hashlib.sha256(repr(facts).encode()).digest()
 
 
-# --- changes of the choice -----------------------------------------------------------------------
-
-
 class Regime(ABC):
     """Base of changes to the chosen training data; the result depends on the arguments alone."""
 

@@ -14,9 +14,6 @@ from lit_prm.evaluation.votes import Floats
 Aggregate = Callable[[Any, Any], Floats]
 
 
-# ---- step rewards -> one score -----------------------------------------------------------------
-
-
 def _where_any(values: ArrayLike, valid: NDArray[np.bool_]) -> Floats:
     return np.where(valid.any(-1), values, -np.inf)
 

@@ -32,9 +32,6 @@ class Known(NamedTuple):
         return cls(*np.array(labelled, dtype=np.intp).reshape(-1, 3).T)
 
 
-# ---- the decision and its score ------------------------------------------------------------------
-
-
 def first_below(steps: Floats, valid: Mask, threshold: float) -> Ints:
     """Index of each response's first step with a reward below ``threshold``, -1 for none; [R, S], [R, S] -> [R]."""
     below = valid & (steps < threshold)
@@ -96,9 +93,6 @@ def _harmonic(a: Floats | np.float64, b: Floats | np.float64) -> Floats:
     """Harmonic mean; 0 if both are 0."""
     both = np.asarray(a + b)
     return np.divide(2 * a * b, both, out=np.where(np.isnan(both), np.nan, 0.0), where=both > 0)
-
-
-# ---- the threshold -------------------------------------------------------------------------------
 
 
 def every_cut(steps: Floats, valid: Mask) -> Floats:
@@ -163,9 +157,6 @@ def cross_fitted_f1(steps: Floats, valid: Mask, first_error: Ints, problem: Ints
     """F1 of ``cross_fitted``; nan if that is None."""
     predicted = cross_fitted(steps, valid, first_error, problem)
     return float("nan") if predicted is None else f1(predicted, first_error)
-
-
-# ---- without a threshold -------------------------------------------------------------------------
 
 
 def lowest_share(steps: Floats, valid: Mask) -> Floats:

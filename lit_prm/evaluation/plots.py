@@ -34,9 +34,6 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
     }
 
 
-# ---- panels -------------------------------------------------------------------------------------
-
-
 def panels(titles: Sequence[str], width: float = 3.4, height: float = 3.3, most: int = 3) -> tuple[Any, list[Any]]:
     """A figure with one panel per title, at most ``most`` in a row."""
     from matplotlib.figure import Figure  # half a second; no window, no global state
@@ -77,9 +74,6 @@ def legend(figure: Any, drawn: Sequence[Any]) -> None:
     figure.legend(
         handles.values(), handles, loc="outside lower left", ncols=columns, frameon=False, fontsize=9, labelcolor=INK
     )
-
-
-# ---- estimates ----------------------------------------------------------------------------------
 
 
 class Series(NamedTuple):
@@ -165,9 +159,6 @@ def label(name: str) -> str:
     """The name of an experiment, the middle of a long one left out."""
     half = _LONGEST // 2
     return name if len(name) <= _LONGEST else f"{name[:half]}…{name[1 - half :]}"
-
-
-# ---- files --------------------------------------------------------------------------------------
 
 
 def save(figure: Any, *paths: Path) -> list[Path]:

@@ -51,9 +51,6 @@ def tone(cell: str) -> str:
     return cell.tone if isinstance(cell, Cell) else ""
 
 
-# ---- terminal -----------------------------------------------------------------------------------
-
-
 def show(tables: Sequence[Table | None], console: Console | None = None) -> None:
     """Print every table that has rows, each followed by its notes."""
     console = console or Console()
@@ -78,9 +75,6 @@ def _rich(table: Table) -> RichTable:
         else:
             made.add_section()
     return made
-
-
-# ---- Markdown -----------------------------------------------------------------------------------
 
 
 def markdown(table: Table) -> str:

@@ -16,9 +16,6 @@ Item = TypeVar("Item")
 LATEST = "latest"  # file that names the complete part of a checkpoint's folder; DeepSpeed's own name
 
 
-# --- in memory ---------------------------------------------------------------------------------------
-
-
 def is_cut(parameter: nn.Parameter) -> bool:
     """True if this process holds only a shard of the parameter, as under ZeRO-3."""
     return hasattr(parameter, "ds_id")
@@ -131,9 +128,6 @@ def put_weights(module: nn.Module, weights: Mapping[str, Tensor], may_miss: Coll
         if name in given:
             with whole([value] if isinstance(value, nn.Parameter) else [], write=True), torch.no_grad():
                 value.copy_(weights[name])
-
-
-# --- on disk -----------------------------------------------------------------------------------------
 
 
 def consolidated(folder: str | Path) -> dict[str, Tensor]:

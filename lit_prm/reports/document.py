@@ -60,9 +60,6 @@ def _section(section: Section) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-# ---- HTML page ------------------------------------------------------------------------------------
-
-
 def page(report: Report, figures: Mapping[str, str]) -> str:
     """The report as one page; ``figures`` are inline SVG by name."""
     drawn = {name: Markup(svg) for name, svg in figures.items()}  # made by our own plots

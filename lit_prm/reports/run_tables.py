@@ -34,9 +34,6 @@ def run_tables(name: str, metrics: Metrics) -> tuple[Table, ...]:
     return _accuracy(name, metrics), _gains(name, metrics), _breakdown(name, metrics)
 
 
-# --- accuracy by rule and number of candidates ----------------------------------------------------
-
-
 def _accuracy(name: str, metrics: Metrics) -> Table:
     counts = few(judged_counts(name, metrics))
     rows: list[tuple[str, ...]] = []
@@ -76,9 +73,6 @@ def few(counts: Sequence[int]) -> list[int]:
     return list(counts) if len(counts) <= MOST_COLUMNS else sorted({counts[0], *counts[::-2][: MOST_COLUMNS - 1]})
 
 
-# --- gains ----------------------------------------------------------------------------------------
-
-
 def _gains(name: str, metrics: Metrics) -> Table:
     rows = []
     for label, key in _compared(name, judged_counts(name, metrics)):
@@ -115,9 +109,6 @@ def _telling(counts: Sequence[int]) -> list[int]:
     """4 and 16; the largest count takes the place of one that is missing."""
     wanted = [n for n in counts if n in (4, 16)]
     return wanted if len(wanted) == 2 else sorted({*wanted, *counts[-1:]} - {1})
-
-
-# --- subjects and levels --------------------------------------------------------------------------
 
 
 def _breakdown(name: str, metrics: Metrics) -> Table:

@@ -137,9 +137,6 @@ class Experiment:
         return fmean(values) if values else None
 
 
-# ---- the runs of a scale --------------------------------------------------------------------------
-
-
 Notice = Callable[[str], None]  # takes a sentence that the reader of the comparison should see
 
 

@@ -86,8 +86,6 @@ class Outbox:
             return False
         return True
 
-    # --- the file ---------------------------------------------------------------------------------------
-
     def _keep(self, entry: Entry) -> None:
         self._append(self.file, json.dumps(entry).encode())
 

@@ -104,8 +104,6 @@ class RolloutDataModule(LightningDataModule):
         self._updates: Updates | None = None
         self._skip = 0
 
-    # --- what callbacks and commands read ------------------------------------------------------------------
-
     def candidates(self, stage: str) -> list[CandidateSet]:
         """The candidate sets of "validate" or "test", in the order of their loaders."""
         return [self._candidates.by_name[name] for name in self.sets[stage]]
@@ -122,8 +120,6 @@ class RolloutDataModule(LightningDataModule):
     def spent(self) -> dict[str, int]:
         """Number of tokens of the chosen rollouts, and of the samples that their step labels cost, for ``Costs``."""
         return self._rollout_tokens | {f"labelling_{kind}_tokens": n for kind, n in self._label_tokens.items()}
-
-    # --- hooks of Lightning ----------------------------------------------------------------------
 
     def prepare_data(self) -> None:
         if self.world is not None:
@@ -173,8 +169,6 @@ class RolloutDataModule(LightningDataModule):
         self._skip = int(state_dict["skip"])
         if self._updates is not None:  # DeepSpeed loads a checkpoint after it has built the loader
             self._updates.skip, self._skip = self._skip, 0
-
-    # --- steps of setup ----------------------------------------------------------------------------
 
     def _setup_train(self, encoder: Encoder) -> None:
         chosen, in_both = self._choice.groups()

@@ -72,8 +72,6 @@ class ZeRO(DeepSpeedStrategy):
         if stage == 3:
             self._zero_options["stage3_param_persistence_threshold"] = param_persistence_threshold
 
-    # --- on CPU --------------------------------------------------------------------------------------
-
     @property
     def _on_cpu(self) -> bool:
         return isinstance(self.accelerator, CPUAccelerator)
@@ -98,8 +96,6 @@ class ZeRO(DeepSpeedStrategy):
     @property
     def root_device(self) -> torch.device:
         return torch.device("cpu", 0) if self._on_cpu else super().root_device  # DeepSpeed reads the device's index
-
-    # --- models and updates --------------------------------------------------------------------------
 
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
@@ -150,8 +146,6 @@ class ZeRO(DeepSpeedStrategy):
         assert isinstance(self.config, dict)
         if "bf16" in self.config:  # without it DeepSpeed makes updates with NaN
             self.config["bf16"].setdefault("check_grad_overflow", True)
-
-    # --- checkpoints ---------------------------------------------------------------------------------
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         target = Path(self.broadcast(filepath))

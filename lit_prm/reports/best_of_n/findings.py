@@ -131,9 +131,6 @@ def _choosing(finding: Finding) -> list[str]:
     return [r for r in finding.judgement.curves if r in wanted or r == f"vote/{finding.primary}"]
 
 
-# ---- JSON ---------------------------------------------------------------------------------------
-
-
 def as_json(findings: Findings) -> dict[str, Any]:
     """All numbers, also those of single problems; null stands for a number that is not defined."""
     pool, settings = findings.pool, findings.settings

@@ -114,9 +114,6 @@ def _rate(groups: Sequence[Group], score: Floats, wrong: Floats, checked: Floats
     return Estimate(float(over.sum() / total) if total else float("nan"), *bootstrap_ratio(over, under))
 
 
-# ---- two rules on the same problems ---------------------------------------------------------------
-
-
 class PairedDifference(NamedTuple):
     """``first`` minus ``second``, with bootstrap intervals over problems; [C].
 

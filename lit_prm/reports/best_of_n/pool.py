@@ -69,9 +69,6 @@ def _names(sources: Sequence[str]) -> list[str]:
     return names
 
 
-# ---- scores ---------------------------------------------------------------------------------------
-
-
 TRAINED = (*AGGREGATES, VALUE_LAST)  # scores made of rewards; the other ones need no scorer
 
 

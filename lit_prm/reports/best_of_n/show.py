@@ -115,9 +115,6 @@ def _by_count(title: str, counts: Sequence[int], rows: Mapping[str, Sequence[str
     return Table(("", *(f"N={counts[i]}" for i in at)), cells, title, notes)
 
 
-# ---- pairs --------------------------------------------------------------------------------------
-
-
 def _pairs_at_the_end(pairs: Sequence[PairedDifference], counts: Sequence[int]) -> Table:
     rows = [
         (
@@ -128,9 +125,6 @@ def _pairs_at_the_end(pairs: Sequence[PairedDifference], counts: Sequence[int]) 
     ]  # fmt: skip
     columns = ("A - B", "points, 95 %", "only A", "only B", "ties", "p")
     return Table(columns, tuple(rows), f"Pairs at N=K={counts[-1]}: A minus B", (_MCNEMAR,))
-
-
-# ---- official protocol --------------------------------------------------------------------------
 
 
 def show_official(accuracy: Mapping[str, Mapping[str, Row]], console: Console | None = None) -> None:

@@ -34,8 +34,6 @@ class Evidence:
         counts = self.counts(sets)
         return tuple(n for n in counts if n in (4, 16) or n == counts[-1])
 
-    # --- one experiment ---------------------------------------------------------------------------
-
     def values(self, name: str, method: str, sets: Sets, counts: Sequence[int]) -> dict[Key, float]:
         """Each problem's contribution to the mean over sets and N, from seeds that kept the problems of all sets."""
         values: dict[Key, float] = {}
@@ -64,8 +62,6 @@ class Evidence:
             return None
         worlds = self._worlds(name, (key.split("/")[1],))
         return of_independent(list(per_seed.values()), [worlds.get(s, f"seed {s}") for s in per_seed]).scaled()
-
-    # --- two of them ------------------------------------------------------------------------------
 
     def difference(self, ours: str, theirs: str, method: str, sets: Sets, counts: Sequence[int]) -> Difference | None:
         """Ours minus theirs on the same problems of the same seeds; None without common problems."""

@@ -89,9 +89,6 @@ def _settings_section(evidence: Evidence) -> Section:
     return Section("Settings", words, (table,)) if table else Section("Settings: none differs")
 
 
-# ---- settings that differ -------------------------------------------------------------------------
-
-
 ABSENT = Cell("absent", "quiet")
 _NOISE = ("run_dir", "name", "ckpt_path", "config", "trainer.logger.", "trainer.default_root_dir")
 
@@ -157,9 +154,6 @@ def _by_class(key: str, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _without_run(value: str, run: Run) -> str:
     folder = str(run.params.get("run_dir") or "")
     return (value.replace(folder, "<run>") if folder else value).replace(f"seed-{run.seed}", "seed-<seed>")
-
-
-# --- warnings -------------------------------------------------------------------------------------
 
 
 def warnings(experiments: Sequence[Experiment]) -> list[str]:

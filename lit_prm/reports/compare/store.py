@@ -83,9 +83,6 @@ def _watched(metrics: Mapping[str, float]) -> list[str]:
     return [key for key in CURVES if key in metrics] + [f"bon/{name}/acc@{n}" for name, n in most.items()]
 
 
-# ---- a comparison as MLflow runs ------------------------------------------------------------------
-
-
 KEY, ORIGINAL, _PARENT = "compare.key", "compared.run_id", "mlflow.parentRunId"
 
 

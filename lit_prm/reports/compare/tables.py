@@ -88,9 +88,6 @@ def _levels(evidence: Evidence, name: str, method: str, candidates: str, counts:
     return [level(evidence.estimate(name, method, (candidates,), (n,))) for n in counts]
 
 
-# --- pairs ----------------------------------------------------------------------------------------
-
-
 def pairs(evidence: Evidence, sets: Sets, title: str, folded: bool = False) -> Table | None:
     """Every pair at 4, 16 and the most candidates, each N a family of its own; None where nothing can be paired."""
     counts = evidence.telling(sets)
@@ -123,9 +120,6 @@ def measured(evidence: Evidence) -> Table | None:
 def _seconds(experiment: Experiment) -> float | None:
     seconds = [run.seconds for run in experiment.runs if run.seconds is not None]
     return fmean(seconds) if seconds else None
-
-
-# --- cost, steps ----------------------------------------------------------------------------------
 
 
 def cost(evidence: Evidence) -> Table | None:

@@ -80,9 +80,6 @@ def _numbered(rollout: Rollout) -> Rollout:
     return replace(rollout, response="".join(steps), steps=steps, error_kinds=None) if steps else rollout
 
 
-# ---- scored items ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class ItemFilter:
     """Which items of each subset: all or a sample, plain or with the official script's step numbers."""

@@ -174,9 +174,6 @@ def average(results: Sequence[FirstErrorResult]) -> dict[str, float]:
     return {"f1": float(np.mean([r.hits.f1 for r in results])), "f1/low": low, "f1/high": high}
 
 
-# ---- where the lowest step lies ------------------------------------------------------------------
-
-
 class Minimum(NamedTuple):
     """Shares of responses whose lowest step lies there; equal lowest steps share one. nan if no response counts.
 

@@ -18,9 +18,6 @@ from lit_prm.reports.processbench.subset import READINGS, Subset
 Numbers = Mapping[str, Any]
 
 
-# ---- numbers -------------------------------------------------------------------------------------
-
-
 def as_numbers(results: SubsetResults) -> dict[str, Any]:
     """All results as JSON: shares, not percent; null for nan. Numbers of other papers have a key of their own."""
     numbers: dict[str, Any] = json_value(
@@ -72,9 +69,6 @@ def _averages(results: Mapping[str, FirstErrorResult], choose: str) -> dict[str,
         "average": average(list(results.values())),
         "average_of_others": average([of for s, of in results.items() if s != choose]),
     }
-
-
-# ---- tables --------------------------------------------------------------------------------------
 
 
 def show_numbers(numbers: Numbers, console: Console | None = None) -> None:

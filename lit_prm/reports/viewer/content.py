@@ -150,9 +150,6 @@ def rounded(value: float | None, digits: int = 4) -> float | None:
     return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
 
 
-# ---- tokens of a step -----------------------------------------------------------------------------
-
-
 class Piece(NamedTuple):
     """A span of the response and the rewards of its tokens.
 
