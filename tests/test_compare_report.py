@@ -140,7 +140,7 @@ def everything(names: tuple[str, str] = ("a", "b")) -> tuple[Report, dict[str, s
     evidence = Evidence(made)
     drawn = {name: figure for name, draw in FIGURES.items() if (figure := draw(evidence)) is not None}
     svg = {name: inline(figure, name) for name, figure in drawn.items()}
-    return report(evidence, " vs ".join(names), "store", [names[0]], list(drawn), []), svg
+    return report(evidence, " vs ".join(names), [names[0]], list(drawn), []), svg
 
 
 def test_the_page_needs_nothing_from_outside_and_has_all_figures_once() -> None:
@@ -172,7 +172,7 @@ def test_names_and_params_are_data_never_markup() -> None:
 
 def test_a_page_without_figures_and_tables_is_still_one() -> None:
     empty = Evidence([of("a", replace(run("a", 0, {}), problems={}))])
-    made = report(empty, "a", "store", [], [], [])
+    made = report(empty, "a", [], [], [])
     assert [s.title for s in made.sections] == ["Compared"]
     assert all(draw(empty) is None for draw in FIGURES.values())
     assert "<table" in page(made, {})

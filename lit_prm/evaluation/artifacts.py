@@ -33,6 +33,7 @@ def _responses(judgement: Judgement, candidates: CandidateSet, scored: Scored) -
     rollouts = [(g.problem, i, r) for g in candidates.groups for i, r in enumerate(g.rollouts)]
     for at, (problem, index, rollout) in enumerate(rollouts):
         unique = candidates.source[at]
+        steps = zip(scored.steps[unique], scored.valid[unique], strict=True)
         yield {
             "problem": problem.id,
             "response": index,
@@ -41,10 +42,7 @@ def _responses(judgement: Judgement, candidates: CandidateSet, scored: Scored) -
             "cluster": int(candidates.clusters[at]),
             "first_error": rollout.first_error,
             "reward": round(float(scored.reward[unique]), 5),
-            "step_rewards": [
-                round(float(x), 5) if ok else None
-                for x, ok in zip(scored.steps[unique], scored.valid[unique], strict=True)
-            ],
+            "step_rewards": [round(float(x), 5) if ok else None for x, ok in steps],
             "scores": {name: round(float(values[at]), 5) for name, values in judgement.scores.items()},
         }
 

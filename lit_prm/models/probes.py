@@ -70,9 +70,8 @@ def check_readable(model: PreTrainedModel) -> None:
     ids = torch.tensor([[1, 2, 3]], device=model.device)
     with torch.no_grad():
         own = model(input_ids=ids, use_cache=False).logits
-        ours = cast(Any, model).get_output_embeddings()(
-            model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        )
+        states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        ours = cast(Any, model).get_output_embeddings()(states)
     if not torch.allclose(own.float(), ours.float(), rtol=1e-3, atol=1e-3):
         raise ValueError(
             f"{type(model).__name__} changes its logits after the output head (largest difference "

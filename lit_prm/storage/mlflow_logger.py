@@ -118,10 +118,8 @@ class MLflow(MLFlowLogger):
             ended = ("KILLED" if stopped else "FAILED") if status == "failed" else "FINISHED"
             self._put({"status": ended, "ended": int(time.time() * 1000)}, now=True)
             if self._outbox.waits:
-                print(
-                    f"When the store is back, send the rest: python -m lit_prm mlflow-upload {self._folder}",
-                    file=sys.stderr,
-                )
+                command = f"python -m lit_prm mlflow-upload {self._folder}"
+                print(f"When the store is back, send the rest: {command}", file=sys.stderr)
 
     def flush(self) -> bool:
         """Try to send the kept entries. Returns whether the store has all entries now."""

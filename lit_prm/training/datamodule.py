@@ -137,12 +137,8 @@ class RolloutDataModule(LightningDataModule):
 
     def encoder(self) -> Encoder:
         """The encoder that training, validation and scoring share."""
-        return Encoder(
-            load_tokenizer(self.tokenizer_name),
-            self.steps,
-            max_length=self.max_length,
-            prompt_template=self.prompt_template,
-        )
+        tokenizer = load_tokenizer(self.tokenizer_name)
+        return Encoder(tokenizer, self.steps, max_length=self.max_length, prompt_template=self.prompt_template)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         cuts, (rank, ranks) = self.trainer.accumulate_grad_batches if self.trainer else 1, self._rank

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -119,18 +119,12 @@ class ZeRO(DeepSpeedStrategy):
         """Lightning has divided the loss by the number of micro-batches; keep DeepSpeed from dividing it again."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **options)
 
-    def optimizer_step(
-        self,
-        optimizer: Optimizer,
-        closure: Callable[[], Any],
-        model: LightningModule | nn.Module | None = None,
-        **options: Any,
-    ) -> Any:
+    def optimizer_step(self, *args: Any, **options: Any) -> Any:
         """Run one micro-batch, and the update after the last micro-batch.
 
         DeepSpeed skips an update whose gradient is NaN or infinite; ``gradient_norm`` shows it.
         """
-        result = super().optimizer_step(optimizer, closure, model, **options)
+        result = super().optimizer_step(*args, **options)
         norm = self.deepspeed_engine.get_global_grad_norm()
         self.gradient_norm = None if norm is None else float(norm)
         return result

@@ -88,14 +88,11 @@ class ResponseMetric(Metric):
 
     def __init__(self, *columns: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._needed = {"row", *columns} | ({"valid"} if "steps" in columns else set())
-        held = sorted((self._needed - {"steps", "valid"}) | ({"width"} if "steps" in columns else set()))
+        steps = ["steps"] if "steps" in columns else []
+        self._needed = {"row", *columns} | ({"valid"} if steps else set())
+        held = sorted((self._needed - {"steps", "valid"}) | ({"width"} if steps else set()))
         integer, real = [n for n in held if n in _INTEGER], [n for n in held if n not in _INTEGER]
-        tables = (
-            (integer, torch.int64),
-            (real, torch.float64),
-            (["steps"] if "steps" in columns else [], torch.float64),
-        )
+        tables = ((integer, torch.int64), (real, torch.float64), (steps, torch.float64))
         self._tables = {"_".join(names): (names, dtype) for names, dtype in tables if names}
         for name in self._tables:
             self.add_state(f"of_{name}", [], dist_reduce_fx="cat")

@@ -45,13 +45,8 @@ def _judge_pool(options: argparse.Namespace) -> None:
 
     if options.figure:
         refuse_other_formats(options.figure)
-    settings = Settings(
-        vote_weight(options.weight or "sigmoid"),
-        options.aggregate,
-        _numbers(options.counts),
-        options.seed,
-        options.pairs,
-    )
+    weight, counts = vote_weight(options.weight or "sigmoid"), _numbers(options.counts)
+    settings = Settings(weight, options.aggregate, counts, options.seed, options.pairs)
     pool = read_pool(options.files)
     if not pool.opinions and (options.aggregate or options.weight):
         raise ValueError(

@@ -20,18 +20,18 @@ COEFFICIENT = 0.001  # of its raw scores, sums of log-ratios; training has anoth
 UNPARSED = "None"
 
 Row = dict[int, float]  # N -> accuracy in %, rounded to 0.1
+Answered = tuple[list[str], list[bool], str]  # one problem: its answers, which of them are right, the gold answer
 
 
 def official(pool: CandidatePool) -> dict[str, dict[str, Row]]:
     """Scorer -> rule -> accuracy by N. The name ``""`` holds any-of-N and self-consistency, which need no scorer."""
-    answers = [[merged_answer(g, r) for r in g.rollouts] for g in pool.groups]
-    right = [[bool(r.correct) for r in g.rollouts] for g in pool.groups]
-    counts = [n for n in COUNTS if n <= max(map(len, right))]
-    accuracy = {"": dict(_untrained(answers, right, counts))}
-    gold = [str(g.problem.answer) for g in pool.groups]
-    for opinion in pool.opinions:
-        accuracy[opinion.name] = dict(_trained(opinion, answers, right, gold, counts))
-    return accuracy
+    problems: list[Answered] = [
+        ([merged_answer(g, r) for r in g.rollouts], [bool(r.correct) for r in g.rollouts], str(g.problem.answer))
+        for g in pool.groups
+    ]
+    counts = [n for n in COUNTS if n <= max(len(right) for _, right, _ in problems)]
+    trained = {opinion.name: dict(_trained(opinion, problems, counts)) for opinion in pool.opinions}
+    return {"": dict(_untrained(problems, counts))} | trained
 
 
 def merged_answer(group: Group, rollout: Rollout) -> str:
@@ -47,12 +47,9 @@ def merged_answer(group: Group, rollout: Rollout) -> str:
     return UNPARSED if answer is None else answer
 
 
-def _untrained(
-    answers: Sequence[Sequence[str]], right: Sequence[Sequence[bool]], counts: Sequence[int]
-) -> Iterator[tuple[str, Row]]:
-    yield "any of the first N", {n: _percent([any(r[:n]) for r in right]) for n in counts}
-    voted = {n: _percent([_consistent(a[:n], r) for a, r in zip(answers, right, strict=True)]) for n in counts}
-    yield "self-consistency", voted
+def _untrained(problems: Sequence[Answered], counts: Sequence[int]) -> Iterator[tuple[str, Row]]:
+    yield "any of the first N", {n: _percent([any(right[:n]) for _, right, _ in problems]) for n in counts}
+    yield "self-consistency", {n: _percent([_consistent(a[:n], r) for a, r, _ in problems]) for n in counts}
 
 
 def _consistent(answers: Sequence[str], right: Sequence[bool]) -> bool:
@@ -61,18 +58,12 @@ def _consistent(answers: Sequence[str], right: Sequence[bool]) -> bool:
     return right[answers.index(winner)]
 
 
-def _trained(
-    opinion: Opinion,
-    answers: Sequence[Sequence[str]],
-    right: Sequence[Sequence[bool]],
-    gold: Sequence[str],
-    counts: Sequence[int],
-) -> Iterator[tuple[str, Row]]:
+def _trained(opinion: Opinion, problems: Sequence[Answered], counts: Sequence[int]) -> Iterator[tuple[str, Row]]:
     weigh = _sigmoid if _beta(opinion) is not None else float
     for name, scores in official_scores(opinion).items():
-        rows = list(zip(answers, scores, right, gold, strict=True))
-        chosen = {n: [r[s.index(max(s[:n]))] for _, s, r, _ in rows] for n in counts}
-        elected = {n: [_elected(a[:n], map(weigh, s[:n])) == gold_one for a, s, _, gold_one in rows] for n in counts}
+        rows = list(zip(problems, scores, strict=True))
+        chosen = {n: [right[s.index(max(s[:n]))] for (_, right, _), s in rows] for n in counts}
+        elected = {n: [_elected(a[:n], map(weigh, s[:n])) == gold for (a, _, gold), s in rows] for n in counts}
         yield f"best of N, {name}", {n: _percent(hits) for n, hits in chosen.items()}
         yield f"weighted vote, {name}", {n: _percent(hits) for n, hits in elected.items()}
 

@@ -74,26 +74,20 @@ def _notes(finding: Finding, findings: Findings) -> list[str]:
 
 def _overoptimisation(title: str, measure: Overoptimisation, counts: Sequence[int]) -> Table:
     left_out = f"; scores of {measure.left_out} problems left out: a response has none" if measure.left_out else ""
-    return _by_count(
-        f"{title}: does more choice help?",
-        counts,
-        {
-            "accuracy, %": [percent(x) for x in measure.accuracy],
-            "best possible, %": [percent(x) for x in measure.possible],
-            "mean score of the chosen": [number(x, ".3g") for x in measure.score],
-        },
-        f"peak at N={measure.peak}; the end is {gain(measure.fall.scaled())} points below{left_out}",
-    )
+    rows = {
+        "accuracy, %": [percent(x) for x in measure.accuracy],
+        "best possible, %": [percent(x) for x in measure.possible],
+        "mean score of the chosen": [number(x, ".3g") for x in measure.score],
+    }
+    note = f"peak at N={measure.peak}; the end is {gain(measure.fall.scaled())} points below{left_out}"
+    return _by_count(f"{title}: does more choice help?", counts, rows, note)
 
 
 def _length(title: str, measure: LengthBias, counts: Sequence[int]) -> Table:
-    return _by_count(
-        title,
-        counts,
-        _with_ends(f"{measure.unit} above the mean", measure.excess, "+.1f"),
-        f"mean {measure.mean:.1f} {measure.unit}; within problems length goes with the score "
-        f"{number(measure.score, '+.2f')}, with being right {number(measure.right, '+.2f')}",
-    )
+    rows = _with_ends(f"{measure.unit} above the mean", measure.excess, "+.1f")
+    note = f"mean {measure.mean:.1f} {measure.unit}; within problems length goes with the score "
+    note += f"{number(measure.score, '+.2f')}, with being right {number(measure.right, '+.2f')}"
+    return _by_count(title, counts, rows, note)
 
 
 def _process(title: str, measure: WrongProcess, counts: Sequence[int], chosen: bool) -> Table:

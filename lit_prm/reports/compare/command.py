@@ -109,9 +109,8 @@ def write(
 
     drawn = {name: figure for name, draw in FIGURES.items() if (figure := draw(evidence)) is not None}
     title = f"{versus(evidence.names)} at scale {scale}"
-    source = "Finished runs as their folders hold them; made by python -m lit_prm compare."
     every = [*notices, *warnings(list(evidence.experiments.values()))]
-    made = report(evidence, title, source, every, list(drawn), extra)
+    made = report(evidence, title, every, list(drawn), extra)
     files = [
         file
         for name, figure in drawn.items()

@@ -38,9 +38,8 @@ class Evidence:
         """Each problem's contribution to the mean over sets and N, from seeds that kept the problems of all sets."""
         values: dict[Key, float] = {}
         for run in self.experiments[name].runs:
-            per_set = [
-                dict(run.problems[s].at(run.problems[s].primary(method), counts)) for s in sets if s in run.problems
-            ]
+            kept = [run.problems[s] for s in sets if s in run.problems]
+            per_set = [dict(problems.at(problems.primary(method), counts)) for problems in kept]
             if len(per_set) == len(sets) and all(per_set):
                 values |= {(run.seed, problem): x for problem, x in shares(per_set).items()}
         return values

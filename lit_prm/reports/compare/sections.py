@@ -15,6 +15,7 @@ from lit_prm.reports.document import Report, Section, some
 from lit_prm.reports.runs import Experiment, Run
 from lit_prm.storage.run_files import flatten
 
+_SOURCE = "Finished runs as their folders hold them; made by python -m lit_prm compare."
 _INTERVALS = (
     "Intervals are 95 % bootstrap intervals (2,000 draws). With one seed problems are resampled. With several "
     "the bootstrap is hierarchical: seeds are drawn with replacement and, within what a drawn seed was judged on, "
@@ -28,6 +29,7 @@ _CURVES = (
     "The line is the mean, the band its 95 % interval (left out for more than 8 experiments). Any-of-N may lie above "
     "the upper edge."
 )
+_TRAINING = "Means over seeds, at the updates that all seeds logged. A metric that was logged once has no curve."
 _GAINS = (
     "What a pair has in common (hard problems, a lucky seed) cancels in a difference, but not in the bands above. "
     "Experiments whose bands overlap there may still differ here."
@@ -35,19 +37,14 @@ _GAINS = (
 
 
 def report(
-    evidence: Evidence,
-    title: str,
-    source: str,
-    warnings: Sequence[str],
-    figures: Sequence[str],
-    extra: Sequence[Section],
+    evidence: Evidence, title: str, warnings: Sequence[str], figures: Sequence[str], extra: Sequence[Section]
 ) -> Report:
     """Every section that has something to show; ``figures`` names those that were drawn."""
     kept = [
         replace(s, tables=some(*s.tables), figures=tuple(f for f in s.figures if f in figures))
         for s in _sections(evidence, extra)
     ]
-    return Report(title, source, tuple(warnings), tuple(s for s in kept if s.tables or s.figures or not s.words))
+    return Report(title, _SOURCE, tuple(warnings), tuple(s for s in kept if s.tables or s.figures or not s.words))
 
 
 def _sections(evidence: Evidence, extra: Sequence[Section]) -> Iterator[Section]:
@@ -62,12 +59,7 @@ def _sections(evidence: Evidence, extra: Sequence[Section]) -> Iterator[Section]
     yield Section("Levels", "Means over seeds.", (), ("levels",))
     yield Section("Steps", "How well step rewards find wrong steps, means over seeds.",
                   tuple(t for s in sets for t in some(tables.steps(evidence, s))))  # fmt: skip
-    yield Section(
-        "Training",
-        "Means over seeds, at the updates that all seeds logged. A metric that was logged once has no curve.",
-        (),
-        ("training",),
-    )
+    yield Section("Training", _TRAINING, (), ("training",))
     yield Section("All rules", "Best-of-N, weighted and majority votes, and whether any candidate is right.",
                   tuple(tables.accuracy(evidence, s, evidence.counts((s,))) for s in sets))  # fmt: skip
 

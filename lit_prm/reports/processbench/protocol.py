@@ -133,13 +133,9 @@ def judge(subsets: Sequence[Subset], choose: str, readings: Sequence[StepReading
         raise ValueError(
             f"The threshold is to be chosen on {choose!r}, which is none of {', '.join(by_name)}. Add that subset."
         )
-    judged = {reading.name: _by_reading(by_name, choose, reading) for reading in readings}
-    return SubsetResults(
-        choose,
-        by_name,
-        {name: of_reading for name, of_reading in judged.items() if of_reading},
-        {guess.name: _by_guess(by_name, choose, guess) for guess in GUESSES},
-    )
+    judged = {reading.name: of for reading in readings if (of := _by_reading(by_name, choose, reading))}
+    guessed = {guess.name: _by_guess(by_name, choose, guess) for guess in GUESSES}
+    return SubsetResults(choose, by_name, judged, guessed)
 
 
 def _by_reading(subsets: Mapping[str, Subset], choose: str, reading: StepReading) -> dict[str, Judged]:

@@ -20,19 +20,17 @@ Numbers = Mapping[str, Any]
 
 def as_numbers(results: SubsetResults) -> dict[str, Any]:
     """All results as JSON: shares, not percent; null for nan. Numbers of other papers have a key of their own."""
-    numbers: dict[str, Any] = json_value(
-        {
-            "threshold_chosen_on": results.choose,
-            "subsets": {name: _size(subset) for name, subset in results.subsets.items()},
-            "readings": {name: _reading(name, of, results) for name, of in results.judged.items()},
-            "guesses": {
-                name: {s: result.numbers() for s, result in of.items()} | _averages(of, results.choose)
-                for name, of in results.guessed.items()
-            },
-            "reported_by_others": _literature(),
-        }
-    )
-    return numbers
+    return {
+        "threshold_chosen_on": results.choose,
+        "subsets": {name: _size(subset) for name, subset in results.subsets.items()},
+        "readings": json_value({name: _reading(name, of, results) for name, of in results.judged.items()}),
+        "guesses": json_value({name: _guess(of, results.choose) for name, of in results.guessed.items()}),
+        "reported_by_others": _literature(),
+    }
+
+
+def _guess(of: Mapping[str, FirstErrorResult], choose: str) -> dict[str, dict[str, float]]:
+    return {subset: result.numbers() for subset, result in of.items()} | _averages(of, choose)
 
 
 def _literature() -> list[dict[str, Any]]:
