@@ -131,10 +131,8 @@ class Encoder:
         return list(problem.prompt)
 
     def _apply(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        text = self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-        return str(text)
+        apply = self.tokenizer.apply_chat_template
+        return str(apply(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt))
 
     def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
         """Ids and character offsets; a chat template writes the special tokens itself, so none are added."""

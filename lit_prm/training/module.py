@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics.utilities.distributed import gather_all_tensors
 from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch
@@ -140,9 +141,8 @@ class LitPRM(LightningModule):
         total = max(self.loss.num_terms(batch.global_labels, batch.global_group), 1)
         loss: Tensor = (terms.sum() + 0.0 * values.sum()) / total  # 0 * values: a graph also without terms
         tokens = batch.length - batch.prompt_length
-        self._update_log.add(
-            LoggedBatch(loss.detach().view(1), view.reward.detach(), batch.labels, batch.group, tokens)
-        )
+        logged = LoggedBatch(loss.detach().view(1), view.reward.detach(), batch.labels, batch.group, tokens)
+        self._update_log.add(logged)
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
             self._update_log.write(self)
         # Lightning divides by the number of micro-batches and averages over ranks: undo both.
@@ -230,9 +230,4 @@ def weights_type(trainer: Trainer) -> Dtype | None:
 
 def _over_ranks(rewards: Tensor, module: LightningModule) -> Tensor:
     """The rewards of all ranks, whose numbers may differ; [M] -> [M of all ranks]."""
-    if module.trainer.world_size == 1:
-        return rewards
-    sizes = cast(Tensor, module.all_gather(torch.tensor(len(rewards), device=rewards.device))).tolist()
-    padded = torch.nn.functional.pad(rewards, (0, max(sizes) - len(rewards)))
-    every = cast(Tensor, module.all_gather(padded))  # [ranks, most]
-    return torch.cat([row[:n] for row, n in zip(every, sizes, strict=True)])
+    return rewards if module.trainer.world_size == 1 else torch.cat(gather_all_tensors(rewards))

@@ -46,9 +46,8 @@ class PreferencePairs(Layout):
         chosen, rejected = (reply(side, question, name) for side, name in zip(sides, self.columns, strict=True))
         if chosen == rejected:
             raise BadRow(f"chosen and rejected are the same text {chosen[:40]!r}; remove the row")
-        return one_group(
-            row, question, Rollout(response=chosen, correct=True), Rollout(response=rejected, correct=False)
-        )
+        rollouts = Rollout(response=chosen, correct=True), Rollout(response=rejected, correct=False)
+        return one_group(row, question, *rollouts)
 
     def _common(self, chosen: object, rejected: object) -> tuple[Message, ...]:
         if isinstance(chosen, str):

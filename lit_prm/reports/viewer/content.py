@@ -195,6 +195,4 @@ def _shows(piece: Piece) -> bool:
 
 def utf16_lengths(text: str, pieces: Sequence[Piece]) -> list[int]:
     """The lengths of the pieces in UTF-16 units, as a browser counts: characters beyond U+FFFF count twice."""
-    if text.isascii():
-        return [piece.end - piece.start for piece in pieces]
-    return [sum(1 + (character > "\uffff") for character in text[piece.start : piece.end]) for piece in pieces]
+    return [len(text[piece.start : piece.end].encode("utf-16-le", "surrogatepass")) // 2 for piece in pieces]
