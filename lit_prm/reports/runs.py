@@ -143,7 +143,7 @@ Notice = Callable[[str], None]  # takes a sentence that the reader of the compar
 def read_experiments(runs: Path, scale: str, names: Iterable[str], notice: Notice) -> list[Experiment]:
     """The finished runs of ``names`` below `<runs>/<scale>`, in that order; of all experiments without names."""
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
     folders = _folders(runs / scale)
     finished = [name for name, of in folders.items() if any(status(folder) == "FINISHED" for folder in of)]
@@ -151,9 +151,9 @@ def read_experiments(runs: Path, scale: str, names: Iterable[str], notice: Notic
     missing = [name for name in wanted if name not in finished]
     if missing or not wanted:
         raise ValueError(_nothing(runs, scale, missing))
-    stderr = Console(stderr=True)
-    shown = track(wanted, description="reading runs", console=stderr, transient=True)
-    return [Experiment(name, tuple(_finished(folders[name], notice))) for name in shown]
+    with Progress(console=Console(stderr=True), transient=True) as bar:  # gone before an error is shown
+        shown = bar.track(wanted, description="reading runs")
+        return [Experiment(name, tuple(_finished(folders[name], notice))) for name in shown]
 
 
 def _folders(scale: Path) -> dict[str, list[Path]]:
