@@ -142,7 +142,7 @@ def test_the_report_says_what_kinds_of_first_errors_there_are() -> None:
     )
     out = io.StringIO()
     marked = [Group(problem=Problem(prompt="?", id="1"), rollouts=rollouts)]
-    report = DataReport.of(marked, reading=READING, prompt_tokens=[3], response_tokens=[4], truncated=0)
+    report = DataReport.of(marked, [encoded(3, 4, 2)], reading=READING, steps={}, shared={})
     report.show(Console(file=out, width=120))
     assert report.error_kinds == {"slip": 2, "misconception": 1}
     text = " ".join(out.getvalue().split())
