@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +14,14 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks import BestOfN
+from callbacks import BestOfN, LastCheckpoint
 from lit_prm.commands.main import main
 from lit_prm.data.batch import Batch
 from lit_prm.training.module import LitPRM
-from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary
+from tests.forks import Fork
+from tests.integration.conftest import BRIEF, Desk, callbacks, metrics, same_weights, summary
 
 RUN = "runs/tiny/ce-8resp/seed-0"
-
-KILLED = """
-import os, signal, sys, warnings
-import lit_prm.commands.experiment, lit_prm.commands.lightning
-from callbacks import LastCheckpoint
-from lit_prm.commands.main import main
-warnings.filterwarnings("ignore", "This process .* is multi-threaded")
-saved = LastCheckpoint.on_train_batch_end
-def and_die(self, trainer, *args):
-    saved(self, trainer, *args)
-    if trainer.global_step == 8:
-        os.kill(os.getpid(), signal.SIGKILL)
-LastCheckpoint.on_train_batch_end = and_die
-for _ in range(int(sys.argv[1])):
-    if (child := os.fork()) == 0:
-        main(sys.argv[2:])
-        os._exit(0)
-    print("ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 
 
 class Stop(Exception):
@@ -88,15 +68,19 @@ def test_a_run_without_validation_goes_on_from_its_epochs_end(desk: Desk) -> Non
 
 
 def kill_at_8(desk: Desk, times: int, *options: str) -> None:
-    """The command in a process of its own, killed behind its eighth update; until then it had nothing to warn of.
+    """The command in a process of its own, killed behind its eighth update; until then it had nothing to warn of."""
+    saved = LastCheckpoint.on_train_batch_end
 
-    All are forks of one that has imported what takes longest.
-    """
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLED, str(times), "exp", "ce-8resp", *desk.options(*options)]
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert (killed.returncode, killed.stderr) == (0, "")
-    assert killed.stdout.count(f"ended with {-signal.SIGKILL}\n") == times
+    def and_die(self: LastCheckpoint, trainer: Trainer, *args: Any) -> None:
+        saved(self, trainer, *args)
+        if trainer.global_step == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LastCheckpoint, "on_train_batch_end", and_die)
+        for time in range(times):
+            killed = Fork(lambda: desk.exp("ce-8resp", *options), desk.folder / f"killed-{time}").ended()
+            assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
 
 
 @pytest.mark.parametrize("at", [pytest.param(6, marks=pytest.mark.slow), 12])
