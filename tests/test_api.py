@@ -19,37 +19,39 @@ import lit_prm.losses
 from lit_prm.losses import CE, DPO, NCA, BestWorst, InfoNCA, Loss
 from lit_prm.storage.run_folder import differing
 
-
-def modules_after(code: str) -> set[str]:
-    """The names of all modules that a fresh interpreter has imported after running ``code``."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True
-    )
-    return set(done.stdout.split())
-
-
-@pytest.mark.parametrize(
-    ("code", "absent"),
-    [
-        ("import lit_prm; lit_prm.__version__; dir(lit_prm)", {"torch", "lightning", "transformers", "numpy"}),
-        ("import lit_prm.losses", {"transformers", "lightning"}),
-        ("import lit_prm.evaluation.metrics", {"transformers", "lightning"}),
-    ],
-)
-def test_an_import_brings_no_library_that_it_does_not_need(code: str, absent: set[str]) -> None:
-    assert not absent & modules_after(code)
+# imports in one fresh interpreter, from light to heavy, and what is absent behind each
+ABSENT = {
+    "import lit_prm; lit_prm.__version__; dir(lit_prm)": {"torch", "lightning", "transformers", "numpy"},
+    "import lit_prm.losses": {"transformers", "lightning"},
+    "import lit_prm.models.logps, lit_prm.models.values": {"transformers", "lightning"},
+    "import lit_prm.evaluation.metrics": {"transformers", "lightning"},
+}
+# Torchmetrics imports transformers where that is installed; a stand-in takes its place.
+WITHOUT_TORCHMETRICS = """from types import ModuleType
+stand_in, utilities = ModuleType("torchmetrics"), ModuleType("torchmetrics.utilities")
+stand_in.Metric, utilities.dim_zero_cat = object, sum
+sys.modules |= {"torchmetrics": stand_in, "torchmetrics.utilities": utilities}
+from lit_prm.evaluation.metrics import *"""
 
 
-def test_metrics_bring_transformers_only_through_torchmetrics() -> None:
-    """Torchmetrics imports transformers where that is installed; here a stand-in takes its place."""
-    code = (
-        "import sys; from types import ModuleType\n"
-        "stand_in, utilities = ModuleType('torchmetrics'), ModuleType('torchmetrics.utilities')\n"
-        "stand_in.Metric, utilities.dim_zero_cat = object, sum\n"
-        "sys.modules |= {'torchmetrics': stand_in, 'torchmetrics.utilities': utilities}\n"
-        "from lit_prm.evaluation.metrics import *"
-    )
-    modules = modules_after(code)
+@pytest.fixture(scope="module")
+def modules_after() -> dict[str, set[str]]:
+    """The names of all modules that a fresh interpreter has imported behind each line of code, run in turn."""
+    codes = [*ABSENT, WITHOUT_TORCHMETRICS]
+    code = "\n".join(["import sys", *(f"{code}\nprint(*sys.modules)" for code in codes)])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {code: set(line.split()) for code, line in zip(codes, done.stdout.splitlines(), strict=True)}
+
+
+@pytest.mark.parametrize("code", ABSENT)
+def test_an_import_brings_no_library_that_it_does_not_need(code: str, modules_after: dict[str, set[str]]) -> None:
+    """Losses and metrics in anybody's own loop import them."""
+    assert "lit_prm" in modules_after[code]
+    assert not ABSENT[code] & modules_after[code]
+
+
+def test_metrics_bring_transformers_only_through_torchmetrics(modules_after: dict[str, set[str]]) -> None:
+    modules = modules_after[WITHOUT_TORCHMETRICS]
     assert {f"lit_prm.evaluation.metrics.{name}" for name in ("calibration", "selection", "separation")} <= modules
     assert not {"transformers", "lightning"} & modules
 
