@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lit_prm.commands.paper import figures
 from lit_prm.commands.paper.document import document
 from lit_prm.commands.paper.figures import FIGURES, draw_all
 from lit_prm.commands.paper.methods import LABELS, PARTS
@@ -100,9 +102,16 @@ def test_without_any_run_the_document_is_all_dashes(tmp_path: Path) -> None:
     assert "±" not in text.replace("±3 points", "")
 
 
-def test_the_command_writes_document_and_figures_twice_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_figures_and_twice_the_same_document(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent.parent)
     Path("experiments").symlink_to(REPOSITORY / "experiments")
+    drawn: list[str] = []
+
+    def drawn_once(*where: Any) -> list[str]:
+        drawn.extend([] if drawn else draw_all(*where))
+        return drawn
+
+    monkeypatch.setattr(figures, "draw_all", drawn_once)
     texts = []
     for _ in range(2):
         main(["--only", "tables", "--seeds", "1"])

@@ -151,14 +151,15 @@ def test_the_page_and_the_json_say_the_same(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    main(["plan", "ce-8resp", "--scale", "1xh100"])
+    asked = ["ce-8resp", "--scale", "1xh100", LLAMA, "--problems", "10", "--memory", "1000"]
+    main(["plan", *asked])
     page = capsys.readouterr().out
-    main(["plan", "ce-8resp", "--scale", "1xh100", "--json"])
+    main(["plan", *asked, "--json"])
     numbers = json.loads(capsys.readouterr().out)
     total = numbers["memory"]["one device"]["total"]
-    assert f"{total / 1e9:.1f} of 80.0 GB" in page
+    assert f"{total / 1e9:.1f} of 1000.0 GB" in page
     assert page.count("█") > 10
-    assert "1,543,714,304" in page
+    assert "8,030,261,248" in page
 
 
 def test_every_device_has_what_a_plan_needs() -> None:
