@@ -18,8 +18,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from lit_prm.commands.experiment import EXPERIMENTS, config_files, is_trained, predecessor, run_experiment
+from lit_prm.commands.experiment import EXPERIMENTS, config_files, predecessor, run_experiment
 from lit_prm.commands.paper.workers import logged
+from lit_prm.storage.run_files import read_record
 
 NAMES = (
     "ce-8resp", "dpo-8resp", "kto-8resp", "nca-8resp", "nca-8resp-kway", "infonca-8resp", "ipvrm-8resp", "orm-8resp",
@@ -59,7 +60,7 @@ def folder(name: str, scale: str, seed: int, options: Options) -> Path:
 def train(name: str, scale: str, seed: int, options: Options, more: Sequence[str]) -> dict[str, float]:
     """The run's metrics; a finished run is not repeated."""
     run = folder(name, scale, seed, options)
-    if not is_trained(run):
+    if read_record(run / "summary.json").get("status") != "FINISHED":
         with logged(run / "log.txt"):
             run_experiment([*arguments(name, scale, seed, options), *more])
     metrics: dict[str, float] = json.loads((run / "summary.json").read_text())["metrics"]
