@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lit_prm.commands.main import JOBS, LIGHTNING
+from lit_prm.training.worlds.tinymath.misconceptions import MISCONCEPTIONS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted(["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*.md"))])
@@ -51,6 +52,13 @@ def test_classes_of_the_house_page_are_defined_where_it_says() -> None:
 def test_commands_are_commands(page: str) -> None:
     for command in re.findall(r"python -m lit_prm ([a-z][a-z-]*)", (REPOSITORY / page).read_text()):
         assert command in (*JOBS, *LIGHTNING)
+
+
+def test_the_page_of_the_world_lists_the_misconceptions_that_authors_hold() -> None:
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", (REPOSITORY / "docs/world.md").read_text(), re.M
+    )
+    assert [tuple(row) for row in rows[1:]] == [tuple(m) for m in MISCONCEPTIONS]
 
 
 def test_the_readme_is_one_screen() -> None:
