@@ -38,7 +38,7 @@ RUN   := $(VENV)/.run
 DEV   := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help env check format test test-slow nightly test-gpu exp paper list compare ui parity clean
+.PHONY: help env check format test test-slow nightly test-gpu exp paper dial list compare ui parity clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -95,6 +95,9 @@ exp: $(RUN) $(if $(filter smol%,$(SCALE)),$(VENV)/.smol) ## one experiment: make
 
 paper: $(RUN) $(if $(filter smol%,$(SCALE)),$(VENV)/.smol) ## every table and figure of the paper: make paper [SCALE=tiny] [SEEDS=3]
 	@$(ONE_THREAD) $(QUIET) $(BIN)/python -m lit_prm paper --scale $(SCALE) --seeds $(SEEDS) $(if $(NAMES),--names $(NAMES)) $(ARGS)
+
+dial: $(RUN) ## when does an implicit process reward pay? five worlds with more and more fluent errors: make dial [SEEDS=3]
+	@$(ONE_THREAD) $(QUIET) $(BIN)/python -m lit_prm dial --seeds $(SEEDS) $(ARGS)
 
 list: $(RUN) ## the experiments and what each asks
 	@$(BIN)/python -m lit_prm list

@@ -51,5 +51,5 @@ def _row(problem: str, levels: Mapping[str, float], offset: float) -> dict[str, 
         for curve, value in levels.items()
         if not curve.startswith("first_error/")
     }
-    errors = {"found": levels.get("first_error/found"), "chance": levels.get("first_error/chance")}
+    errors = {rule: levels.get(f"first_error/{rule}") for rule in ("found", "reference", "position", "chance")}
     return {"problem": problem, "counts": list(COUNTS), "curves": curves, "first_error": errors}

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_prm.commands.paper.methods import LABELS
-from lit_prm.commands.paper.runner import SHARES, main, make_runs
+from lit_prm.commands.paper.runner import SHARES, Place, main, make_runs
 from lit_prm.commands.paper.schedule import Schedule, SeededRun, with_predecessors
 from tests.paper_jobs import run
 
@@ -134,7 +134,7 @@ def made(place: Path) -> list[str]:
 def test_runs_share_processes_and_what_they_print_is_in_their_log(
     place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert make_runs(["a", "b", "c"], "tiny", seeds=2, workers=2, run=run) == 0
+    assert make_runs(["a", "b", "c"], Place("tiny"), seeds=2, workers=2, run=run) == 0
     assert sorted(made(place)) == sorted(f"{name}/{seed}" for name in "abc" for seed in (0, 1))
     assert len({line.split()[1] for line in (place / "order.txt").read_text().splitlines()}) == 2
     assert (place / "runs/tiny/b/seed-1/log.txt").read_text() == "this is b seed 1\na warning\n"
@@ -158,13 +158,13 @@ def test_a_failure_is_told_with_the_end_of_its_log_and_the_rest_goes_on(
 
 
 def test_finished_runs_are_left_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert make_runs(["a", "b"], "tiny", seeds=1, workers=1, run=run) == 0
-    assert make_runs(["a", "b"], "tiny", seeds=1, workers=1, run=run) == 0
+    assert make_runs(["a", "b"], Place("tiny"), seeds=1, workers=1, run=run) == 0
+    assert make_runs(["a", "b"], Place("tiny"), seeds=1, workers=1, run=run) == 0
     assert made(place) == ["a/0", "b/0"]
     assert "all 2 runs are finished" in capsys.readouterr().out
     killed = place / "runs/tiny/b/seed-0/summary.json"
     killed.write_text(json.dumps({"status": "KILLED", "metrics": {"bon/test/acc@1": 0.5}}))
-    make_runs(["a", "b"], "tiny", seeds=1, workers=1, run=run)
+    make_runs(["a", "b"], Place("tiny"), seeds=1, workers=1, run=run)
     assert made(place) == ["a/0", "b/0", "b/0"]
 
 
@@ -172,7 +172,7 @@ def test_a_name_without_a_file_is_refused_with_those_that_have_one(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ValueError, match=r"(?s)unknown NAME 'typo'.*asks nothing"):
-        make_runs(["typo"], "tiny", seeds=1, workers=1, run=run)
+        make_runs(["typo"], Place("tiny"), seeds=1, workers=1, run=run)
     with pytest.raises(SystemExit, match="2"):
         main(["--seeds", "0"])
     assert "--seeds: 0 is not at least 1" in capsys.readouterr().err

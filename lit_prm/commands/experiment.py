@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -82,12 +83,18 @@ def predecessor(file: Path) -> str | None:
     return first
 
 
-def refuse_other_options(runs: Iterable[tuple[Path, str, int]], scale: str) -> None:
-    """Raise ValueError if a run (folder, experiment, seed) was made with other options than its files have now.
+def refuse_other_options(runs: Iterable[tuple[Any, ...]], scale: str) -> None:
+    """Raise ValueError if a run was made with other options than its files have now.
+
+    A run is a tuple of its folder, its experiment, its seed and then the overrides that it is made with, if any.
 
     The message lists five differences of each of the first five runs.
     """
-    changed = [(folder, lines) for folder, name, seed in runs if (lines := other_options(folder, name, scale, seed))]
+    changed = [
+        (folder, lines)
+        for folder, name, seed, *more in runs
+        if (lines := other_options(folder, name, scale, seed, more))
+    ]
     if changed:
         listed = "\n".join(f"{folder}:\n" + "\n".join(lines[:5]) for folder, lines in changed[:5])
         raise ValueError(

@@ -18,6 +18,7 @@ usage: python -m lit_prm COMMAND ...
   plan NAME [--scale tiny] [OVERRIDES]              memory, disk, FLOPs and hours of a run, before you start it
   list                                              all experiments and scales with their purpose (make list)
   paper [--scale tiny] [--seeds 3]                  run and show every table and figure of the paper (make paper)
+  dial [--seeds 3]                                  when does an implicit process reward pay? (make dial)
   compare NAME NAME ... [--scale tiny]              report on recorded runs side by side (make compare)
   sample MODEL FILE                                 sample responses to problems and grade them
   score FROM FILE                                   rewards of tokens, steps and responses; FROM is a run or a model
@@ -38,6 +39,7 @@ JOBS = {  # "module:function" of each command; the function takes the list of ar
     "plan": "lit_prm.commands.plan.command:main",
     "list": "lit_prm.commands.experiment:show_available",
     "paper": "lit_prm.commands.paper.runner:main",
+    "dial": "lit_prm.commands.dial:main",
     "compare": "lit_prm.reports.compare.command:main",
     "sample": "lit_prm.generation.command:main",
     "score": "lit_prm.scoring.command:main",

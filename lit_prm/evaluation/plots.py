@@ -102,12 +102,7 @@ def over_candidates(
 def draw_lines(panel: Any, lines: Sequence[Series]) -> None:
     """Lines over N in one panel, intervals as bands; the axis ends above the other lines, whatever any-of-N reaches."""
     for line in (line for line in lines if line.points):
-        estimates = line.points.values()
-        style = {"markersize": 3.5, "linewidth": 1.7, "label": text(line.name), **line.style}
-        panel.plot(list(line.points), [e.mean for e in estimates], **style)
-        if line.band:
-            ends = [e.low for e in estimates], [e.high for e in estimates]
-            panel.fill_between(list(line.points), *ends, color=style["color"], alpha=0.13, linewidth=0)
+        draw_over(panel, line)
     counts = sorted({n for line in lines for n in line.points})
     panel.set_xscale("log", base=2)
     panel.set_xticks(counts, [f"{n:g}" for n in counts])
@@ -115,6 +110,16 @@ def draw_lines(panel: Any, lines: Sequence[Series]) -> None:
     others = [(e, line.band) for line in lines if line.style != ANY for e in line.points.values()]
     if others and any(line.style == ANY for line in lines):
         panel.set_ylim(top=min(100.0, max(max(e.mean, e.high) if band else e.mean for e, band in others) + 6))
+
+
+def draw_over(panel: Any, line: Series) -> None:
+    """One line over its own horizontal places, its intervals as a band."""
+    estimates = line.points.values()
+    style = {"markersize": 3.5, "linewidth": 1.7, "label": text(line.name), **line.style}
+    panel.plot(list(line.points), [e.mean for e in estimates], **style)
+    if line.band:
+        ends = [e.low for e in estimates], [e.high for e in estimates]
+        panel.fill_between(list(line.points), *ends, color=style["color"], alpha=0.13, linewidth=0)
 
 
 def over_flops(title: str, groups: Sequence[Series], ylabel: str = ACCURACY, **size: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -45,7 +45,7 @@ def main(args: Sequence[str], run: RunJob | None = None) -> None:
     config_files(options.names[0], options.scale)  # ValueError for an unknown scale or a wrong folder
     failed = 0
     if options.only != "tables":
-        failed = make_runs(options.names, options.scale, options.seeds, options.workers, run)
+        failed = make_runs(options.names, Place(options.scale), options.seeds, options.workers, run)
     if options.only != "runs" and set(options.names) >= set(LABELS):
         write(options.scale, options.seeds)
     elif options.only != "runs":
@@ -66,20 +66,19 @@ def write(scale: str, seeds: int) -> None:
     finished = [SeededRun(name, seed) for name in LABELS for seed in results.experiment(name).seeds]
     if not finished:
         raise ValueError(f"There is no finished run in {RUNS / scale}. Make the runs first: make paper SCALE={scale}")
-    refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in finished), scale)
+    at.refuse_changed(finished)
     drawn = draw_all(results, DOCS / "figures", scale)
     file = DOCS / f"paper-{scale}.md"
     write_text(file, document(results, paper(), scale, drawn))
     print(f"written: {file} and {len(drawn)} figures in {DOCS / 'figures'}")
 
 
-def make_runs(names: Sequence[str], scale: str, seeds: int, workers: int, run: RunJob | None = None) -> int:
+def make_runs(names: Sequence[str], at: Place, seeds: int, workers: int, run: RunJob | None = None) -> int:
     """Make every run of the experiments and of their predecessors that is not finished; returns how many failed."""
-    order = with_predecessors(names, lambda name: predecessor(config_files(name, scale)[-1]))
-    at = Place(scale)
+    order = with_predecessors(names, lambda name: predecessor(config_files(name, at.scale)[-1]))
     jobs = [SeededRun(name, seed) for name in order for seed in range(seeds)]
     schedule = Schedule(jobs, order, SHARES, at.finished)
-    refuse_other_options(((at.folder(job), job.experiment, job.seed) for job in sorted(schedule.ended)), scale)
+    at.refuse_changed(sorted(schedule.ended))
     if not schedule.outstanding:
         print(f"all {len(jobs)} runs are finished")
         return 0
@@ -90,12 +89,28 @@ def make_runs(names: Sequence[str], scale: str, seeds: int, workers: int, run: R
 
 @dataclass(frozen=True)
 class Place:
-    """The folders of the runs of a scale; makes a run and says whether it is finished."""
+    """The folders of the runs of a scale; makes a run and says whether it is finished.
+
+    The runs are in `runs/<group>`, by default `runs/<scale>`. ``overrides`` are options of every run, in which
+    `{folder}` and `{seed}` stand for those of the run.
+    """
 
     scale: str
+    group: str = ""
+    overrides: tuple[str, ...] = ()
 
     def folder(self, job: SeededRun) -> Path:
-        return RUNS / self.scale / job.experiment / f"seed-{job.seed}"
+        return RUNS / (self.group or self.scale) / job.experiment / f"seed-{job.seed}"
+
+    def options(self, job: SeededRun) -> list[str]:
+        """The overrides of one run."""
+        return [option.format(folder=self.folder(job), seed=job.seed) for option in self.overrides]
+
+    def refuse_changed(self, jobs: Iterable[SeededRun]) -> None:
+        """Raise ValueError if a run was made with other options than it would be made with now."""
+        as_seed_0 = {job: self.options(job._replace(seed=0)) for job in jobs}
+        runs = ((self.folder(job), job.experiment, job.seed, *more) for job, more in as_seed_0.items())
+        refuse_other_options(runs, self.scale)
 
     def log(self, job: SeededRun) -> Path:
         return self.folder(job) / "log.txt"
@@ -105,7 +120,7 @@ class Place:
         from lit_prm.commands.experiment import main as experiment
 
         print(f"--- {time.strftime('%F %T')} {job}", flush=True)
-        experiment([job.experiment, "--scale", self.scale, "--seed", str(job.seed), *PAPER_OPTIONS])
+        experiment([job.experiment, "--scale", self.scale, "--seed", str(job.seed), *PAPER_OPTIONS, *self.options(job)])
 
     def finished(self, job: SeededRun) -> bool:
         """True if the run was trained to its end and judged on every test set of the scale."""
