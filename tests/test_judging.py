@@ -314,6 +314,21 @@ def test_first_errors_of_each_kind_are_counted_by_themselves(tokenizer: PreTrain
     assert not [key for key in judge(c, s, ["min"], Sigmoid()).metrics if "slip" in key]
 
 
+def test_kinds_in_any_script_have_a_metric_and_those_alike_but_for_punctuation_share_one(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    c, s = with_steps(tokenizer, *[(0, [-1.0, 0.0]), (0, [0.0, -1.0]), (0, [-1.0, 0.0]), (0, [0.0, -1.0])])
+
+    def metrics(*kinds: str) -> dict[str, float]:
+        marked = [replace(r, error_kinds=(k, "")) for r, k in zip(c.groups[0].rollouts, kinds, strict=True)]
+        group = replace(c.groups[0], rollouts=tuple(marked))
+        found = judge(replace(c, groups=(group,)), s, ["min"], Sigmoid()).metrics
+        return {key.split("/")[2]: v for key, v in found.items() if key.count("/") == 3 and "first_error_found" in key}
+
+    kinds = metrics("推理", "计算错误", "Slip!", "slip")
+    assert {k: v for k, v in kinds.items() if k != "first_error_found"} == {"推理": 1, "计算错误": 0, "slip": 0.5}
+
+
 def test_steps_of_another_rule_are_not_held_against_known_errors(tokenizer: PreTrainedTokenizerFast) -> None:
     c, s = with_steps(tokenizer, (1, [0.5, -2.0]))
     found = judge(replace(c, own_steps=False), s, ["min"], Sigmoid()).metrics

@@ -37,6 +37,9 @@ GROUPS = [
     )
     for i in range(12)
 ]
+_pieces = tuple(f"{piece}\n\n" for piece in GROUPS[7].rollouts[1].response.split("\n\n")[:2]) + ("It is 49.",)
+_marked = replace(GROUPS[7].rollouts[1], steps=_pieces, first_error=1, error_kinds=("", "slip", ""))
+GROUPS[7] = replace(GROUPS[7], rollouts=(GROUPS[7].rollouts[0], _marked, *GROUPS[7].rollouts[2:]))
 
 
 @pytest.fixture(scope="module")

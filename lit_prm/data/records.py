@@ -57,8 +57,8 @@ class Rollout:
     @property
     def first_error_kind(self) -> str | None:
         """The kind of the first wrong step; None without an error or without kinds."""
-        wrong = self.error_kinds and self.first_error is not None and self.first_error >= 0
-        return self.error_kinds[self.first_error] or None if wrong else None  # type: ignore[index]
+        kinds = self.error_kinds or ()
+        return kinds[self.first_error] or None if self.first_error in range(len(kinds)) else None  # type: ignore[index]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

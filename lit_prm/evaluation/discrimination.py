@@ -82,11 +82,7 @@ def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
             theirs = getattr(known, rule)
             metrics[f"steps/{name}/first_error_by_{rule}"] = float(theirs.mean())
             metrics |= with_interval(f"gain/{name}/first_error-{rule}", known.found - theirs)
-    for kind in sorted({kind for g in candidates.groups for r in g.rollouts if (kind := r.first_error_kind)}):
-        found = located(candidates, scored, kind).found
-        if not np.isnan(found).all():
-            part = re.sub(r"[^a-z0-9]+", "-", kind.lower())
-            metrics[f"steps/{name}/{part}/first_error_found"] = float(np.nanmean(found))
+    metrics |= _found_by_kind(candidates, scored)
     if not np.array_equal(scored.valid, scored.reference_valid):
         return metrics  # an outcome model scores last steps only: its AUC and F1 would not compare with those of others
     labelled, rows = _checked(candidates)
@@ -97,22 +93,39 @@ def step_metrics(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
     return metrics | {f"steps/{name}/{key}": value for key, value in values.items() if not np.isnan(value)}
 
 
+MOST_KINDS = 12  # more are texts in free words, not kinds
+
+
+def _found_by_kind(candidates: CandidateSet, scored: Scored) -> dict[str, float]:
+    """The share of first wrong steps found, for each kind of error; kinds that differ in punctuation are one."""
+    kinds: dict[str, list[str]] = {}
+    for kind in sorted({kind for g in candidates.groups for r in g.rollouts if (kind := r.first_error_kind)}):
+        kinds.setdefault("-".join(re.findall(r"\w+", kind.lower())) or "other", []).append(kind)
+    if len(kinds) > MOST_KINDS:
+        return {}
+    found = {part: located(candidates, scored, of_part).found for part, of_part in kinds.items()}
+    return {
+        f"steps/{candidates.name}/{part}/first_error_found": float(np.nanmean(values))
+        for part, values in found.items()
+        if not np.isnan(values).all()
+    }
+
+
 def _checked(candidates: CandidateSet) -> tuple[Known, NDArray[np.intp]]:
     """Responses with labelled steps and their rows in ``Scored``; none if other steps were scored."""
     known = Known.of(candidates.groups if candidates.own_steps else ())
     return known, candidates.source[known.at]
 
 
-def located(candidates: CandidateSet, scored: Scored, kind: str | None = None) -> Located:
+def located(candidates: CandidateSet, scored: Scored, kinds: Sequence[str] | None = None) -> Located:
     """How often rewards, and three rules without training, find the first wrong step. Ties share a hit.
 
-    With ``kind``, only responses count whose first wrong step has an error of that kind.
+    With ``kinds``, only responses count whose first wrong step has an error of one of these kinds.
     """
     known, rows = _checked(candidates)
     counted = (known.first_error >= 0) & scored.valid[rows].any(1)
-    if kind is not None:
-        kinds = np.array([r.first_error_kind or "" for g in candidates.groups for r in g.rollouts])
-        counted &= kinds[known.at] == kind
+    if kinds is not None:
+        counted &= np.array([r.first_error_kind in kinds for g in candidates.groups for r in g.rollouts])[known.at]
     error, rows = known.first_error[counted], rows[counted]
     group = np.repeat(np.arange(len(candidates.groups)), [len(g.rollouts) for g in candidates.groups])
     group = group[known.at[counted]]

@@ -165,8 +165,9 @@ def _write_parquet(parts: Sequence[Path], file: IO[bytes]) -> None:
     import pyarrow.parquet
 
     rows: list[dict[str, Any]] = [json.loads(line) for part in parts for line in part.read_bytes().splitlines()]
+    columns = dict.fromkeys(column for row in rows for column in row)  # pyarrow takes those of the first row alone
     try:
-        table = pyarrow.Table.from_pylist(rows)
+        table = pyarrow.Table.from_pylist([columns | row for row in rows])
     except pyarrow.ArrowException as error:
         raise ValueError(f"The rows fit no Parquet table ({error}). Give --out a name that ends in .jsonl.") from None
     pyarrow.parquet.write_table(table, file)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from lit_prm.training.worlds.tinymath import TinyMath
 from lit_prm.training.worlds.tinymath import world as module
 from lit_prm.training.worlds.tinymath.checker import error_kinds, first_error
 from lit_prm.training.worlds.tinymath.irrelevant import code, general, irrelevant_groups
+from lit_prm.training.worlds.tinymath.misconceptions import draw_author
+from lit_prm.training.worlds.tinymath.problems import make_problem
+from lit_prm.training.worlds.tinymath.sft import EXPERT_LR
+from lit_prm.training.worlds.tinymath.solutions import write_solution
 from lit_prm.training.worlds.tinymath.tokenizer import make_tokenizer
 from tests.conftest import MICRO
 
@@ -43,7 +48,18 @@ def test_texts_change_only_with_the_version(built_world: Path) -> None:
     }
     whole = hashlib.sha256("".join(sorted(texts.values())).encode()).hexdigest()
     tokenizer = hashlib.sha256(make_tokenizer().backend_tokenizer.to_str().encode()).hexdigest()
-    assert (module.VERSION, len(texts), whole[:16], tokenizer[:16]) == ("2", 5, "697b99252f35525a", "097ac38908aac3c2")
+    rng = random.Random(0)
+    solved = [(p, write_solution(p, rng, draw_author(1.0, rng))) for p in (make_problem(rng) for _ in range(300))]
+    checked = "".join(f"{text}{error_kinds(problem, text)}" for problem, text in solved)
+    authors = hashlib.sha256(f"{checked}{EXPERT_LR}".encode()).hexdigest()
+    digests = [digest[:16] for digest in (whole, tokenizer, authors)]
+    assert (module.VERSION, len(texts), *digests) == (
+        "2",
+        5,
+        "697b99252f35525a",
+        "097ac38908aac3c2",
+        "ec7f97e25d2379c6",
+    )
 
 
 def test_what_is_there_is_not_built_again(built_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,3 +179,8 @@ def test_a_generator_later_than_the_base_is_refused() -> None:
 def test_a_share_of_fluent_errors_outside_of_0_to_1_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=rf"fluent_errors {share} is not within 0\.\.1\. Give 0 for authors without"):
         TinyMath(fluent_errors=share)
+
+
+def test_fewer_than_no_updates_on_experts_solutions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"expert_steps -5 is negative\. Give 0 or more updates"):
+        TinyMath(expert_steps=-5)

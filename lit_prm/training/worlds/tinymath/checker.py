@@ -34,7 +34,9 @@ def error_kinds(problem: TinyProblem, response: str) -> tuple[str, ...]:
     A line without digits is right. Any other line must consist of the next equations of the solution, with the operands
     of + and * in either order, or, after the last equation, of the boxed answer. After an error, a line is right if it
     calculates on correctly from the value reached. An error is a misconception if an author who holds it would write
-    that line there, otherwise a slip. If a response ends without an answer, its last line is a slip.
+    that line there, also where the value leaves the range; otherwise it is a slip. Of two readings the one with the
+    earlier operation counts, so that after a step left out another line may look like a slip. If a response ends
+    without an answer, its last line is a slip.
     """
     reader = _Reader(problem)
     lines = Newline().split(response)

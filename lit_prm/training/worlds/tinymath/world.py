@@ -98,6 +98,8 @@ class TinyMath:
                 f"weaker_steps {weaker_steps} is not within 1..{generator_steps - 1}. The weaker model is an earlier "
                 f"snapshot than the generator of {generator_steps} steps: give a smaller number"
             )
+        if expert_steps < 0:
+            raise ValueError(f"expert_steps {expert_steps} is negative. Give 0 or more updates on experts' solutions")
         if not 0 <= fluent_errors <= 1:
             raise ValueError(
                 f"fluent_errors {fluent_errors} is not within 0..1. Give 0 for authors without misconceptions, "
