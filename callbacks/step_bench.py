@@ -12,7 +12,7 @@ from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import Scored
 from lit_prm.evaluation.first_error import Known
 from lit_prm.reports.processbench.protocol import Judged, choose_threshold, judge_subset
-from lit_prm.reports.processbench.subset import Labels, StepScores
+from lit_prm.reports.processbench.subset import StepScores
 
 __all__ = ["StepBench"]
 
@@ -55,7 +55,7 @@ class StepBench(Collected):
                 pl_module.log_dict(_metrics(name, judged), sync_dist=trainer.world_size > 1)
 
 
-def labelled_steps(candidates: CandidateSet, scored: Scored) -> tuple[StepScores, Labels] | None:
+def labelled_steps(candidates: CandidateSet, scored: Scored) -> tuple[StepScores, Known] | None:
     """Step rewards and labels where the first wrong step is known; None if nowhere, or if steps lack rewards."""
     known = Known.of(candidates.groups)
     if not len(known.at) or not candidates.own_steps or not np.array_equal(scored.valid, scored.reference_valid):
@@ -63,10 +63,10 @@ def labelled_steps(candidates: CandidateSet, scored: Scored) -> tuple[StepScores
     rows = candidates.source[known.at]
     rollouts = [r for group in candidates.groups for r in group.rollouts]
     sizes = np.array([len(rollouts[i].steps or ()) for i in known.at], dtype=np.intp)
-    return StepScores(scored.steps[rows], scored.valid[rows], sizes), Labels(known.first_error, known.problem)
+    return StepScores(scored.steps[rows], scored.valid[rows], sizes), known
 
 
-def judge_named(sets: dict[str, tuple[StepScores, Labels]], choose: str | None) -> dict[str, Judged]:
+def judge_named(sets: dict[str, tuple[StepScores, Known]], choose: str | None) -> dict[str, Judged]:
     """Evaluate every set by the threshold of the set ``choose``; ``choose`` itself, or all without one, by halves."""
     best = {name: choose_threshold(scores, labels) for name, (scores, labels) in sets.items()}
     threshold = best.get(choose or "", float("nan"))

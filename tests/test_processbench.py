@@ -17,7 +17,7 @@ import pytest
 
 from lit_prm.commands.main import main as cli
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.evaluation.first_error import f1, first_below
+from lit_prm.evaluation.first_error import Known, f1, first_below
 from lit_prm.reports.processbench.guesses import GUESSES, AlwaysGuess, CommonestPlace, UniformGuess
 from lit_prm.reports.processbench.items import (
     SUBSETS,
@@ -30,7 +30,7 @@ from lit_prm.reports.processbench.items import (
 )
 from lit_prm.reports.processbench.protocol import average, choose_threshold, judge, judge_subset, minimum
 from lit_prm.reports.processbench.report import as_numbers
-from lit_prm.reports.processbench.subset import PREFIX_VALUES, READINGS, STEP_REWARDS, Labels, StepScores, Subset
+from lit_prm.reports.processbench.subset import PREFIX_VALUES, READINGS, STEP_REWARDS, StepScores, Subset
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.scored_files import ScoredGroups, read_scored
@@ -83,7 +83,7 @@ def scores_of(of: Subset) -> StepScores:
 def relabelled(of: Subset, seed: int) -> Subset:
     """The same responses and rewards with other labels."""
     labels = np.random.default_rng(seed).integers(-1, 4, len(of.rewards))
-    return replace(of, labels=Labels(labels.astype(np.intp), of.labels.problem))
+    return replace(of, labels=of.labels._replace(first_error=labels.astype(np.intp)))
 
 
 def test_no_label_of_a_reported_subset_moves_the_threshold() -> None:
@@ -106,7 +106,7 @@ def test_no_reward_of_a_reported_subset_moves_the_threshold() -> None:
 
 def test_on_the_choosing_subset_a_half_is_judged_by_the_other_half_alone() -> None:
     of = drawn("gsm8k", 3, count=80)
-    scores, (truth, problem) = scores_of(of), of.labels
+    scores, (_, truth, problem) = scores_of(of), of.labels
     found = judge([of], "gsm8k").judged["step rewards"]["gsm8k"]
     assert found.chosen_here
     assert found.cross_fitted is not None
@@ -114,7 +114,7 @@ def test_on_the_choosing_subset_a_half_is_judged_by_the_other_half_alone() -> No
     for half in (0, 1):
         mine = problem % 2 == half
         other = StepScores(*(column[~mine] for column in scores))
-        threshold = choose_threshold(other, Labels(truth[~mine], problem[~mine]))
+        threshold = choose_threshold(other, Known(np.flatnonzero(~mine), truth[~mine], problem[~mine]))
         predicted[mine] = first_below(scores.values[mine], scores.valid[mine], threshold)
     assert found.cross_fitted.hits.f1 == pytest.approx(f1(predicted, truth))
     assert found.cross_fitted.hits.f1 < found.result.hits.f1 == found.oracle.f1  # which saw what it judged

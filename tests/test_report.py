@@ -44,7 +44,7 @@ def encoded(prompt: int, response: int, steps: int = 1, *, truncated: bool = Fal
 def report(groups: list[Group] = GROUPS) -> DataReport:
     prompts, responses = [3, 3, 4, 4, 5, 5, 5, 5], [1, 1, 2, 3, 4, 5, 6, 7]
     rows = [encoded(p, r, 3 if r == 7 else 1, truncated=r == 7) for p, r in zip(prompts, responses, strict=True)]
-    return DataReport.of(groups, rows, reading=READING, steps={}, shared={"math500": ["again"], "gsm8k": []})
+    return DataReport.of(groups, rows, reading=READING, steps={}, shared={"math500": [groups[0]], "gsm8k": []})
 
 
 def test_every_count_is_what_a_person_would_count() -> None:
@@ -99,25 +99,29 @@ def test_the_table_says_it_in_few_lines_and_takes_brackets_as_text() -> None:
     assert said.count("\n") < 20
 
 
+def shared_ids(groups: list[Group], evaluation: dict[str, list[Group]]) -> dict[str, list[str]]:
+    return {name: [g.problem.id for g in of_set] for name, of_set in shared(groups, evaluation).items()}
+
+
 @pytest.mark.parametrize("same", ["WHAT is\n2+2", "What is $2 + 2$?", "'what is: 2+2'"])
 def test_spacing_case_and_punctuation_do_not_hide_a_shared_problem(same: str) -> None:
-    assert shared(GROUPS, {"eval": [group(same)]}) == {"eval": ["What is 2+2?", "again"]}
+    assert shared_ids(GROUPS, {"eval": [group(same)]}) == {"eval": ["What is 2+2?", "again"]}
 
 
 def test_other_numbers_and_other_words_are_other_problems() -> None:
     told = "Let x be 5.|Let x be 55.|Let y be 5.|Soit x égal à 5.|Let x be -5.|Let x be 5 5.|Let x be 5.5."
     others = [group(text) for text in told.split("|")]
     for i, one in enumerate(others):
-        assert shared([one], {"eval": others[:i] + others[i + 1 :]}) == {"eval": []}
+        assert shared_ids([one], {"eval": others[:i] + others[i + 1 :]}) == {"eval": []}
 
 
 @pytest.mark.parametrize("other", [*(f"5 {sign} 3" for sign in "-*/^_=<>"), "53", "5 3", "5.3"])
 def test_operators_and_numbers_are_told_apart(other: str) -> None:
-    assert shared([group("Find 5 + 3.")], {"eval": [group(f"Find {other}.")]}) == {"eval": []}
+    assert shared_ids([group("Find 5 + 3.")], {"eval": [group(f"Find {other}.")]}) == {"eval": []}
 
 
 def test_typeset_thousands_and_lists_are_the_same_numbers() -> None:
-    assert shared([group("Add 1,000 and 2, 3.")], {"eval": [group("add $1000$ and 2,3")]})["eval"]
+    assert shared_ids([group("Add 1,000 and 2, 3.")], {"eval": [group("add $1000$ and 2,3")]})["eval"]
 
 
 def test_the_report_says_who_cut_the_steps_and_what_was_left_out() -> None:
@@ -166,7 +170,7 @@ def test_a_chat_prompt_is_compared_by_what_the_user_asks() -> None:
     chat = Problem(
         prompt=({"role": "system", "content": "Think."}, {"role": "user", "content": "What is 2+2?"}), id="chat"
     )
-    assert shared(GROUPS, {"eval": [Group(problem=chat, rollouts=())]})["eval"] == ["What is 2+2?", "again"]
+    assert shared_ids(GROUPS, {"eval": [Group(problem=chat, rollouts=())]})["eval"] == ["What is 2+2?", "again"]
 
 
 NAMES = st.lists(st.sampled_from(["one", "One!", "two", "three", "3"]), max_size=6)
@@ -178,9 +182,9 @@ def test_dropping_leaves_nothing_shared_and_keeps_the_rest_in_order(
 ) -> None:
     groups = [group(text, id=str(i)) for i, text in enumerate(train)]
     evaluation = {"first": [group(t) for t in first], "second": [group(t) for t in second]}
-    kept = drop_shared(groups, evaluation)
-    found = {i for ids in shared(groups, evaluation).values() for i in ids}
-    assert shared(kept, evaluation) == {"first": [], "second": []}
+    kept = drop_shared(groups, shared(groups, evaluation))
+    found = {i for ids in shared_ids(groups, evaluation).values() for i in ids}
+    assert shared_ids(kept, evaluation) == {"first": [], "second": []}
     assert [g.problem.id for g in kept] == [g.problem.id for g in groups if g.problem.id not in found]
 
 
@@ -191,13 +195,13 @@ def test_shared_problems_are_refused_by_set_count_and_text_with_the_remedy(
     train = [group("first"), group(long), group("also")]
     evaluation = {"clean": [group("other")], "math500": [group(long), group("also!")], "gsm8k": [group("Also")]}
     with pytest.raises(ValueError, match="shares problems") as error:
-        refuse_shared(train, evaluation)
+        refuse_shared(shared(train, evaluation))
     said = str(error.value)
     assert "2 with math500, 1 with gsm8k" in said
     assert "clean" not in said
     assert repr(long[:60]) in said
     assert "data.shared_problems: drop" in said
-    refuse_shared(train, evaluation, allow=True)
+    refuse_shared(shared(train, evaluation), allow=True)
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "2 with math500" in line
@@ -205,7 +209,7 @@ def test_shared_problems_are_refused_by_set_count_and_text_with_the_remedy(
 
 
 def test_nothing_shared_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    refuse_shared(GROUPS, {"eval": [group("other")]})
-    refuse_shared(GROUPS, {})
-    refuse_shared([], {"eval": GROUPS}, allow=True)
+    refuse_shared(shared(GROUPS, {"eval": [group("other")]}))
+    refuse_shared(shared(GROUPS, {}))
+    refuse_shared(shared([], {"eval": GROUPS}), allow=True)
     assert capsys.readouterr() == ("", "")

@@ -19,7 +19,6 @@ from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
 from lit_prm.reports.processbench.protocol import choose_threshold, cross_fitted_result, judge_subset
-from lit_prm.reports.processbench.subset import Labels
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 from tests.candidate_sets import candidate_set, groups, scored
@@ -83,7 +82,7 @@ def test_the_threshold_of_the_named_set_judges_the_others_and_itself_is_cross_fi
     assert mine is not None
     assert wanted is not None
     assert mine.hits == wanted.hits
-    other = Labels(np.roll(sets["b"][1].first_error, 1), sets["b"][1].problem)
+    other = sets["b"][1]._replace(first_error=np.roll(sets["b"][1].first_error, 1))
     assert judge_named({**sets, "b": (sets["b"][0], other)}, "a")["b"].threshold == threshold
     assert all(of.cross_fitted is not None for of in judge_named(sets, "elsewhere").values())
 

@@ -57,12 +57,12 @@ class DataReport:
         *,
         reading: Reading,
         steps: Mapping[str, int],
-        shared: Mapping[str, Sequence[str]],
+        shared: Mapping[str, Sequence[Group]],
     ) -> DataReport:
         """Count the chosen ``groups`` of a ``reading`` and their ``encoded`` responses.
 
-        ``steps`` counts responses by the origin of their steps: the file or the name of a rule. ``shared`` has the ids
-        of the problems that each evaluation set has too. Unlabelled responses were left out before the choice.
+        ``steps`` counts responses by the origin of their steps: the file or the name of a rule. ``shared`` has the
+        groups whose problem each evaluation set has too. Unlabelled responses were left out before the choice.
         """
         steps_per_response = [len(set(e.step.tolist())) for e in encoded]
         labels = [r.correct for g in groups for r in g.rollouts if r.correct is not None]
@@ -86,7 +86,7 @@ class DataReport:
             one_step=sum(n <= 1 for n in steps_per_response),
             prompt_tokens=length_quantiles(e.prompt_length for e in encoded),
             response_tokens=length_quantiles(len(e) - e.prompt_length for e in encoded),
-            shared={name: len(ids) for name, ids in shared.items()},
+            shared={name: len(of_set) for name, of_set in shared.items()},
             error_kinds=dict(Counter(kind for g in groups for r in g.rollouts if (kind := r.first_error_kind))),
         )
 
@@ -161,24 +161,26 @@ def _kept(run: re.Match[str]) -> str:
     return "." if run.group() == "." else " "
 
 
-def shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]]) -> dict[str, list[str]]:
-    """For every evaluation set, the ids of the problems of ``groups`` that it has too, by normalised text."""
-    return {name: [g.problem.id for g in _also_in(groups, others)] for name, others in evaluation.items()}
+def shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]]) -> dict[str, list[Group]]:
+    """For every evaluation set, those of ``groups`` whose problem it has too, by normalised text."""
+    texts = [normalised(group) for group in groups]
+    held_out = {name: {normalised(group) for group in others} for name, others in evaluation.items()}
+    return {name: [g for g, t in zip(groups, texts, strict=True) if t in of_set] for name, of_set in held_out.items()}
 
 
-def drop_shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]]) -> list[Group]:
-    """The groups whose problem is in no evaluation set."""
-    held_out = {normalised(g) for others in evaluation.values() for g in others}
-    return [g for g in groups if normalised(g) not in held_out]
+def drop_shared(groups: Sequence[Group], in_both: Mapping[str, Sequence[Group]]) -> list[Group]:
+    """The groups whose problem is in no evaluation set; ``in_both`` is what ``shared`` found."""
+    dropped = {id(group) for of_set in in_both.values() for group in of_set}
+    return [group for group in groups if id(group) not in dropped]
 
 
-def refuse_shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Group]], allow: bool = False) -> None:
-    """Raise ValueError if an evaluation set shares a problem with ``groups``; with ``allow`` print a warning."""
-    in_both = {name: groups_of for name, others in evaluation.items() if (groups_of := _also_in(groups, others))}
-    if not in_both:
+def refuse_shared(in_both: Mapping[str, Sequence[Group]], allow: bool = False) -> None:
+    """Raise ValueError if ``shared`` found a problem in an evaluation set; with ``allow`` print a warning."""
+    found = {name: groups for name, groups in in_both.items() if groups}
+    if not found:
         return
-    first = next(iter(in_both.values()))[0].problem.text[:60]
-    counts = ", ".join(f"{len(groups_of)} with {name}" for name, groups_of in in_both.items())
+    first = next(iter(found.values()))[0].problem.text[:60]
+    counts = ", ".join(f"{len(groups)} with {name}" for name, groups in found.items())
     problem = f"training shares problems with evaluation sets: {counts} (first: {first!r})"
     if not allow:
         raise ValueError(
@@ -186,8 +188,3 @@ def refuse_shared(groups: Sequence[Group], evaluation: Mapping[str, Sequence[Gro
         )
     warning = f"warning: {problem}; allowed by data.shared_problems"
     Console(stderr=True).print(Text(warning), soft_wrap=True)
-
-
-def _also_in(groups: Sequence[Group], others: Sequence[Group]) -> list[Group]:
-    held_out = {normalised(g) for g in others}
-    return [g for g in groups if normalised(g) in held_out]

@@ -34,8 +34,8 @@ class TrainChoice:
     shared_problems: Literal["refuse", "drop", "allow"]
     seed: int
 
-    def groups(self) -> tuple[Sequence[Group], dict[str, list[str]]]:
-        """The chosen groups, and the ids of the training file's problems that each evaluation set has too."""
+    def groups(self) -> tuple[Sequence[Group], dict[str, list[Group]]]:
+        """The chosen groups, and those of the training file whose problem each evaluation set has too."""
         groups, in_both = self._without_shared(labelled(self.sources.read("train", self.train), self.train))
         chosen: Sequence[Group] = subsample(
             groups, fraction_of_problems=self.fraction, responses_per_problem=self.responses, seed=self.seed
@@ -54,13 +54,14 @@ class TrainChoice:
             )
         return self._without_shared(labelled(self.sources.read(name, self.files[name]), self.files[name]))[0]
 
-    def _without_shared(self, groups: Sequence[Group]) -> tuple[Sequence[Group], dict[str, list[str]]]:
-        """The groups that may be trained on, and the problems that each evaluation set shares with ``groups``."""
+    def _without_shared(self, groups: Sequence[Group]) -> tuple[Sequence[Group], dict[str, list[Group]]]:
+        """The groups that may be trained on, and those of ``groups`` whose problem each evaluation set has too."""
         evaluation = {name: self.sources.read(name, path) for name, path in self.evaluation.items()}
+        in_both = shared(groups, evaluation)
         if self.shared_problems == "drop":
-            return drop_shared(groups, evaluation), shared(groups, evaluation)
-        refuse_shared(groups, evaluation, allow=self.shared_problems == "allow")
-        return groups, shared(groups, evaluation)
+            return drop_shared(groups, in_both), in_both
+        refuse_shared(in_both, allow=self.shared_problems == "allow")
+        return groups, in_both
 
 
 def with_labels(groups: Sequence[Group], labeler: Labeler | None, encoder: Encoder, trainer: Trainer) -> Labelled:

@@ -8,21 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lit_prm.evaluation import first_error
 from lit_prm.evaluation.discrimination import auc
-from lit_prm.evaluation.first_error import (
-    Floats,
-    Hits,
-    Ints,
-    best_threshold,
-    cross_fitted,
-    first_below,
-    judged_steps,
-    lowest_share,
-    resampled_f1,
-)
+from lit_prm.evaluation.first_error import Floats, Hits, Ints, Known
 from lit_prm.evaluation.intervals import interval
 from lit_prm.reports.processbench.guesses import GUESSES, Guess
-from lit_prm.reports.processbench.subset import READINGS, Labels, StepReading, StepScores, Subset
+from lit_prm.reports.processbench.subset import READINGS, StepReading, StepScores, Subset
 
 
 @dataclass(frozen=True)
@@ -36,8 +27,9 @@ class FirstErrorResult:
     samples: Floats  # F1 of resampled problems
 
     @classmethod
-    def of(cls, hit: Floats, labels: Labels, seed: int) -> FirstErrorResult:
-        return cls(Hits.of(hit, labels.first_error), resampled_f1(hit, *labels, seed=seed))
+    def of(cls, hit: Floats, labels: Known, seed: int) -> FirstErrorResult:
+        samples = first_error.resampled_f1(hit, labels.first_error, labels.problem, seed)
+        return cls(Hits.of(hit, labels.first_error), samples)
 
     def numbers(self) -> dict[str, float]:
         low, high = interval(self.samples)
@@ -77,39 +69,40 @@ class Judged:
         return out
 
 
-def choose_threshold(scores: StepScores, labels: Labels) -> float:
+def choose_threshold(scores: StepScores, labels: Known) -> float:
     """The lowest threshold with the best F1 on this subset alone; nan without right or without wrong responses."""
-    return best_threshold(scores.values, scores.valid, labels.first_error)
+    return first_error.best_threshold(scores.values, scores.valid, labels.first_error)
 
 
 def judge_subset(
-    scores: StepScores, labels: Labels, threshold: float, *, chosen_here: bool = False, seed: int = 0
+    scores: StepScores, labels: Known, threshold: float, *, chosen_here: bool = False, seed: int = 0
 ) -> Judged:
     """Judge a subset by a threshold; ``chosen_here`` if the threshold was chosen on this subset."""
     own = choose_threshold(scores, labels)
+    by_own = first_error.first_below(scores.values, scores.valid, own)
     return Judged(
         threshold=threshold,
-        result=_result(first_below(scores.values, scores.valid, threshold), labels, seed),
+        result=_result(first_error.first_below(scores.values, scores.valid, threshold), labels, seed),
         oracle_threshold=own,
-        oracle=Hits.of(first_below(scores.values, scores.valid, own) == labels.first_error, labels.first_error),
+        oracle=Hits.of(by_own == labels.first_error, labels.first_error),
         **_aucs(scores, labels),
         chosen_here=chosen_here,
         cross_fitted=cross_fitted_result(scores, labels, seed) if chosen_here else None,
     )
 
 
-def cross_fitted_result(scores: StepScores, labels: Labels, seed: int = 0) -> FirstErrorResult | None:
+def cross_fitted_result(scores: StepScores, labels: Known, seed: int = 0) -> FirstErrorResult | None:
     """Each half of a subset's problems judged by the best threshold of the other half; None if a half has none."""
-    predicted = cross_fitted(scores.values, scores.valid, *labels)
+    predicted = first_error.cross_fitted(scores.values, scores.valid, labels.first_error, labels.problem)
     return None if predicted is None else _result(predicted, labels, seed)
 
 
-def _result(predicted: Ints, labels: Labels, seed: int) -> FirstErrorResult:
+def _result(predicted: Ints, labels: Known, seed: int) -> FirstErrorResult:
     return FirstErrorResult.of(np.asarray(predicted == labels.first_error, dtype=float), labels, seed)
 
 
-def _aucs(scores: StepScores, labels: Labels) -> dict[str, float]:
-    right, wrong = judged_steps(scores.valid, labels.first_error)
+def _aucs(scores: StepScores, labels: Known) -> dict[str, float]:
+    right, wrong = first_error.judged_steps(scores.valid, labels.first_error)
     values = scores.values
     both = np.flatnonzero(wrong.any(1) & right.any(1))
     within = [auc(values[i][right[i]], values[i][wrong[i]]) for i in both]
@@ -183,10 +176,11 @@ class Minimum(NamedTuple):
     at_error_chance: float
 
 
-def minimum(scores: StepScores, labels: Labels) -> Minimum:
+def minimum(scores: StepScores, labels: Known) -> Minimum:
     """Positions of the lowest step, over responses in which a step has a score; an outcome reward has it at the end."""
     some = scores.valid.any(1)
-    share, sizes, error = lowest_share(scores.values, scores.valid)[some], scores.sizes[some], labels.first_error[some]
+    share = first_error.lowest_share(scores.values, scores.valid)[some]
+    sizes, error = scores.sizes[some], labels.first_error[some]
     rows, last = np.arange(len(sizes)), sizes - 1
     wrong, long = error >= 0, sizes > 1
     place = (share * np.arange(share.shape[1])).sum(1) / np.maximum(last, 1)

@@ -25,13 +25,6 @@ class StepScores(NamedTuple):
     sizes: Ints  # [R] steps of each response, whether or not they have a number
 
 
-class Labels(NamedTuple):
-    """Labels of R responses."""
-
-    first_error: Ints  # [R] -1: every step is right
-    problem: Ints  # [R] equal for responses to the same problem
-
-
 @dataclass(frozen=True)
 class StepReading:
     """Chooses the number of a step; lower is worse. ``trained`` is False if the number needs no trained model.
@@ -68,7 +61,7 @@ class Subset:
     """R responses whose first wrong step is known, with their rewards."""
 
     name: str
-    labels: Labels
+    labels: Known
     rewards: tuple[Rewards, ...]
 
     @classmethod
@@ -80,7 +73,7 @@ class Subset:
         if not chosen:
             raise ValueError(f"{scored.source} has no labelled first error. Give items in the layout of ProcessBench.")
         _refuse_other_steps(scored, known.at)
-        return cls(name, Labels(known.first_error, known.problem), chosen)
+        return cls(name, known, chosen)
 
     def scores(self, reading: StepReading) -> StepScores | None:
         """The numbers of all steps under a reading; None if the scorer gives no response such numbers."""
