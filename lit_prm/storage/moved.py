@@ -18,46 +18,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# Old module or class -> present one; the longest match counts, and what is below a module moves with it.
-_MOVED = {
-    "storage": "flat=run_files run_files run_folder outbox=mlflow_queue mlflow_entries=mlflow_send mlflow_upload "
-    "tracking=mlflow_logger whole=atomic",
-    "answers": "equivalence=workers equivalence.workers=workers.pool verdicts=verdict_cache",
-    "data": "batch batching encoding formats records regime=regimes report=data_report steps",
-    "models": "adapters costs=flops cpu_attention kernels packing=packed_attention reference reward_model "
-    "rewards=values sharded=zero_weights shared_prompts models.load_model=language_model.load_model "
-    "models.load_tokenizer=language_model.load_tokenizer models.may_be_on_hub=language_model.may_be_on_hub "
-    "models.token_logps=logps.token_logps models.weights_hash=weights.weights_hash",
-    "evaluation": "candidates diagnosis=discrimination first_error judging=evaluate metrics "
-    "metrics.BestOfN=metrics.BestOfNAccuracy recording=artifacts selection tables votes "
-    "selection.AGGREGATES=aggregates.AGGREGATES selection.bootstrap_interval=intervals.bootstrap_interval "
-    "selection.mcnemar=intervals.mcnemar selection.majority=votes.majority "
-    "selection.weighted_vote=votes.weighted_vote recording.write_rows=rows.write_rows "
-    "recording.read_rows=rows.read_rows "
-    + " ".join(
-        f"{old}.{name}=vote_weights.{'EqualWeight' if name == 'Uniform' else name}"
-        for old in ("selection", "votes")
-        for name in ("VoteWeight", "Uniform", "Unchanged", "Sigmoid", "Softmax", "Rank")
-    ),
-    "scoring": "export formats.scored=scored_files progress scored=rewards",
-    "generation": "endpoint=http grading=outcomes labeling labeling.grading=outcomes rollouts= "
-    "rollouts.local=local_source rollouts.server=server_source sampling=local_sampler",
-    "reports": "bon=best_of_n compare papernumbers=paper_numbers processbench viewer "
-    "tables.best_of_n_table=run_tables.best_of_n_table",
-    "training": "data.RolloutDataModule=datamodule.RolloutDataModule module module.Scores=outputs.Scores "
-    "predictions schedule smol=worlds.smol "
-    "tinymath=worlds.tinymath train_rows=trainable zero",
-    "commands": "cli=main experiment lightning_cli=lightning paper plan",
-}
-
-
-def _names(moved: Mapping[str, str]) -> dict[str, str]:
-    """``{"lit_prm.judging": "lit_prm.evaluation.evaluate", ...}`` from the compact table."""
-    pairs = ((wing, *entry.partition("=")) for wing, entries in moved.items() for entry in entries.split())
-    return {f"lit_prm.{old}": f"lit_prm.{wing}.{new if sign else old}".rstrip(".") for wing, old, sign, new in pairs}
-
-
-NAMES: Mapping[str, str] = _names(_MOVED)
+NAMES: Mapping[str, str] = dict(
+    line.split() for line in Path(__file__).with_name("moved.txt").read_text(encoding="utf-8").splitlines()
+)
+"""Old module or class -> present one; the longest match counts, and what is below a module moves with it."""
 
 
 def today(name: str) -> str:
@@ -169,7 +133,7 @@ def _warn(old: str) -> None:
     if not _warned:
         _warned.append(old)
         warnings.warn(
-            f"{old} is now {today(old)}; old names work until version 1.0 (lit_prm/storage/moved.py lists them)",
+            f"{old} is now {today(old)}; old names work until version 1.0 (lit_prm/storage/moved.txt lists them)",
             FutureWarning,
             stacklevel=3,  # the line that imports; frames of importlib do not count
         )
