@@ -7,8 +7,11 @@ misconceptions). At each share the same experiments are run, and judged beside w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from lit_prm.commands.paper.results import Line, PaperResults
 from lit_prm.commands.paper.runner import DOCS, RUNS, Place, make_runs
@@ -21,36 +24,11 @@ from lit_prm.storage.atomic import write_text
 
 SCALE = "tiny"
 SHARES = ("0", "0.25", "0.5", "0.75", "1")
-NAMES = ("ce-8resp", "dpo-8resp", "orm-8resp", "shepherd-8resp-hard")
 COUNT = 16  # candidates
-CHOSEN = {
-    "Implicit PRM (CE)": Line("ce-8resp"),
-    "Implicit PRM (DPO)": Line("dpo-8resp"),
-    "Outcome reward model": Line("orm-8resp"),
-    "Math-Shepherd": Line("shepherd-8resp-hard"),
-    "Reference log-likelihood, worst step": Line("ce-8resp", "bon/reference-min"),
-    "Majority vote": Line("ce-8resp", "majority"),
-    "One at random": Line("ce-8resp", "bon/random"),
-}
-FOUND = {
-    "Implicit PRM (CE)": Line("ce-8resp", "first_error/found"),
-    "Implicit PRM (DPO)": Line("dpo-8resp", "first_error/found"),
-    "Math-Shepherd": Line("shepherd-8resp-hard", "first_error/found"),
-    "Reference log-likelihood, worst step": Line("ce-8resp", "first_error/reference"),
-    "Commonest place": Line("ce-8resp", "first_error/position"),
-}
+TEXTS: dict[str, Any] = yaml.safe_load((files("lit_prm.commands") / "dial.yaml").read_text(encoding="utf-8"))
+NAMES: list[str] = TEXTS["experiments"]
+CHOSEN, FOUND = ({row: Line(*curve.split(":")) for row, curve in TEXTS[key].items()} for key in ("chosen", "found"))
 PANELS = {f"accuracy of the best of {COUNT}, %": CHOSEN, "first wrong step found, %": FOUND}
-COMPARED = (
-    ("Implicit PRM (CE)", "Reference log-likelihood, worst step"),
-    ("Implicit PRM (DPO)", "Reference log-likelihood, worst step"),
-    ("Implicit PRM (CE)", "Majority vote"),
-    ("Implicit PRM (CE)", "Outcome reward model"),
-)
-ABOUT = """\
-Real language models err mostly fluently: they learned misconceptions from their corpus ([world.md](world.md)).
-The share of authors with misconceptions is turned from none (0: the model only slips) to 65 % (1). A slip is
-improbable under the model itself, so its own log-likelihood finds it; a misconception is not. Values are means over
-{seeds} seeds on the test set's problems, with 95 % bootstrap intervals over problems; differences are paired."""
 
 
 def main(args: Sequence[str], run: RunJob | None = None) -> None:
@@ -87,7 +65,7 @@ def write(seeds: int) -> None:
             raise ValueError(f"At share {share} runs are missing: {', '.join(missing)}. Make them first: make dial")
     tables = tuple(Table(("", *SHARES), tuple(_rows(results, lines)), title) for title, lines in PANELS.items())
     compared = Table(("", *SHARES), tuple(_differences(results)), f"differences at N = {COUNT}, points")
-    words = ABOUT.format(seeds=seeds)
+    words = TEXTS["about"].format(seeds=seeds)
     section = Section("When an implicit process reward pays", words, (*tables, compared), ("dial",))
     source = "Written by python -m lit_prm dial; not edited by hand."
     _draw(results, DOCS / "figures" / "dial.png")
@@ -109,7 +87,7 @@ def _differences(results: Mapping[str, PaperResults]) -> list[tuple[str, ...]]:
             f"{ours} minus {theirs}",
             *(gain(r.difference(CHOSEN[ours], CHOSEN[theirs], ("test",), (COUNT,))) for r in results.values()),
         )
-        for ours, theirs in COMPARED
+        for ours, theirs in TEXTS["compared"]
     ]
 
 
