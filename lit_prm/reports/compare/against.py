@@ -7,17 +7,10 @@ from collections.abc import Sequence
 from lit_prm.evaluation.estimate import NOTHING, gain, level, number, power
 from lit_prm.evaluation.tables import Cell, Table
 from lit_prm.reports.compare.evidence import Evidence
+from lit_prm.reports.compare.sections import WORDS
 from lit_prm.reports.compare.tables import COST
 from lit_prm.reports.document import Section, some
 from lit_prm.reports.paper_numbers import COUNTS, GENERATORS, PAPER_ROW, Paper, PaperRow, paper
-
-_WORDS = (
-    "Best-of-N accuracy in %, the paper's in the rows below ours. The paper's numbers are on MATH-500 with 8B "
-    "models and have no intervals; ours are on our own problems with our own models: what can "
-    "agree is the shape, not the height. The second column is the difference of the means to the first experiment's. "
-    "Candidate sets stand for the paper's generators: "
-)
-_COST = "FLOPs of collecting data and training; the paper's are read off its figure 1."
 
 
 def beside_paper(evidence: Evidence) -> Section:
@@ -39,7 +32,7 @@ def beside_paper(evidence: Evidence) -> Section:
         )
     tables = (_accuracy(evidence, numbers, sets, counts), _flops(evidence, numbers))
     generators = ", ".join(f"{name} for {GENERATORS[name]}" for name in sets)
-    return Section("Against the paper", f"{_WORDS}{generators}.", some(*tables))
+    return Section("Against the paper", WORDS["against"].format(generators=generators), some(*tables))
 
 
 def _listed(values: Sequence[object]) -> str:
@@ -84,4 +77,4 @@ def _flops(evidence: Evidence, numbers: Paper) -> Table | None:
          Cell(number(theirs / their_first, ".2f"), "theirs"))
         for name, ours, theirs in both
     ]  # fmt: skip
-    return Table(("FLOPs", "ours", "paper's", f"ours / {first}'s", "paper's"), tuple(rows), title=_COST)
+    return Table(("FLOPs", "ours", "paper's", f"ours / {first}'s", "paper's"), tuple(rows), title=WORDS["against_cost"])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any
+
+import yaml
 
 from lit_prm.evaluation.tables import Cell, Table
 from lit_prm.models.flops import assumptions
@@ -15,25 +18,7 @@ from lit_prm.reports.document import Report, Section, some
 from lit_prm.reports.runs import Experiment, Run
 from lit_prm.storage.run_files import flatten
 
-_SOURCE = "Finished runs as their folders hold them; made by python -m lit_prm compare."
-_INTERVALS = (
-    "Intervals are 95 % bootstrap intervals (2,000 draws). With one seed problems are resampled. With several "
-    "the bootstrap is hierarchical: seeds are drawn with replacement and, within what a drawn seed was judged on, "
-    "problems; seeds judged on the same problems share each draw of them. A few seeds say little about other seeds."
-)
-_PAIRS = (
-    "Differences on the same problems of the same seeds, by the same draws. p is two-sided, from the standard "
-    "deviation of the draws, and corrected by Holm's method for all pairs of its column. Bold: p below 0.05."
-)
-_CURVES = (
-    "The line is the mean, the band its 95 % interval (left out for more than 8 experiments). Any-of-N may lie above "
-    "the upper edge."
-)
-_TRAINING = "Means over seeds, at the updates that all seeds logged. A metric that was logged once has no curve."
-_GAINS = (
-    "What a pair has in common (hard problems, a lucky seed) cancels in a difference, but not in the bands above. "
-    "Experiments whose bands overlap there may still differ here."
-)
+WORDS: dict[str, str] = yaml.safe_load((files("lit_prm.reports.compare") / "words.yaml").read_text(encoding="utf-8"))
 
 
 def report(
@@ -44,24 +29,24 @@ def report(
         replace(s, tables=some(*s.tables), figures=tuple(f for f in s.figures if f in figures))
         for s in _sections(evidence, extra)
     ]
-    return Report(title, _SOURCE, tuple(warnings), tuple(s for s in kept if s.tables or s.figures or not s.words))
+    shown = tuple(s for s in kept if s.tables or s.figures or not s.words)
+    return Report(title, WORDS["source"], tuple(warnings), shown)
 
 
 def _sections(evidence: Evidence, extra: Sequence[Section]) -> Iterator[Section]:
     sets = evidence.sets
     yield Section("Compared", "", (tables.compared(evidence),))
-    yield Section("Best-of-N", f"Accuracy of the chosen answer in %. {_INTERVALS}", tables.headline(evidence))
-    yield Section("By number of candidates", _CURVES, (), ("curves",))
-    yield Section("Paired differences", f"{_PAIRS} {_GAINS}", tuple(_pairs(evidence)), ("gains",))
+    yield Section("Best-of-N", WORDS["best_of_n"], tables.headline(evidence))
+    yield Section("By number of candidates", WORDS["curves"], (), ("curves",))
+    yield Section("Paired differences", WORDS["pairs"], tuple(_pairs(evidence)), ("gains",))
     yield from extra
     yield _settings_section(evidence)
     yield Section("Cost", assumptions(), some(tables.cost(evidence)), ("cost",))
-    yield Section("Levels", "Means over seeds.", (), ("levels",))
-    yield Section("Steps", "How well step rewards find wrong steps, means over seeds.",
-                  tuple(t for s in sets for t in some(tables.steps(evidence, s))))  # fmt: skip
-    yield Section("Training", _TRAINING, (), ("training",))
-    yield Section("All rules", "Best-of-N, weighted and majority votes, and whether any candidate is right.",
-                  tuple(tables.accuracy(evidence, s, evidence.counts((s,))) for s in sets))  # fmt: skip
+    yield Section("Levels", WORDS["levels"], (), ("levels",))
+    yield Section("Steps", WORDS["steps"], some(*(tables.steps(evidence, name) for name in sets)))
+    yield Section("Training", WORDS["training"], (), ("training",))
+    rules = tuple(tables.accuracy(evidence, name, evidence.counts((name,))) for name in sets)
+    yield Section("All rules", WORDS["rules"], rules)
 
 
 def _pairs(evidence: Evidence) -> Iterator[Table]:
@@ -77,8 +62,7 @@ def _settings_section(evidence: Evidence) -> Section:
     table = differences(list(evidence.experiments.values()))
     if len(evidence.names) == 1:
         return Section("Settings", "Nothing to compare with.")
-    words = "Only settings that differ. The name, the folder and the seed of a run are left out."
-    return Section("Settings", words, (table,)) if table else Section("Settings: none differs")
+    return Section("Settings", WORDS["settings"], (table,)) if table else Section("Settings: none differs")
 
 
 ABSENT = Cell("absent", "quiet")
