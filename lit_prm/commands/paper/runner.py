@@ -17,7 +17,6 @@ from lit_prm.commands.paper.schedule import Schedule, SeededRun, with_predecesso
 from lit_prm.commands.paper.view import ProgressView
 from lit_prm.commands.paper.workers import RunJob, RunProcess, interruptible, tail
 from lit_prm.scoring.options import CommandParser, count
-from lit_prm.storage.run_files import read_record
 
 RUNS, DOCS = Path("runs"), Path("docs")
 
@@ -124,10 +123,10 @@ class Place:
 
     def finished(self, job: SeededRun) -> bool:
         """True if the run was trained to its end and judged on every test set of the scale."""
-        stored = read_record(self.folder(job) / "summary.json")
+        from lit_prm.storage.run_folder import is_finished
+
         scale = yaml.safe_load((EXPERIMENTS / "scale" / f"{self.scale}.yaml").read_text())
-        judged = all(f"bon/{name}/acc@1" in stored.get("metrics", {}) for name in scale["data"]["test"])
-        return stored.get("status") == "FINISHED" and judged
+        return is_finished(self.folder(job), scale["data"]["test"])
 
 
 def _work(schedule: Schedule, count: int, run: RunJob, at: Place, view: ProgressView) -> None:

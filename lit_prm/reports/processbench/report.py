@@ -82,7 +82,8 @@ def _f1(numbers: Numbers) -> Table:
     others = {name: of for name, of in numbers["readings"].items() if name not in trained} | numbers["guesses"]
 
     def row(label: str, of: Numbers, key: str = "f1") -> tuple[str, ...]:
-        return label, *(_cell(of, name, key) for name in columns)
+        shares = (Estimate.recorded(of.get(name, {}), key) for name in columns)
+        return label, *(level(share.scaled(), ends=".0f") if share else "" for share in shares)
 
     rows: list[tuple[str, ...]] = []
     for reading in trained:
@@ -93,11 +94,6 @@ def _f1(numbers: Numbers) -> Table:
     rows += [(), *(row(label, of) for label, of in others.items())]
     title = f"F1 in % [95 % over problems]; * the threshold was chosen here: {chosen} is no test of it"
     return Table(("", *heads, "average", f"without {chosen}"), tuple(rows), title, _cuts(numbers), wraps=True)
-
-
-def _cell(of: Numbers, name: str, key: str) -> str:
-    share = Estimate.recorded(of.get(name, {}), key)
-    return level(share.scaled(), ends=".0f") if share else ""
 
 
 def _cuts(numbers: Numbers) -> tuple[str, ...]:
