@@ -49,7 +49,10 @@ class Outbox:
     def put(self, entry: Entry, *, now: bool = False) -> None:
         """Send or keep an entry; ``now`` tries to send even shortly after a failed try."""
         away = not now and time.monotonic() < self._next_try
-        self._keep(entry) if away else self._deliver(entry)
+        if self.waits and not away:
+            self._attempt(lambda: self._send_kept(self.LONGEST))
+        if away or self.waits or not self._attempt(lambda: self._send_new(entry)):
+            self._append(self.file, json.dumps(entry).encode())
 
     @property
     def waits(self) -> bool:
@@ -59,12 +62,6 @@ class Outbox:
     def flush(self) -> bool:
         """Try to send all kept entries, however long this takes. Returns whether none is left."""
         return not self.waits or self._attempt(lambda: self._send_kept(math.inf))
-
-    def _deliver(self, entry: Entry) -> None:
-        if self.waits:
-            self._attempt(lambda: self._send_kept(self.LONGEST))
-        if self.waits or not self._attempt(lambda: self._send_new(entry)):
-            self._keep(entry)
 
     def _send_new(self, entry: Entry) -> None:
         try:
@@ -85,9 +82,6 @@ class Outbox:
                 _say(f"Training continues without the MLflow store. Entries are kept in {self.file}", error)
             return False
         return True
-
-    def _keep(self, entry: Entry) -> None:
-        self._append(self.file, json.dumps(entry).encode())
 
     def _append(self, file: Path, line: bytes) -> None:
         """Append a line, also after half a line. A full disk causes a warning, not an error."""

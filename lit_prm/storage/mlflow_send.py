@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lit_prm.storage.mlflow_queue import Entry, EntryRefused
-
-Item = TypeVar("Item")
 
 # What the MLflow store accepts: entities per request, characters of a data set's digest.
 _METRICS, _PARAMS, _DIGEST = 1000, 100, 36
@@ -39,8 +37,7 @@ def _passes(status: int) -> bool:
 def _metrics(client: Any, run: str, rows: Sequence[tuple[str, float, int, int]]) -> None:
     from mlflow.entities import Metric
 
-    for part in _parts(rows, _METRICS):
-        client.log_batch(run, metrics=[Metric(*row) for row in part])
+    _in_parts(client, run, "metrics", [Metric(*row) for row in rows], _METRICS)
 
 
 def _params(client: Any, run: str, named: Mapping[str, str]) -> None:
@@ -48,15 +45,18 @@ def _params(client: Any, run: str, named: Mapping[str, str]) -> None:
     from mlflow.entities import Param
 
     recorded = client.get_run(run).data.params
-    for part in _parts([(key, value) for key, value in named.items() if key not in recorded], _PARAMS):
-        client.log_batch(run, params=[Param(*pair) for pair in part])
+    _in_parts(client, run, "params", [Param(*pair) for pair in named.items() if pair[0] not in recorded], _PARAMS)
 
 
 def _tags(client: Any, run: str, named: Mapping[str, str]) -> None:
     from mlflow.entities import RunTag
 
-    for part in _parts(list(named.items()), _PARAMS):
-        client.log_batch(run, tags=[RunTag(*pair) for pair in part])
+    _in_parts(client, run, "tags", [RunTag(*pair) for pair in named.items()], _PARAMS)
+
+
+def _in_parts(client: Any, run: str, kind: str, entities: Sequence[Any], size: int) -> None:
+    for start in range(0, len(entities), size):
+        client.log_batch(run, **{kind: entities[start : start + size]})
 
 
 def _data(client: Any, run: str, digests: Mapping[str, str]) -> None:
@@ -93,7 +93,3 @@ def _status(client: Any, run: str, status: str, ended: int | None) -> None:
 _SENDERS: dict[str, Callable[..., None]] = {
     "metrics": _metrics, "params": _params, "tags": _tags, "data": _data, "files": _files, "status": _status,
 }  # fmt: skip
-
-
-def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,14 +16,9 @@ def read_record(file: Path) -> dict[str, Any]:
     """Contents of ``summary.json`` or ``data.json``; empty if the file does not exist yet."""
     if not file.exists():
         return {}
-    remedy = "remove it, and the run continues from its last checkpoint"
-    try:
-        record = json.loads(file.read_bytes())
-    except ValueError as error:
-        refuse_damaged(file, str(error), remedy)
-    if not isinstance(record, dict):
-        refuse_damaged(file, f"it holds {str(record)[:50]!r}", remedy)
-    return record
+    return _mapping(
+        file, lambda: json.loads(file.read_bytes()), "remove it, and the run continues from its last checkpoint"
+    )
 
 
 def status(folder: Path) -> str | None:
@@ -33,13 +28,18 @@ def status(folder: Path) -> str | None:
 
 def config_of(file: Path, text: str) -> dict[str, Any]:
     """The configuration that ``text``, read from a run's ``config.yaml``, holds, with the present names of classes."""
+    remedy = "put it back, or remove the run's folder to start again"
+    return dict(with_names_of_today(_mapping(file, lambda: yaml.safe_load(text), remedy)))
+
+
+def _mapping(file: Path, parsed: Callable[[], Any], remedy: str) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        refuse_damaged(file, " ".join(str(error).split()), "put it back, or remove the run's folder to start again")
-    if not isinstance(config, dict):
-        refuse_damaged(file, f"it holds {str(config)[:50]!r}", "put it back, or remove the run's folder to start again")
-    return dict(with_names_of_today(config))
+        content = parsed()
+    except (ValueError, yaml.YAMLError) as error:
+        refuse_damaged(file, " ".join(str(error).split()), remedy)
+    if not isinstance(content, dict):
+        refuse_damaged(file, f"it holds {str(content)[:50]!r}", remedy)
+    return content
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
