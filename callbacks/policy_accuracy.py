@@ -59,7 +59,12 @@ class PolicyAccuracy(Callback):
         metrics: dict[str, float] = {}
         with in_eval_mode(policy), trainer.precision_plugin.forward_context():
             for name in list(known)[:1] if self.sets is None else self.sets:
-                metrics |= self._set_metrics(_named(name, known), encoder, policy)
+                if name not in known:
+                    raise ValueError(
+                        f"PolicyAccuracy: {name!r} is no test set. The test sets are: {', '.join(known)}. "
+                        "Name some of them in sets."
+                    )
+                metrics |= self._set_metrics(known[name], encoder, policy)
         return metrics
 
     def _set_metrics(self, candidates: CandidateSet, encoder: Encoder, policy: PreTrainedModel) -> dict[str, float]:
@@ -72,12 +77,3 @@ class PolicyAccuracy(Callback):
             right = np.array([group.accuracy for group in groups])
             metrics |= with_interval(f"policy/{candidates.name}/{how}", right) if problems else {}
         return metrics
-
-
-def _named(name: str, known: dict[str, CandidateSet]) -> CandidateSet:
-    if name not in known:
-        raise ValueError(
-            f"PolicyAccuracy: {name!r} is no test set. The test sets are: {', '.join(known)}. "
-            "Name some of them in sets."
-        )
-    return known[name]

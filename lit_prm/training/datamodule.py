@@ -148,10 +148,10 @@ class RolloutDataModule(LightningDataModule):
         return _loader(rows, self._updates)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        return self._eval_loaders("validate")
+        return [self._in_order(candidates.encoded) for candidates in self.candidates("validate")]
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        return self._eval_loaders("test")
+        return [self._in_order(candidates.encoded) for candidates in self.candidates("test")]
 
     predict_dataloader = test_dataloader
 
@@ -186,9 +186,6 @@ class RolloutDataModule(LightningDataModule):
         """The module's loss, which knows which labels and responses it needs; CE without a module."""
         module = getattr(self.trainer, "lightning_module", None)
         return getattr(module, "loss", None) or CE()
-
-    def _eval_loaders(self, stage: str) -> list[DataLoader[Batch]]:
-        return [self._in_order(candidates.encoded) for candidates in self.candidates(stage)]
 
     def _in_order(self, encoded: Sequence[Encoded]) -> DataLoader[Batch]:
         """Batches of one rank, longest responses first."""

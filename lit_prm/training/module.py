@@ -167,7 +167,9 @@ class LitPRM(LightningModule):
         """The loss's zero point for the whole update, computed at its first micro-batch before any gradient."""
         if batch.mismatched:
             rewards = torch.cat([response_rewards(self(b), b.length) for b in batch.mismatched])
-            self._zero = self.loss.zero_point(_over_ranks(rewards, self))
+            if self.trainer.world_size > 1:
+                rewards = torch.cat(gather_all_tensors(rewards))  # ranks may have different numbers of them
+            self._zero = self.loss.zero_point(rewards)
         return self._zero.to(batch.ids.device)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:  # type: ignore[override]
@@ -226,8 +228,3 @@ def weights_type(trainer: Trainer) -> Dtype | None:
     if not (precision.endswith("-true") or isinstance(trainer.strategy, ZeRO)):  # ZeRO casts weights also with -mixed
         return None
     return "bfloat16" if precision.startswith("bf16") else "float16" if precision.startswith("16") else None
-
-
-def _over_ranks(rewards: Tensor, module: LightningModule) -> Tensor:
-    """The rewards of all ranks, whose numbers may differ; [M] -> [M of all ranks]."""
-    return rewards if module.trainer.world_size == 1 else torch.cat(gather_all_tensors(rewards))

@@ -49,7 +49,6 @@ RULES = {
     "dearer": Rule(lambda e: e.low > 1, lambda e: e.high < 1),  # of ratios of costs
 }
 
-
 COST = "cost/total_flops"
 POLICY = "policy/test/greedy"
 VARIANTS = {"dpo-8resp-irrelevant": ("dpo-8resp-general", "dpo-8resp-code")}

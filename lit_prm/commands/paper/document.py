@@ -17,7 +17,6 @@ from lit_prm.reports.paper_numbers import GENERATORS, Paper
 
 Judged = tuple[Claim, Estimate | None, ClaimVerdict]
 
-
 TABLES: dict[str, Callable[[PaperResults, Paper], Table]] = {
     "table-1": tables.table_1,
     "figures-1-2": tables.cost_table,

@@ -28,9 +28,6 @@ def draw_all(results: PaperResults, folder: Path, scale: str) -> list[str]:
     return list(drawn)
 
 
-# --- curves over N --------------------------------------------------------------------------------
-
-
 def _losses(results: PaperResults) -> Any | None:
     """Table 1 as curves: losses and baselines beside majority vote and chance."""
     names = (
@@ -87,9 +84,6 @@ def _curves(results: PaperResults, rows: Mapping[str, Lines]) -> Any | None:
 
 def _points(results: PaperResults, line: Line, name: str) -> dict[int, Estimate]:
     return {n: estimate for n in _N if (estimate := results.estimate(line, (name,), (n,)))}
-
-
-# --- costs and votes ------------------------------------------------------------------------------
 
 
 def _cost(results: PaperResults) -> Any | None:

@@ -57,12 +57,11 @@ class Store:
         if self.experiment_of(run) is None:
             notice(f"{run}: the MLflow store {self.uri} does not have this run, so its training curves are left out")
             return run
-        curves = {key: self._curve(run, key) for key in _watched(run.metrics)}
-        return replace(run, histories={key: curve for key, curve in curves.items() if len(curve) > 1})
-
-    def _curve(self, run: Run, key: str) -> Curve:
-        points = self.client.get_metric_history(run.mlflow_id, entity_name(key))
-        return sorted({point.step: point.value for point in points}.items())
+        curves: dict[str, Curve] = {}
+        for key in _watched(run.metrics):
+            points = {p.step: p.value for p in self.client.get_metric_history(run.mlflow_id, entity_name(key))}
+            curves |= {key: sorted(points.items())} if len(points) > 1 else {}
+        return replace(run, histories=curves)
 
 
 def open_store(uri: str | None, notice: Notice) -> Store | None:

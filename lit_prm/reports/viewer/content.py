@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -52,12 +52,12 @@ Content = dict[str, Any]  # JSON
 def index(scored: ScoredGroups) -> Content:
     """The data of the list, its filters and the legend: one list per property, with an item for each problem."""
     everything = list(chain.from_iterable(scored.rewards))
-    tokens = token_scale(scored)
+    tokens, named = token_scale(scored), scored.identity.get("aggregate")
     return {
         "source": scored.source,
         "identity": dict(scored.identity),
         "aggregates": list(AGGREGATES),
-        "aggregate": _primary(scored.identity),
+        "aggregate": named if named in AGGREGATES else next(iter(AGGREGATES)),
         "responses": len(everything),
         "steps": Scale.of(chain.from_iterable(r.step_rewards for r in everything))._asdict(),
         "tokens": {**tokens._asdict(), "digits": tokens.digits} if tokens else None,
@@ -76,11 +76,6 @@ def token_scale(scored: ScoredGroups) -> Scale | None:
     """The colour scale of all token rewards of a file; None if it has none."""
     rewards = [x for of_group in scored.rewards for r in of_group for x in r.token_rewards]
     return Scale.of(rewards) if rewards else None
-
-
-def _primary(identity: Mapping[str, Any]) -> str:
-    named = identity.get("aggregate")
-    return named if named in AGGREGATES else next(iter(AGGREGATES))
 
 
 OPENING = 2000  # characters of a problem that the list shows and searches; all of it stands above its responses

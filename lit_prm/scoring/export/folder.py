@@ -102,9 +102,6 @@ def _write(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=1) + "\n")
 
 
-# ---- completely or not at all -------------------------------------------------------------------
-
-
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Yields a folder to write to, which is renamed to ``target`` if the block succeeds and removed if it fails.
