@@ -14,8 +14,6 @@ from lit_prm.evaluation.first_error import Known
 from lit_prm.reports.processbench.protocol import Judged, choose_threshold, judge_subset
 from lit_prm.reports.processbench.subset import StepScores
 
-__all__ = ["StepBench"]
-
 
 class StepBench(Collected):
     """Evaluates candidate sets whose first wrong steps are labelled, by the protocol of ProcessBench.

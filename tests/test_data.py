@@ -15,7 +15,7 @@ from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import StepRule
 from lit_prm.training.datamodule import RolloutDataModule
-from lit_prm.training.trainable import rank_zero_first
+from lit_prm.training.trainable import with_labels
 from lit_prm.training.worlds.tinymath import TinyMath
 from tests.conftest import MICRO
 
@@ -120,10 +120,11 @@ def test_the_same_seed_gives_the_same_batches(micro_world: Path) -> None:
 
 def test_an_error_of_rank_zero_frees_the_ranks_that_wait(micro_world: Path) -> None:
     waits = list[str]()
-    strategy = SimpleNamespace(barrier=lambda: waits.append("barrier"))
+    strategy = SimpleNamespace(barrier=lambda: waits.append("barrier"), root_device="cpu")
     trainer: Any = SimpleNamespace(is_global_zero=True, strategy=strategy)
-    with pytest.raises(KeyError), rank_zero_first(trainer):
-        raise KeyError
+    broken: Any = SimpleNamespace(label=lambda groups, encoder, device: {}[device])
+    with pytest.raises(KeyError, match="cpu"):
+        with_labels([], broken, module(micro_world).encoder(), trainer)
     assert waits == ["barrier"]
 
 

@@ -15,10 +15,11 @@ from callbacks.best_of_n import BestOfN
 from callbacks.step_bench import StepBench, judge_named, labelled_steps
 from lit_prm.data.formats import read_groups
 from lit_prm.data.steps import EachToken, Newline, StepRule
+from lit_prm.evaluation.first_error import cross_fitted_f1
 from lit_prm.losses.ce import CE
 from lit_prm.models.reference import Frozen
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.reports.processbench.protocol import choose_threshold, cross_fitted_result, judge_subset
+from lit_prm.reports.processbench.protocol import choose_threshold, judge_subset
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 from tests.candidate_sets import candidate_set, groups, scored
@@ -78,10 +79,9 @@ def test_the_threshold_of_the_named_set_judges_the_others_and_itself_is_cross_fi
     threshold = choose_threshold(*sets["a"])
     assert judged["b"].result.hits == judge_subset(*sets["b"], threshold).result.hits
     assert judged["b"].cross_fitted is None
-    mine, wanted = judged["a"].cross_fitted, cross_fitted_result(*sets["a"])
+    mine, (scores, (_, truth, problem)) = judged["a"].cross_fitted, sets["a"]
     assert mine is not None
-    assert wanted is not None
-    assert mine.hits == wanted.hits
+    assert mine.hits.f1 == cross_fitted_f1(scores.values, scores.valid, truth, problem)
     other = sets["b"][1]._replace(first_error=np.roll(sets["b"][1].first_error, 1))
     assert judge_named({**sets, "b": (sets["b"][0], other)}, "a")["b"].threshold == threshold
     assert all(of.cross_fitted is not None for of in judge_named(sets, "elsewhere").values())

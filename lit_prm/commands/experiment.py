@@ -87,7 +87,6 @@ def refuse_other_options(runs: Iterable[tuple[Any, ...]], scale: str) -> None:
     """Raise ValueError if a run was made with other options than its files have now.
 
     A run is a tuple of its folder, its experiment, its seed and then the overrides that it is made with, if any.
-
     The message lists five differences of each of the first five runs.
     """
     changed = [

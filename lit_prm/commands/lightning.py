@@ -16,12 +16,13 @@ from jsonargparse import set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
 
 import callbacks  # noqa: F401  their bare class names become known to configs
 from callbacks import RunRecord, SafeStop
 from callbacks.stop_signals import Stopped
 from lit_prm.commands.option_errors import refuse_missing_gpu, with_class_names
-from lit_prm.commands.precision import register
+from lit_prm.commands.precision import fast_precision
 from lit_prm.commands.quiet import keep_quiet
 from lit_prm.reports.run_tables import best_of_n_table
 from lit_prm.scoring.options import with_similar_option
@@ -35,7 +36,7 @@ from lit_prm.training.zero import refuse_stock_deepspeed
 
 # `${tuned.beta}` names the same option in every file; it is read after all files and overrides are merged.
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-register()
+OmegaConf.register_resolver("fast_precision", fast_precision, replace=True)
 
 
 @dataclass

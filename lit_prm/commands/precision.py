@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from omegaconf import OmegaConf
 
 
 def fast_precision(accelerator: str = "auto") -> str:
@@ -18,8 +17,3 @@ def fast_precision(accelerator: str = "auto") -> str:
 def cpu_has_bf16() -> bool:
     """True if this CPU has bfloat16 instructions (AVX512_BF16 or AMX)."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def register() -> None:
-    """Make `${fast_precision:...}` known to every config file."""
-    OmegaConf.register_resolver("fast_precision", fast_precision, replace=True)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from lit_prm.generation.http import Answer, Passing
 
 COMPLETE = ("stop", "length", None)  # other reasons ("abort", "content_filter") mean that the server ended the response
 
 
-class Choice(NamedTuple):
-    """Text of one response, and the reason why it ended."""
+def choices(answer: Answer) -> list[tuple[str, str | None]]:
+    """Text of each response, ordered by its index, and the reason why it ended.
 
-    text: str
-    finish_reason: str | None
-
-
-def choices(answer: Answer) -> list[Choice]:
-    """All choices, ordered by their index. Raises ``Passing`` if one is not a complete response."""
+    Raises ``Passing`` if one is not complete.
+    """
     values = answer.get("choices")
     if not isinstance(values, list) or not values or not all(isinstance(choice, dict) for choice in values):
         raise Passing(f"the answer has no choices, only {sorted(answer)}: {str(answer.get('error', ''))[:200]}")
-    return [Choice(_text(choice), _reason(choice)) for choice in sorted(values, key=_index)]
+    return [(_text(choice), _reason(choice)) for choice in sorted(values, key=_index)]
 
 
 def _index(choice: dict[str, Any]) -> int:

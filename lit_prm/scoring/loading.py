@@ -40,7 +40,7 @@ def load(source: str | Path, **options: Any) -> Scorer:
 
 
 def _is_tag_model(source: str, options: Options) -> bool:
-    if sources.describes_itself(source) or options.reference is not None or sources.is_known_policy(source):
+    if options.reference is not None or sources.has_known_reference(source):
         return False
     return bool(options.style or style_of(source))
 

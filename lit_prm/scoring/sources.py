@@ -64,14 +64,10 @@ def spec_of(source: str, options: Options = Options()) -> RewardSpec:
     return spec if options.reference is None else _with_reference(spec, _reference(options.reference))
 
 
-def describes_itself(source: str) -> bool:
-    """True for a run, a checkpoint or an export, whose own files say how it scores."""
-    return is_run(source) or (Path(source) / SPEC_FILE).is_file()
-
-
-def is_known_policy(source: str) -> bool:
-    """True for an adapter and for a known release: policies whose reference is known."""
-    return adapters.is_adapter(source) or released_reference(source) is not None
+def has_known_reference(source: str) -> bool:
+    """True for a run, a checkpoint and an export, which say how they score, for an adapter and for a known release."""
+    described = is_run(source) or (Path(source) / SPEC_FILE).is_file()
+    return described or adapters.is_adapter(source) or released_reference(source) is not None
 
 
 def refuse_unknown_source(source: str) -> None:

@@ -121,10 +121,6 @@ class MLflow(MLFlowLogger):
                 command = f"python -m lit_prm mlflow-upload {self._folder}"
                 print(f"When the store is back, send the rest: {command}", file=sys.stderr)
 
-    def flush(self) -> bool:
-        """Try to send the kept entries. Returns whether the store has all entries now."""
-        return self._outbox.flush()
-
     def _put(self, entry: dict[str, Any], *, now: bool = False) -> None:
         _ = self.experiment  # opens the store, or raises
         self._outbox.put(entry, now=now)
@@ -143,7 +139,7 @@ class MLflow(MLFlowLogger):
             self._run_id = self._earlier_run()
             _ = super().experiment  # looks up the run, or makes a new one
         write_text(self._folder / "mlflow-run-id", f"{self._run_id}\n")
-        self.flush()
+        self._outbox.flush()  # what earlier processes kept
 
     def _make_experiment(self) -> None:
         """Create the experiment, unless it exists or another process creates it at the same moment."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -68,17 +67,10 @@ def with_labels(groups: Sequence[Group], labeler: Labeler | None, encoder: Encod
     """The groups with the step labels of ``labeler``, and the tokens they cost; without a labeler the groups alone."""
     if labeler is None:
         return Labelled(list(groups), {})
-    with rank_zero_first(trainer):
-        return labeler.label(groups, encoder, trainer.strategy.root_device)
-
-
-@contextmanager
-def rank_zero_first(trainer: Trainer) -> Iterator[None]:
-    """Run the block on rank zero, then on the other ranks, which find rank zero's results in the cache."""
-    if not trainer.is_global_zero:
+    if not trainer.is_global_zero:  # the other ranks find rank zero's results in the cache
         trainer.strategy.barrier()
     try:
-        yield
+        return labeler.label(groups, encoder, trainer.strategy.root_device)
     finally:  # also after an error, for which the others wait too
         if trainer.is_global_zero:
             trainer.strategy.barrier()

@@ -30,8 +30,11 @@ def official(pool: CandidatePool) -> dict[str, dict[str, Row]]:
         for g in pool.groups
     ]
     counts = [n for n in COUNTS if n <= max(len(right) for _, right, _ in problems)]
-    trained = {opinion.name: dict(_trained(opinion, problems, counts)) for opinion in pool.opinions}
-    return {"": dict(_untrained(problems, counts))} | trained
+    untrained = {
+        "any of the first N": {n: _percent([any(right[:n]) for _, right, _ in problems]) for n in counts},
+        "self-consistency": {n: _percent([_consistent(a[:n], right) for a, right, _ in problems]) for n in counts},
+    }
+    return {"": untrained} | {opinion.name: dict(_trained(opinion, problems, counts)) for opinion in pool.opinions}
 
 
 def merged_answer(group: Group, rollout: Rollout) -> str:
@@ -45,11 +48,6 @@ def merged_answer(group: Group, rollout: Rollout) -> str:
         return group.problem.answer
     answer = extract_answer(rollout.response) if rollout.answer is None else rollout.answer
     return UNPARSED if answer is None else answer
-
-
-def _untrained(problems: Sequence[Answered], counts: Sequence[int]) -> Iterator[tuple[str, Row]]:
-    yield "any of the first N", {n: _percent([any(right[:n]) for _, right, _ in problems]) for n in counts}
-    yield "self-consistency", {n: _percent([_consistent(a[:n], r) for a, r, _ in problems]) for n in counts}
 
 
 def _consistent(answers: Sequence[str], right: Sequence[bool]) -> bool:

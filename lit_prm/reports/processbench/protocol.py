@@ -79,6 +79,9 @@ def judge_subset(
 ) -> Judged:
     """Judge a subset by a threshold; ``chosen_here`` if the threshold was chosen on this subset."""
     own = choose_threshold(scores, labels)
+    halves = None
+    if chosen_here:
+        halves = first_error.cross_fitted(scores.values, scores.valid, labels.first_error, labels.problem)
     by_own = first_error.first_below(scores.values, scores.valid, own)
     return Judged(
         threshold=threshold,
@@ -87,14 +90,8 @@ def judge_subset(
         oracle=Hits.of(by_own == labels.first_error, labels.first_error),
         **_aucs(scores, labels),
         chosen_here=chosen_here,
-        cross_fitted=cross_fitted_result(scores, labels, seed) if chosen_here else None,
+        cross_fitted=None if halves is None else _result(halves, labels, seed),
     )
-
-
-def cross_fitted_result(scores: StepScores, labels: Known, seed: int = 0) -> FirstErrorResult | None:
-    """Each half of a subset's problems judged by the best threshold of the other half; None if a half has none."""
-    predicted = first_error.cross_fitted(scores.values, scores.valid, labels.first_error, labels.problem)
-    return None if predicted is None else _result(predicted, labels, seed)
 
 
 def _result(predicted: Ints, labels: Known, seed: int) -> FirstErrorResult:

@@ -37,14 +37,10 @@ class StepReading:
     trained: bool = True
 
 
-def _prefix_values(rewards: Rewards) -> Numbers | None:
-    return rewards.step_values if any(x is not None for x in rewards.step_values) else None
-
-
 STEP_REWARDS = StepReading("step rewards", lambda rewards: rewards.step_rewards)
 """For an implicit reward the differences of values."""
 
-PREFIX_VALUES = StepReading("prefix values", _prefix_values)
+PREFIX_VALUES = StepReading("prefix values", lambda rewards: rewards.step_values)
 """The value of the prefix that ends with each step, as in the script of the implicit PRM paper."""
 
 REFERENCE = StepReading("reference log-likelihood", lambda rewards: rewards.reference_logps, trained=False)
