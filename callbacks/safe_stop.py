@@ -14,9 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
 from callbacks.checkpoint import LastCheckpoint, update_follows
-from callbacks.stop_signals import SIGNALS, Stopped, StopSignals, signals_to_take
-
-__all__ = ["SIGNALS", "SafeStop", "Stopped"]
+from callbacks.stop_signals import Stopped, StopSignals, signals_to_take
 
 
 class SafeStop(Checkpoint):

@@ -57,15 +57,14 @@ class LitCLI(LightningCLI):
     finished = False  # True if the folder has all results of this command
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--name", default="dev", help="name of the run: the experiment file's stem")
-        parser.add_argument("--scale", default="none", help="stem of the scale file")
-        parser.add_argument("--run_dir", default="runs/none/dev", help="folder that the run writes into")
-        parser.add_argument("--threads", type=int | None, default=None, help="torch threads (default: all cores)")
-        parser.add_argument("--base_model", type=str, help="folder or hub name of the initial policy and the reference")
-        parser.add_argument("--tuned", type=Tuned, default=Tuned(), help="settings tuned at this scale, by objective")
-        parser.add_argument(
-            "--after", type=str | None, default=None, help="experiment whose run must be finished first"
-        )
+        add = parser.add_argument
+        add("--name", default="dev", help="name of the run: the experiment file's stem")
+        add("--scale", default="none", help="stem of the scale file")
+        add("--run_dir", default="runs/none/dev", help="folder that the run writes into")
+        add("--threads", type=int | None, default=None, help="torch threads (default: all cores)")
+        add("--base_model", type=str, help="folder or hub name of the initial policy and the reference")
+        add("--tuned", type=Tuned, default=Tuned(), help="settings tuned at this scale, by objective")
+        add("--after", type=str | None, default=None, help="experiment whose run must be finished first")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:

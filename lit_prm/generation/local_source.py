@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from lit_prm.data.encoding import Encoder, tokenizer_identity
 from lit_prm.data.records import Problem
 from lit_prm.data.steps import BlankLine
-from lit_prm.generation.local_sampler import DecodingJob, Drawn, LocalSampler, dealt
+from lit_prm.generation.local_sampler import DecodingJob, LocalSampler, dealt
 from lit_prm.generation.samples import Arrival, Arrivals, Prompt, Sample, seed_of, writable
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.models.weights import weights_hash
@@ -50,8 +50,5 @@ class LocalSource:
         with closing(self.sampler.draw(jobs)) as drawn:
             for part, seed, of_part in zip(parts, seeds, drawn, strict=True):
                 for i, of_prompt in zip(part, of_part, strict=True):
-                    yield from self._arrivals(i, seed, of_prompt)
-
-    def _arrivals(self, prompt: int, seed: int, drawn: Drawn) -> Iterator[Arrival]:
-        for number, (text, whole) in enumerate(zip(drawn.texts, drawn.whole, strict=True)):
-            yield Arrival(prompt, number, Sample(writable(text), "stop" if whole else "length", seed))
+                    for number, (text, whole) in enumerate(zip(of_prompt.texts, of_prompt.whole, strict=True)):
+                        yield Arrival(i, number, Sample(writable(text), "stop" if whole else "length", seed))

@@ -127,7 +127,11 @@ class MLflow(MLFlowLogger):
 
     def _open(self) -> None:
         database = database_of(self._tracking_uri)
-        with clear_error(self._tracking_uri, _WAYS_OUT), _one_at_a_time(database):
+        one_at_a_time: AbstractContextManager[Any] = nullcontext()
+        if database is not None:  # two processes that create or migrate one SQLite database at once would corrupt it
+            database.parent.mkdir(parents=True, exist_ok=True)
+            one_at_a_time = FileLock(f"{database}.lock")
+        with clear_error(self._tracking_uri, _WAYS_OUT), one_at_a_time:
             super().__init__(
                 experiment_name=self._experiment_name,
                 run_name=self._run_name,
@@ -182,14 +186,6 @@ def store_uri(given: str | None = None) -> str:
 def database_of(uri: str) -> Path | None:
     """The file of an SQLite store; None for another store."""
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
-
-
-def _one_at_a_time(database: Path | None) -> AbstractContextManager[Any]:
-    """Lock of an SQLite store: two processes that create or migrate one database at once would corrupt it."""
-    if database is None:
-        return nullcontext()
-    database.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{database}.lock")
 
 
 @contextmanager

@@ -107,7 +107,8 @@ def _shown(part: Named | None) -> str | None:
 
 def _results(metrics: Mapping[str, float], best: Sequence[Best]) -> Iterator[Sequence[object]]:
     for test, n, _ in best:
-        yield (test, n, *(_of(metrics, f"{curve}/{test}/acc@{n}") for curve in ("bon", "majority", "any")))
+        recorded = (Estimate.recorded(metrics, f"{curve}/{test}/acc@{n}") for curve in ("bon", "majority", "any"))
+        yield (test, n, *(level(accuracy.scaled(), ends=".0f") if accuracy else "" for accuracy in recorded))
 
 
 def _best(metrics: Mapping[str, float]) -> Sequence[Best]:
@@ -118,8 +119,3 @@ def _best(metrics: Mapping[str, float]) -> Sequence[Best]:
         if match and int(match[2]) > best.get(match[1], (0, 0.0))[0]:
             best[match[1]] = (int(match[2]), value)
     return [(test, n, value) for test, (n, value) in best.items()]
-
-
-def _of(metrics: Mapping[str, float], key: str) -> str:
-    accuracy = Estimate.recorded(metrics, key)
-    return level(accuracy.scaled(), ends=".0f") if accuracy else ""
