@@ -89,12 +89,8 @@ def refuse_other_options(runs: Iterable[tuple[Any, ...]], scale: str) -> None:
     A run is a tuple of its folder, its experiment, its seed and then the overrides that it is made with, if any.
     The message lists five differences of each of the first five runs.
     """
-    changed = [
-        (folder, lines)
-        for folder, name, seed, *more in runs
-        if (lines := other_options(folder, name, scale, seed, more))
-    ]
-    if changed:
+    others = {folder: other_options(folder, name, scale, seed, more) for folder, name, seed, *more in runs}
+    if changed := [(folder, lines) for folder, lines in others.items() if lines]:
         listed = "\n".join(f"{folder}:\n" + "\n".join(lines[:5]) for folder, lines in changed[:5])
         raise ValueError(
             f"{len(changed)} runs were made with other options than their files in {EXPERIMENTS}/ have now:\n{listed}\n"

@@ -101,13 +101,9 @@ def is_mistake(error: Exception) -> bool:
         return True
     if kind.__module__.startswith("omegaconf"):
         return True
-    return isinstance(error, ValueError | RuntimeError) and _raised_in(error).startswith(_CHECKERS)
-
-
-def _raised_in(error: Exception) -> str:
-    """Name of the module whose line raised the error, followed by a dot."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    return f"{frames[-1].f_globals.get('__name__', '')}." if frames else "."
+    raised_in = frames[-1].f_globals.get("__name__", "") if frames else ""
+    return isinstance(error, ValueError | RuntimeError) and f"{raised_in}.".startswith(_CHECKERS)
 
 
 def _message(error: Exception) -> str:

@@ -97,16 +97,14 @@ class Endpoint:
                 return read(self._send("POST", path, body))
             except Passing as error:
                 self.trouble = str(error)
-                if number < self.tries and stop.wait(max(self._backoff(number), error.after)):
+                # random, so that requests that failed together do not return together
+                pause = min(self.pause * 2.0 ** (number - 1), LONGEST) * random.uniform(0.5, 1.0)
+                if number < self.tries and stop.wait(max(pause, error.after)):
                     break
         raise ValueError(
             f"{self.url}{path} failed {number} times in a row. The last failure: {self.trouble}. Read the server's log "
             "and start the command again: it keeps the samples that it has."
         )
-
-    def _backoff(self, number: int) -> float:
-        """Seconds before the next try; random, so that requests that failed together do not return together."""
-        return min(self.pause * 2.0 ** (number - 1), LONGEST) * random.uniform(0.5, 1.0)
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """The answer to one try."""

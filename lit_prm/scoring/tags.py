@@ -78,17 +78,13 @@ class TagScorer(Scorer):
 
     def _row(self, problem: Problem, steps: Sequence[str]) -> Encoded:
         """A response as the model's input; ``step`` is k at the position that judges step k and -1 elsewhere."""
-        ids, at = self.style.lay_out(self._question(problem), steps)
+        template = self.prompt_template if isinstance(problem.prompt, str) else "{prompt}"  # a chat has its own
+        ids, at = self.style.lay_out(template.replace("{prompt}", problem.text), steps)
         step = np.full(len(ids), -1, dtype=np.int32)
         step[at] = np.arange(len(at))
         kept = np.asarray(ids[: self.max_length], dtype=np.int32)
         cut = bool(at) and at[-1] >= self.max_length
         return Encoded(kept, 0, step[: self.max_length], float("nan"), 0, 0, truncated=cut)
-
-    def _question(self, problem: Problem) -> str:
-        if isinstance(problem.prompt, str):
-            return self.prompt_template.replace("{prompt}", problem.prompt)
-        return problem.text
 
     def _log_odds(self, rows: Sequence[Encoded]) -> list[list[float]]:
         """Log-odds of the steps that fit, for every row. Longest rows go first, ``budget`` tokens at a time."""

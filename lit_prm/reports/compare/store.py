@@ -125,9 +125,11 @@ def _children(client: Any, place: str, parent: str, runs: Sequence[Run], evidenc
         child.data.tags.get(ORIGINAL): child.info.run_id
         for child in client.search_runs([place], f"tags.`{_PARENT}` = '{parent}'", max_results=1000)
     }
+    places = [(name, n) for name in evidence.sets for n in evidence.telling((name,))]
+    keys = [COST, *(f"{method}/{name}/acc@{n}" for method in METHODS for name, n in places)]
     for run in runs:
         child = there.pop(run.mlflow_id, None) or _new(client, place, f"{run.name} {run.seed}", _tags(parent, run))
-        _log(client, child, {k: run.metrics[k] for k in _keys(evidence) if k in run.metrics})
+        _log(client, child, {k: run.metrics[k] for k in keys if k in run.metrics})
         client.set_terminated(child, "FINISHED")
     for gone in there.values():
         client.delete_run(gone)
@@ -140,11 +142,6 @@ def _tags(parent: str, run: Run) -> dict[str, str]:
         _PARENT: parent, ORIGINAL: run.mlflow_id, "compared.name": run.name, "compared.seed": str(run.seed),
         "mlflow.note.content": note,
     }  # fmt: skip
-
-
-def _keys(evidence: Evidence) -> list[str]:
-    places = [(name, n) for name in evidence.sets for n in evidence.telling((name,))]
-    return [COST, *(f"{method}/{name}/acc@{n}" for method in METHODS for name, n in places)]
 
 
 def _headline(evidence: Evidence) -> dict[str, float]:
