@@ -107,3 +107,12 @@ def test_the_build_of_torch_is_chosen_by_its_label(build: str, installed: str) -
     assert target is not None
     assert re.fullmatch(installed, target[1])
     assert ("not torch.version.cuda" in first) == bool(build)
+
+
+def test_every_file_that_is_read_at_run_time_is_shipped() -> None:
+    declared = project()["tool"]["setuptools"]["package-data"].items()
+    shipped = {
+        f for name, globs in declared for glob in globs for f in REPOSITORY.joinpath(*name.split(".")).glob(glob)
+    }
+    there = {f for package in ("lit_prm", "callbacks") for f in (REPOSITORY / package).rglob("*") if f.is_file()}
+    assert shipped == {f for f in there if f.suffix not in (".py", ".pyc")}
