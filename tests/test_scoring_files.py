@@ -37,7 +37,7 @@ GROUPS = [
     )
     for i in range(12)
 ]
-_pieces = tuple(f"{piece}\n\n" for piece in GROUPS[7].rollouts[1].response.split("\n\n")[:2]) + ("It is 49.",)
+_pieces = ("Add: 8.\n\n", "Double: 9.\n\n", "It is 49.")
 _marked = replace(GROUPS[7].rollouts[1], steps=_pieces, first_error=1, error_kinds=("", "slip", ""))
 GROUPS[7] = replace(GROUPS[7], rollouts=(GROUPS[7].rollouts[0], _marked, *GROUPS[7].rollouts[2:]))
 
@@ -344,7 +344,10 @@ def test_a_regraded_or_reworded_file_is_not_taken_for_the_scored_one(
     for other in (
         [replace(g, rollouts=tuple(replace(r, correct=not r.correct) for r in g.rollouts)) for g in GROUPS],
         [replace(g, problem=replace(g.problem, prompt=f"{g.problem.prompt} Now.")) for g in GROUPS],
-        [replace(g, rollouts=tuple(replace(r, steps=(r.response,)) for r in g.rollouts)) for g in GROUPS],
+        [
+            replace(g, rollouts=tuple(replace(r, steps=(r.response,), error_kinds=None) for r in g.rollouts))
+            for g in GROUPS
+        ],
     ):
         write_groups(changed, other)
         with pytest.raises(SystemExit, match="2"):
