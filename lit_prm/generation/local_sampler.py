@@ -14,6 +14,7 @@ from rich.progress import track
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lit_prm.generation.roomy_cache import roomy
 from lit_prm.models.language_model import Dtype, load_model, load_tokenizer
 
 ROWS = 384  # sequences of one batch; more are not faster on a CPU
@@ -107,6 +108,7 @@ class Decoder:
         logits, cache = self._next(ids, mask, None)
         logits, mask = logits.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
         cache.batch_repeat_interleave(n)
+        cache.layers = list(map(roomy, cache.layers))
         for t in range(self.max_new_tokens):
             uniform = torch.rand(count, generator=generator, dtype=torch.float64).to(device)
             drawn = self._draw(logits, uniform[alive])
@@ -182,9 +184,9 @@ class LocalSampler:
             if jobs:
                 yield from map(_decoder_of(*self.settings, self.device), jobs)
             return
-        with ProcessPoolExecutor(
-            self.workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=self.settings
-        ) as pool:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])  # one process imports this module, for all workers of all calls
+        with ProcessPoolExecutor(self.workers, context, initializer=_start_worker, initargs=self.settings) as pool:
             yield from pool.map(_work, jobs)  # closing it cancels the jobs that have not begun
 
 
