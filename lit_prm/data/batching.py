@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice, pairwise
 
@@ -154,20 +154,20 @@ def equal_parts(sizes: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]
 class TokenBudget(Sampler[Cut]):
     """Every response, longest first, in batches of at most ``budget`` padded tokens; for evaluation.
 
-    Every rank has the same number of batches: a rank that lacks one repeats the last, because with sharded weights no
-    rank can run alone.
+    ``batches`` replaces these batches by others that hold every row once. Every rank has the same number of batches: a
+    rank that lacks one repeats the last, because with sharded weights no rank can run alone.
     """
 
-    def __init__(self, encoded: Sequence[Encoded], budget: int, *, rank: int = 0, ranks: int = 1) -> None:
-        order = sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i))
-        self.batches: list[tuple[int, ...]] = []
-        current: list[int] = []
-        for i in order:
-            if current and (len(current) + 1) * len(encoded[current[0]]) > budget:
-                self.batches.append(tuple(current))
-                current = []
-            current.append(i)
-        self.batches += [tuple(current)] if current else []
+    def __init__(
+        self,
+        encoded: Sequence[Encoded],
+        budget: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        batches: Iterable[Sequence[int]] | None = None,
+    ) -> None:
+        self.batches = [tuple(rows) for rows in (_by_length(encoded, budget) if batches is None else batches)]
         self.own_batches = self.batches[rank::ranks]
         if len(self.own_batches) < -(-len(self.batches) // ranks):
             self.own_batches.append(self.batches[-1])
@@ -177,3 +177,14 @@ class TokenBudget(Sampler[Cut]):
 
     def __iter__(self) -> Iterator[Cut]:
         return (Cut(rows, rows) for rows in self.own_batches)
+
+
+def _by_length(encoded: Sequence[Encoded], budget: int) -> Iterator[list[int]]:
+    current: list[int] = []
+    for i in sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i)):
+        if current and (len(current) + 1) * len(encoded[current[0]]) > budget:
+            yield current
+            current = []
+        current.append(i)
+    if current:
+        yield current

@@ -25,6 +25,7 @@ from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.generation.labeling import Labeler
 from lit_prm.losses import CE, Loss
 from lit_prm.models.language_model import load_tokenizer
+from lit_prm.scoring.planning import planned
 from lit_prm.training.sources import CandidateSets, Sources, World, refuse_bad_sets
 from lit_prm.training.trainable import TrainChoice, token_counts, with_a_term, with_labels, with_step_labels
 
@@ -187,11 +188,16 @@ class RolloutDataModule(LightningDataModule):
         module = getattr(self.trainer, "lightning_module", None)
         return getattr(module, "loss", None) or CE()
 
-    def _in_order(self, encoded: Sequence[Encoded]) -> DataLoader[Batch]:
-        """Batches of one rank, longest responses first."""
+    def _eval_loaders(self, stage: str) -> list[DataLoader[Batch]]:
+        may_share = getattr(getattr(self.trainer, "lightning_module", None), "may_share_prompts", bool)()
+        return [self._in_order(candidates.encoded, may_share) for candidates in self.candidates(stage)]
+
+    def _in_order(self, encoded: Sequence[Encoded], may_share: bool = False) -> DataLoader[Batch]:
+        """Batches of one rank: from problem to problem if that saves much, else longest responses first."""
         rank, ranks = self._rank
-        sampler = TokenBudget(encoded, self.eval_tokens, rank=rank, ranks=ranks)
-        return _loader(EncodedResponses(encoded), sampler)
+        batches, shares = zip(*planned(encoded, self.eval_tokens, may_share=may_share), strict=True)
+        sampler = TokenBudget(encoded, self.eval_tokens, rank=rank, ranks=ranks, batches=batches)
+        return _loader(EncodedResponses(encoded, share_prompts=shares[0]), sampler)
 
     @property
     def _rank(self) -> tuple[int, int]:

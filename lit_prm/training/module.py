@@ -18,6 +18,7 @@ from lit_prm.data.batch import Batch
 from lit_prm.losses import Loss
 from lit_prm.losses.base import View
 from lit_prm.models.language_model import Dtype
+from lit_prm.models.packed_rows import is_packed
 from lit_prm.models.probes import why_not_shared
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import RewardModel
@@ -203,6 +204,11 @@ class LitPRM(LightningModule):
                 f"data.share_prompts is true, but {type(policy).__name__} cannot share prompts: {reason}. Set "
                 "data.share_prompts to false."
             )
+
+    def may_share_prompts(self) -> bool:
+        """True if policy and references run packed rows: evaluation then runs a prompt once for all its responses."""
+        networks = [self.policy, *(reference.network(self.device) for reference in self.references())]
+        return self.policy is not None and all(n is None or is_packed(n) for n in networks)
 
     def on_train_start(self) -> None:
         self._check_whole_updates()  # with max_steps alone, the number of batches was not known earlier
