@@ -75,6 +75,7 @@ def _improper(sign: str, whole: str, *parts: str | None) -> str:
     return rf"{sign}\frac{{{int(whole) * bottom + top}}}{{{bottom}}}"
 
 
+@lru_cache(maxsize=65536)  # the same few answers are compared many times
 def number(answer: str) -> Fraction | None:
     """Exact value of a normalised integer, decimal or fraction of integers; None for another answer."""
     match = _NUMBER.fullmatch(answer) if len(answer) <= LONGEST else None

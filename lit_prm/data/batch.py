@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -71,6 +71,11 @@ class Batch(NamedTuple):
     def in_response(self) -> Tensor:
         """True at response tokens; [B, T]."""
         return self.step >= 0
+
+    def to(self, device: torch.device | str, **options: Any) -> Batch:
+        """The batch on ``device``; Lightning calls this instead of looking into every field."""
+        own = {name: x.to(device, **options) for name, x in self._asdict().items() if isinstance(x, Tensor)}
+        return self._replace(**own, mismatched=tuple(batch.to(device, **options) for batch in self.mismatched))
 
     def keep(self, rows: Sequence[int]) -> Batch:
         """The batch of the responses at ``rows``, in that order, cut from the same global batch."""

@@ -64,11 +64,13 @@ class Encoder:
 
     def prompt_lengths(self, groups: Sequence[Group]) -> list[int]:
         """Number of tokens of every group's prompt, also above ``max_length``."""
-        return [len(ids) for ids in self._tokenize([self.render(group.problem)[0] for group in groups])[0]]
+        return [
+            len(ids) for ids in self._tokenize([head for head, _ in self._rendered([g.problem for g in groups])])[0]
+        ]
 
     def encode(self, groups: Sequence[Group]) -> list[Encoded]:
         """The encoded responses of all groups, in order; ``row`` counts them from 0."""
-        rendered = [self.render(group.problem) for group in groups]
+        rendered = self._rendered([group.problem for group in groups])
         prompts = self._tokenize([head for head, _ in rendered])[0]
         texts, owners = [], []
         for g, (group, (head, tail)) in enumerate(zip(groups, rendered, strict=True)):
@@ -99,18 +101,17 @@ class Encoder:
 
     def render(self, problem: Problem) -> tuple[str, str]:
         """The text before and the text after a response to the problem, by the chat template if there is one."""
-        messages = self._messages(problem)
-        if not self.tokenizer.chat_template:
-            return "\n".join(m["content"] for m in messages) + "\n", self.tokenizer.eos_token or ""
-        head = self._apply(messages, add_generation_prompt=True)
-        whole = self._apply([*messages, {"role": "assistant", "content": _SENTINEL}], add_generation_prompt=False)
-        before, sentinel, tail = whole.partition(_SENTINEL)
-        if not sentinel or not before.startswith(head):
-            raise ValueError(
-                f"problem {problem.id}: the chat template's text before the response {before[-80:]!r} does not "
-                f"continue its generation prompt {head[-80:]!r}. Use the template the model was trained with."
-            )
-        return before, tail
+        return self._rendered([problem])[0]
+
+    def _rendered(self, problems: Sequence[Problem]) -> list[tuple[str, str]]:
+        """``render`` of every problem; the template is applied to all at once, which takes half the time."""
+        chats = [self._messages(problem) for problem in problems]
+        if not self.tokenizer.chat_template or not chats:
+            return [("\n".join(m["content"] for m in chat) + "\n", self.tokenizer.eos_token or "") for chat in chats]
+        heads = self._apply(chats, add_generation_prompt=True)
+        answered = [[*chat, {"role": "assistant", "content": _SENTINEL}] for chat in chats]
+        wholes = self._apply(answered, add_generation_prompt=False)
+        return [_around(*texts) for texts in zip(problems, heads, wholes, strict=True)]
 
     @property
     def own_steps(self) -> bool:
@@ -130,16 +131,20 @@ class Encoder:
             return [{"role": "user", "content": self.prompt_template.replace("{prompt}", problem.prompt)}]
         return list(problem.prompt)
 
-    def _apply(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        apply = self.tokenizer.apply_chat_template
-        return str(apply(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt))
+    def _apply(self, chats: Sequence[Sequence[Message]], *, add_generation_prompt: bool) -> list[str]:
+        apply: Any = self.tokenizer.apply_chat_template
+        texts: list[str] = apply(list(map(list, chats)), tokenize=False, add_generation_prompt=add_generation_prompt)
+        return texts
 
     def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
         """Ids and character offsets; a chat template writes the special tokens itself, so none are added."""
         if not texts:
             return [], []
         special = not self.tokenizer.chat_template
-        encoded = self.tokenizer(texts, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+        encoded = self.tokenizer(
+            texts, add_special_tokens=special, return_offsets_mapping=True, verbose=False,
+            return_attention_mask=False, return_token_type_ids=False,  # lists that nobody reads
+        )  # fmt: skip
         return encoded["input_ids"], encoded["offset_mapping"]
 
     def _row(
@@ -166,7 +171,7 @@ class Encoder:
                 f"problem {problem.id}: its prompt has {n} tokens, max_length is {self.max_length}. "
                 "Raise data.max_length or drop the problem."
             )
-        end = self._end_of_turn(ids, offsets, start + len(rollout.response))
+        end = self._end_of_turn(ids, offsets, n, start + len(rollout.response))
         kept = min(end, self.max_length)
         spans = [(a - start, b - start) for a, b in offsets[n:kept]]
         return Encoded(
@@ -178,12 +183,13 @@ class Encoder:
             row=row,
             truncated=kept < end,
             step_labels=np.asarray(rollout.step_labels or (), dtype=np.float32),
-            spans=_within(spans if self.spans else [], len(rollout.response)),
+            spans=_within(spans, len(rollout.response)) if self.spans else np.zeros((0, 2), dtype=np.int32),
         )
 
-    def _end_of_turn(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], text_end: int) -> int:
+    def _end_of_turn(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], begin: int, text_end: int) -> int:
         """Index after the end-of-turn token: the first special token after the response. What follows is not scored."""
-        after = next((i for i, (a, b) in enumerate(offsets) if a >= text_end and b > a), len(ids))
+        spans = enumerate(offsets[begin:], begin)
+        after = next((i for i, (a, b) in spans if a >= text_end and b > a), len(ids))
         return next((i + 1 for i in range(after, len(ids)) if ids[i] in self._special), len(ids))
 
     def _steps(self, rollout: Rollout, offsets: list[tuple[int, int]]) -> NDArray[np.int32]:
@@ -197,6 +203,17 @@ class Encoder:
 
     def _show(self, ids: Sequence[int]) -> str:
         return repr(self.tokenizer.decode(list(ids))) if ids else "nothing"
+
+
+def _around(problem: Problem, head: str, whole: str) -> tuple[str, str]:
+    """The text before and after the sentinel in ``whole``, which must continue ``head``."""
+    before, sentinel, tail = whole.partition(_SENTINEL)
+    if not sentinel or not before.startswith(head):
+        raise ValueError(
+            f"problem {problem.id}: the chat template's text before the response {before[-80:]!r} does not "
+            f"continue its generation prompt {head[-80:]!r}. Use the template the model was trained with."
+        )
+    return before, tail
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 
@@ -88,7 +87,10 @@ def step_of_tokens(step_lengths: Sequence[int], offsets: Sequence[tuple[int, int
     A token belongs to the step of its first character, so a token across a boundary belongs to the earlier step.
     Tokens after the text (the end of turn) belong to the last step. The result never decreases.
     """
-    ends = list(accumulate(step_lengths))
+    ends, step, steps = list(accumulate(step_lengths)), 0, list[int]()
     last = max(len(ends) - 1, 0)
-    steps = (min(bisect_right(ends, max(start, 0)), last) for start, _ in offsets)
-    return list(accumulate(steps, max))
+    for start, _ in offsets:
+        while step < last and ends[step] <= max(start, 0):
+            step += 1
+        steps.append(step)
+    return steps

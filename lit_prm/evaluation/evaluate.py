@@ -13,7 +13,7 @@ from lit_prm.data.records import Group
 from lit_prm.evaluation.aggregates import AGGREGATES, refuse_unknown_aggregates
 from lit_prm.evaluation.candidates import CandidateSet, split
 from lit_prm.evaluation.discrimination import Floats, Scored, outcome_metrics, step_metrics, with_interval
-from lit_prm.evaluation.selection import any_of_n, best_of_n, candidate_counts
+from lit_prm.evaluation.selection import any_of_n, best_of_each, candidate_counts
 from lit_prm.evaluation.vote_weights import VoteWeight
 from lit_prm.evaluation.votes import Votes, majority, sampled_votes
 
@@ -76,7 +76,7 @@ def judge_scores(
 
     def chosen(values: Floats) -> Floats:
         parts = split(groups, values)
-        return curve(lambda p, n: best_of_n(parts[p], correct[p], n))
+        return np.array([best_of_each(part, right, counts) for part, right in zip(parts, correct, strict=True)])
 
     def voted(values: Floats) -> Votes:
         parts = [weight(part) for part in split(groups, values)]

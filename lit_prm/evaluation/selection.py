@@ -7,12 +7,16 @@ depend on their order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lit_prm.evaluation.votes import Floats, subset_size
 
 
+@lru_cache(maxsize=4096)
 def _inside(k: int, n: int) -> Floats:
     """[K+1] probability that a random n-subset of K candidates lies within m given ones, for m = 0 ... K.
 
@@ -31,12 +35,17 @@ def best_of_n(scores: ArrayLike, correct: ArrayLike, n: int) -> float:
     A block of equal scores wins with the probability that the subset lies within "this score or less" but not within
     "less"; each candidate of the block is then equally likely.
     """
+    return best_of_each(scores, correct, [n])[0]
+
+
+def best_of_each(scores: ArrayLike, correct: ArrayLike, counts: Sequence[int]) -> list[float]:
+    """``best_of_n`` for each n of ``counts``."""
     score, right = np.asarray(scores, float), np.asarray(correct, float)
-    n = subset_size(len(score), n, scores=score, correct=right)
+    subset_size(len(score), min(counts), scores=score, correct=right)
     _, block = np.unique(score, return_inverse=True)  # [K], ascending
     size = np.bincount(block)
-    within = _inside(len(score), n)[np.concatenate([[0], np.cumsum(size)])]
-    return float(np.diff(within) @ (np.bincount(block, right) / size))
+    ends, mean = np.concatenate([[0], np.cumsum(size)]), np.bincount(block, right) / size
+    return [float(np.diff(_inside(len(score), int(n))[ends]) @ mean) for n in np.minimum(counts, len(score))]
 
 
 def any_of_n(correct: ArrayLike, n: int) -> float:

@@ -91,7 +91,8 @@ _gauss = lru_cache(maxsize=None)(np.polynomial.legendre.leggauss)
 def _times(polys: Floats, factor: Floats) -> Floats:
     """Product of polynomials [..., Q, K+1] with factors [Q, t+1], dropping powers above K."""
     padded = np.concatenate([np.zeros((*polys.shape[:-1], factor.shape[1] - 1)), polys], -1)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, factor.shape[1], -1)
+    # as np.lib.stride_tricks.sliding_window_view, which takes longer than the product
+    windows = np.ndarray((*polys.shape, factor.shape[1]), float, padded, 0, (*padded.strides, padded.strides[-1]))
     return cast(Floats, np.einsum("...qkt,qt->...qk", windows, factor[:, ::-1]))
 
 
