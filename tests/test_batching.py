@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from lit_prm.data.batch import Encoded
+from lit_prm.data.batch import Encoded, collate
 from lit_prm.data.batching import EncodedResponses, TokenBudget, Updates, equal_parts, mismatch
 
 
@@ -155,3 +156,11 @@ def test_an_updates_first_micro_batch_of_each_rank_brings_its_share() -> None:
     batch = EncodedResponses(data, mismatch(data, 0, 99))[cuts[0]]
     assert [len(b.ids) for b in batch.mismatched] == [len(rows) for rows in cuts[0].share]
     assert EncodedResponses(data)[cuts[0]].mismatched == ()
+
+
+def test_a_moved_batch_takes_every_tensor_along() -> None:
+    inner = collate(rows([4, 6]))
+    moved = collate(rows([3, 5]), mismatched=(inner,), share_prompts=True).to("meta")
+    every = [x for batch in (moved, *moved.mismatched) for x in batch if isinstance(x, Tensor)]
+    assert len(every) == 21  # of both batches, owner once
+    assert {x.device.type for x in every} == {"meta"}

@@ -37,6 +37,14 @@ def test_responses_belong_to_their_prompts_in_any_order(policy_folder: Path) -> 
     assert turned == [straight[i] for i in order]
 
 
+def test_room_in_the_cache_changes_no_response(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roomy = sample(policy_folder)
+    monkeypatch.setattr("lit_prm.generation.roomy_cache.ROOM", 0)  # a new buffer for every token
+    assert sample(policy_folder) == roomy
+    monkeypatch.setattr("lit_prm.generation.local_sampler.roomy", lambda layer: layer)  # transformers' own layers
+    assert sample(policy_folder) == roomy
+
+
 def test_a_worker_does_what_this_process_would(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: what a pool is given suffices, whatever the order in which jobs are done."""
     monkeypatch.setattr("lit_prm.generation.local_sampler.ROWS", 4)  # four chunks
