@@ -345,7 +345,10 @@ def test_a_regraded_or_reworded_file_is_not_taken_for_the_scored_one(
         [replace(g, rollouts=tuple(replace(r, correct=not r.correct) for r in g.rollouts)) for g in GROUPS],
         [replace(g, problem=replace(g.problem, prompt=f"{g.problem.prompt} Now.")) for g in GROUPS],
         [
-            replace(g, rollouts=tuple(replace(r, steps=(r.response,), error_kinds=None) for r in g.rollouts))
+            replace(
+                g,
+                rollouts=tuple(replace(r, steps=(r.response,), first_error=None, error_kinds=None) for r in g.rollouts),
+            )
             for g in GROUPS
         ],
     ):

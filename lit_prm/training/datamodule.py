@@ -149,10 +149,10 @@ class RolloutDataModule(LightningDataModule):
         return _loader(rows, self._updates)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        return [self._in_order(candidates.encoded) for candidates in self.candidates("validate")]
+        return self._eval_loaders("validate")
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        return [self._in_order(candidates.encoded) for candidates in self.candidates("test")]
+        return self._eval_loaders("test")
 
     predict_dataloader = test_dataloader
 
