@@ -52,8 +52,6 @@ def packed_attention(
     if _has_varlen(query) and not dropout:
         return _varlen(q, k, v, cu_seq_lens_q, scaling, sliding_window, others).unsqueeze(0), None
     sizes = cu_seq_lens_q.diff().tolist()
-    if "behind" not in others and sliding_window is None and not dropout and _pad_pays(query, sizes):
-        return _padded(q, k, v, cu_seq_lens_q, max(sizes), scaling).unsqueeze(0), None
     behind = others["behind"].tolist() if "behind" in others else range(len(sizes))
     return _one_by_one(q, k, v, sizes, behind, scaling, dropout, sliding_window).unsqueeze(0), None
 
@@ -74,24 +72,6 @@ def _varlen(
     seen, gqa = (-1 if window is None else window - 1, 0), q.shape[1] != k.shape[1]
     ends_seen = arguments["cu_seq_lens_k"]
     return cast(Tensor, varlen_attn(q, k, v, ends, ends_seen, *most, scale=scale, window_size=seen, enable_gqa=gqa))
-
-
-def _pad_pays(query: Tensor, sizes: Sequence[int]) -> bool:
-    """True if one padded call trains faster than a call per segment: in float32 on a CPU, with little padding."""
-    on_cpu = query.device.type == "cpu" and query.dtype == torch.float32
-    return on_cpu and query.requires_grad and len(sizes) * max(sizes) <= 2 * query.shape[2]
-
-
-def _padded(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, width: int, scale: float | None) -> Tensor:
-    """All segments as rows of one call; a causal query sees none of the padding on its right; [N, heads, D]."""
-    column = torch.arange(width)
-    at = (ends[:-1].unsqueeze(1) + column).clamp(max=len(q) - 1).flatten()  # [S * width] places in the packed row
-    query, key, value = (x.index_select(0, at).unflatten(0, (-1, width)).transpose(1, 2) for x in (q, k, v))
-    out = scaled_dot_product_attention(
-        query, key, value, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-    )
-    inside = (column < ends.diff().unsqueeze(1)).flatten().nonzero().squeeze(1)
-    return out.transpose(1, 2).flatten(0, 1).index_select(0, inside)
 
 
 def _one_by_one(
