@@ -35,7 +35,7 @@ from lit_prm.losses import Loss
 from lit_prm.losses.ce import CE
 from lit_prm.losses.dpo import DPO
 from lit_prm.losses.nca import NCA
-from lit_prm.models import cpu_attention, packed_attention
+from lit_prm.models import cpu_attention
 from lit_prm.models.language_model import load_model
 from lit_prm.models.logps import token_logps
 from lit_prm.models.packed_rows import PACKED, packed_states, real
@@ -191,25 +191,6 @@ def test_no_padding_is_computed() -> None:
     model.model.layers[0].mlp.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].shape[:-1].numel()))
     states = packed_states(model.model, batch := collate(ROWS))
     assert seen == [sum(map(len, ROWS))] == [len(states[0])] == [int(real(batch).sum())]
-
-
-@pytest.mark.parametrize("heads", [4, 2])
-def test_one_padded_call_is_a_call_for_each_segment(heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    sizes = [5, 1, 7, 4]
-    ends = torch.tensor([0, *sizes]).cumsum(0)
-    given = [torch.randn(1, n, sum(sizes), 8, requires_grad=True) for n in (4, heads, heads)]
-
-    def found() -> list[Tensor]:
-        q, k, v = given
-        out = packed_attention.packed_attention(torch.nn.Identity(), q, k, v, None, cu_seq_lens_q=ends)[0]
-        return [out, *torch.autograd.grad(out.sin().sum(), given)]
-
-    assert packed_attention._pad_pays(given[0], sizes)
-    padded = found()
-    monkeypatch.setattr(packed_attention, "_pad_pays", lambda *_: False)
-    for ours, theirs in zip(padded, found(), strict=True):
-        assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
 def test_a_response_sees_no_neighbour() -> None:
