@@ -8,7 +8,7 @@ import pytest
 
 from lit_prm.data.data_report import normalised
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.training.worlds.split import split_by_problem
+from lit_prm.training.worlds.smol import split_by_problem
 
 SIZES = {"train": 20, "validation": 6, "test": 8, "seed": 0}
 

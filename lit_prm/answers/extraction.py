@@ -32,7 +32,8 @@ def extract_answer(text: str) -> str | None:
     response if it is a single number or formula. If a tag or sentence is prose, the answer is the last value in it.
     The time is linear in the length of the response.
     """
-    prose = map(_value_of_prose, _tagged(text)), map(_value_of_prose, _sentences(text))
+    tagged = reversed(_TAG.findall(text[: text.rfind("</answer>") + len("</answer>")]))
+    prose = map(_value_of_prose, tagged), map(_value_of_prose, _sentences(text))
     places: tuple[Iterator[str], ...] = (_boxes(text), reversed(_HASHES.findall(text)), *prose)
     for last_first in places:
         if answer := next(filter(None, (raw.strip(" \t\n*") for raw in last_first)), None):
@@ -69,10 +70,6 @@ def _closable(text: str) -> str:
         closed = text.rfind(closing) + 1
         text = text[:closed] + text[closed:].replace(opening, "  ")
     return text
-
-
-def _tagged(text: str) -> Iterator[str]:
-    yield from reversed(_TAG.findall(text[: text.rfind("</answer>") + len("</answer>")]))
 
 
 def _boxes(text: str) -> Iterator[str]:

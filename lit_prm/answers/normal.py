@@ -65,14 +65,11 @@ def _normalised(answer: str) -> str:
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "").replace(" ", "")
     if mixed := _MIXED.fullmatch(text):
-        text = _improper(*mixed.groups())
+        sign, whole, *parts = mixed.groups()
+        top, bottom = (int(part) for part in parts if part is not None)
+        text = rf"{sign}\frac{{{int(whole) * bottom + top}}}{{{bottom}}}"
     spaced = " ".join(text.split())
     return spaced.casefold() if WORDS.fullmatch(text) else _SPACES.sub("", spaced)
-
-
-def _improper(sign: str, whole: str, *parts: str | None) -> str:
-    top, bottom = (int(part) for part in parts if part is not None)
-    return rf"{sign}\frac{{{int(whole) * bottom + top}}}{{{bottom}}}"
 
 
 @lru_cache(maxsize=65536)  # the same few answers are compared many times

@@ -103,6 +103,8 @@ class DataReport:
 
     def _lines(self) -> list[tuple[str, str]]:
         mixed = self.problems - self.all_right - self.all_wrong
+        several = len(self.steps) > 1
+        origins = ", ".join(f"{name} ({n})" if several else name for name, n in self.steps.items())
         lines = [
             ("rows", f"{self.rows} read as {self.layout}, {self.refused} refused"),
             *(("", reason) for reason in self.reasons),
@@ -110,7 +112,7 @@ class DataReport:
             ("responses", f"{self.responses}, {self.right:.1%} right, {self.truncated} truncated"),
             *([("first errors", self._kinds())] if self.error_kinds else ()),
             *([("unlabelled", f"{self.unlabelled} responses, left out")] if self.unlabelled else ()),
-            *([("steps", _sources(self.steps))] if self.steps else ()),
+            *([("steps", origins)] if self.steps else ()),
             *([("steps per response", _quantiles(self.steps_per_response))] if self.steps_per_response else ()),
             *([("warning", self._one_step())] if self.responses and self.one_step >= WHOLE * self.responses else ()),
             ("duplicates", f"{self.duplicate_responses} responses, {self.duplicate_problems} problems"),
@@ -139,11 +141,6 @@ def _repeats(texts: Any) -> int:
 
 def _quantiles(lengths: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in lengths.items()) or "none"
-
-
-def _sources(steps: Mapping[str, int]) -> str:
-    """The origins of steps, each with its number of responses if there are several."""
-    return ", ".join(name if len(steps) == 1 else f"{name} ({n})" for name, n in steps.items())
 
 
 def normalised(group: Group) -> str:

@@ -64,9 +64,8 @@ class Encoder:
 
     def prompt_lengths(self, groups: Sequence[Group]) -> list[int]:
         """Number of tokens of every group's prompt, also above ``max_length``."""
-        return [
-            len(ids) for ids in self._tokenize([head for head, _ in self._rendered([g.problem for g in groups])])[0]
-        ]
+        heads = [head for head, _ in self._rendered([group.problem for group in groups])]
+        return [len(ids) for ids in self._tokenize(heads)[0]]
 
     def encode(self, groups: Sequence[Group]) -> list[Encoded]:
         """The encoded responses of all groups, in order; ``row`` counts them from 0."""

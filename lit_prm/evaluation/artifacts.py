@@ -49,7 +49,7 @@ def _responses(judgement: Judgement, candidates: CandidateSet, scored: Scored) -
 
 def _problems(judgement: Judgement, candidates: CandidateSet, scored: Scored) -> Iterable[Row]:
     """One row per problem: every curve at every N, so that runs can be compared problem by problem."""
-    first_errors = located(candidates, scored)
+    found = located(candidates, scored)._asdict()
     for p, group in enumerate(candidates.groups):
         yield {
             "problem": group.problem.id,
@@ -58,12 +58,8 @@ def _problems(judgement: Judgement, candidates: CandidateSet, scored: Scored) ->
             "candidates": len(group.rollouts),
             "counts": list(judgement.counts),
             "curves": {name: [round(float(x), 8) for x in values[p]] for name, values in judgement.curves.items()},
-            "first_error": {rule: _or_none(values[p]) for rule, values in first_errors._asdict().items()},
+            "first_error": {rule: None if np.isnan(x[p]) else round(float(x[p]), 8) for rule, x in found.items()},
         }
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 8)
 
 
 def draw_curves(path: Path, judgement: Judgement) -> None:

@@ -109,11 +109,8 @@ def scores_of(scored: Scored, length: Floats, aggregates: Sequence[str]) -> dict
 
 def length_scores(length: Floats) -> dict[str, Floats]:
     """Scores that ignore the text of a response: its length, and random choice."""
-    return {
-        "shortest": -length,
-        "longest": length,
-        "random": np.zeros(len(length)),  # all tied: the expectation of a uniform draw
-    }
+    tied = np.zeros(len(length))  # the expectation of a uniform draw
+    return {"shortest": -length, "longest": length, "random": tied}
 
 
 def _metrics(

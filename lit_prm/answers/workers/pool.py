@@ -49,18 +49,13 @@ class WorkerPool:
             yield from threads.map(self._one, pairs, [timeout] * len(pairs))
 
     def _one(self, pair: Pair, timeout: float) -> Verdict:
-        with self._borrowed() as worker:
-            return worker.ask(*pair, timeout)
-
-    @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[Worker]:
         with self._free:
             try:
                 worker = self._idle.pop()
             except IndexError:
                 worker = Worker()
             try:
-                yield worker
+                return worker.ask(*pair, timeout)
             finally:
                 self._idle.append(worker)
 

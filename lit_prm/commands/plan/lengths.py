@@ -72,7 +72,10 @@ def lengths_of(data: dict[str, Any], setup: Setup, given: dict[str, int]) -> Epo
         return _of_assumed(replace(some, **given), setup, "given")
     if not file.exists():
         return _of_assumed(some, setup, f"assumed, since {file} is not here (yet)")
-    groups = _chosen(file, data)
+    every = labelled(read_groups(str(file), on_bad=data.get("bad_rows", "raise")).groups, str(file))
+    groups = subsample(
+        every, fraction_of_problems=fraction, responses_per_problem=data.get("responses"), seed=data.get("seed", 0)
+    )
     if (tokenizer := _tokenizer(data["tokenizer"])) is None:
         why = f"tokens assumed, since the tokenizer of {data['tokenizer']} is not here (yet)"
         return _of_assumed(replace(some, problems=len(groups)), setup, why)
@@ -85,17 +88,6 @@ def _tokenizer(name: str) -> Any:
         return cast(Any, AutoTokenizer).from_pretrained(name, local_files_only=True)
     except (OSError, ValueError):
         return None
-
-
-def _chosen(file: Path, data: dict[str, Any]) -> Sequence[Group]:
-    """The problems and responses to train on."""
-    groups: Sequence[Group] = labelled(read_groups(str(file), on_bad=data.get("bad_rows", "raise")).groups, str(file))
-    return subsample(
-        groups,
-        fraction_of_problems=data.get("fraction", 1.0),
-        responses_per_problem=data.get("responses"),
-        seed=data.get("seed", 0),
-    )
 
 
 def _of_file(file: Path, every: Sequence[Group], data: dict[str, Any], setup: Setup, tokenizer: Any) -> EpochLengths:

@@ -13,14 +13,14 @@ import yaml
 
 from lit_prm.commands.experiment import options
 from lit_prm.commands.lightning import resolved_config
-from lit_prm.commands.plan.lengths import lengths_of
+from lit_prm.commands.plan.lengths import EpochLengths, lengths_of
 from lit_prm.commands.plan.memory import Memory, memory
 from lit_prm.commands.plan.network import config_of, weights
 from lit_prm.commands.plan.remedies import remedies
 from lit_prm.commands.plan.setup import Setup
 from lit_prm.commands.plan.setup_of import setup_of
 from lit_prm.commands.plan.sharding import Whole, Zero
-from lit_prm.commands.plan.work import flops_of
+from lit_prm.models.flops import Work, backward, forward, shape_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +128,27 @@ def _alternatives(setup: Setup) -> dict[str, Setup]:
     zero = replace(configured, offload=False) if isinstance(configured, Zero) else Zero(3)
     every = [Whole(), *(replace(zero, stage=stage) for stage in (1, 2, 3) if setup.ranks > 1)]
     return {of.strategy: of for of in (replace(setup, sharding=s) for s in (configured, *every))}
+
+
+def flops_of(config: Any, setup: Setup, lengths: EpochLengths) -> dict[str, int]:
+    """FLOPs of training on every response in every epoch, and of the reference; ``total`` is their sum.
+
+    A stored reference reads each response once, a live one in every epoch. Training counts gradients of all weights, as
+    the cost metrics of runs do; training an adapter really needs a third less. What gradient checkpointing recomputes
+    counts in the hours, not in a run's cost. All are counted by ``lit_prm.models.flops``, as those of a real run.
+    """
+    shape = shape_of(config)
+    epoch = lengths.read if setup.word_head else replace(lengths.read, outputs=0)
+    epochs = min(setup.epochs, (setup.most_updates or math.inf) / lengths.updates)
+    once = forward(shape, epoch)
+    again = once if setup.mismatched else 0
+    saved = lengths.repeated if setup.shares else Work()
+    read = Work(epoch.tokens - saved.tokens, epoch.contexts - saved.contexts, epoch.outputs)
+    body = replace(read, outputs=0)
+    readings = (epochs if setup.reference in ("live", "adapter off") else 0) + (setup.filled_by != "nobody")
+    flops = {
+        "training": round(epochs * (forward(shape, read) + backward(shape, read) + again)),
+        "recomputed": round(epochs * forward(shape, body)) if setup.checkpointing else 0,
+        "reference": round(readings * (once + again)),
+    }
+    return flops | {"total": sum(flops.values())}

@@ -27,16 +27,9 @@ if TYPE_CHECKING:
     from lit_prm.evaluation.metrics.separation import FirstErrorF1, OutcomeAUC, StepAUC
 
 __all__ = [
-    "AnyOfN",
-    "BestOfNAccuracy",
-    "Brier",
-    "CalibrationError",
-    "FirstErrorF1",
-    "Majority",
-    "OutcomeAUC",
-    "StepAUC",
+    "AnyOfN", "BestOfNAccuracy", "Brier", "CalibrationError", "FirstErrorF1", "Majority", "OutcomeAUC", "StepAUC",
     "Vote",
-]
+]  # fmt: skip
 
 _FILES = ("calibration", "selection", "separation")
 

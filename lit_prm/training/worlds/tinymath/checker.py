@@ -71,7 +71,7 @@ class _Reader:
         if boxed := _FINAL.findall(line):
             self.answered = True
             return self._final(boxed) if last else SLIP
-        equations = [_parse(match) for match in _EQUATION.findall(line)]
+        equations = [(int(a), _SIGNS[sign], int(b), int(c)) for a, sign, b, c in _EQUATION.findall(line)]
         kinds = [self._equation(equation) for equation in equations]
         if not equations or len(re.findall(r"\d+", line)) != 3 * len(equations):
             return SLIP
@@ -119,11 +119,6 @@ class _Reader:
         operations = self.problem.operations
         same = (k for k in range(self.due, len(operations)) if (operations[k].sign, operations[k].operand) == written)
         return min(next(same, self.due) + 1, len(operations))
-
-
-def _parse(match: tuple[str, str, str, str]) -> Equation:
-    left, sign, right, result = match
-    return int(left), _SIGNS[sign], int(right), int(result)
 
 
 def _same(written: Equation, due: Equation) -> bool:

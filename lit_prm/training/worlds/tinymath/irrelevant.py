@@ -88,7 +88,9 @@ def code(rng: random.Random) -> InstructionPair:
     The wrong response has one wrong value and calculates on from it, so it prints something else.
     """
     while True:
-        program, printed = _program(rng), rng.choice("ab")
+        program: list[Statement] = [(name, (str(rng.randint(2, 12)),)) for name in "ab"]
+        program += [(rng.choice("ab"), _expression(rng)) for _ in range(rng.randint(1, 4))]
+        printed = rng.choice("ab")
         right = run(program, printed)
         wrong = run(program, printed, slip=(rng.randrange(len(program)), rng.choice([-2, -1, 1, 2, 10])))
         if right and wrong and right[-1] != wrong[-1]:
@@ -96,11 +98,6 @@ def code(rng: random.Random) -> InstructionPair:
     lines = [f"{name} = {' '.join(expression)}" for name, expression in program]
     instruction = rng.choice(_RUN).format("\n".join([*lines, f"print {printed}"]))
     return _pair(instruction, right, wrong, _RUN_OPENINGS, ("",), rng)
-
-
-def _program(rng: random.Random) -> list[Statement]:
-    begin: list[Statement] = [(name, (str(rng.randint(2, 12)),)) for name in "ab"]
-    return begin + [(rng.choice("ab"), _expression(rng)) for _ in range(rng.randint(1, 4))]
 
 
 def _expression(rng: random.Random) -> tuple[str, ...]:

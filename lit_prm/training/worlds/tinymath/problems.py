@@ -162,10 +162,7 @@ _WORDS = {
     ),
     "Prealgebra": Wording(
         ("{name} has {n} {thing}", "{name} starts with {n} {thing}"),
-        {
-            "+": {"finds {n} more": 1, "gets {n} {thing}": 2},
-            "-": {"loses {n}": 1, "gives away {n} {thing}": 1},
-        },
+        {"+": {"finds {n} more": 1, "gets {n} {thing}": 2}, "-": {"loses {n}": 1, "gives away {n} {thing}": 1}},
         ("How many {thing} does {name} have?", "How many are left?"),
     ),
 }

@@ -16,19 +16,9 @@ from lit_prm.training.worlds.tinymath.misconceptions import EXPERT, Author, writ
 from lit_prm.training.worlds.tinymath.problems import Equation, TinyProblem, equations
 
 LEADS = (
-    "",
-    "First ",
-    "Next ",
-    "Then ",
-    "Now ",
-    "So ",
-    "We get ",
-    "This gives ",
-    "Here ",
-    "Again ",
-    "Well ",
-    "Clearly ",
-)
+    "", "First ", "Next ", "Then ", "Now ", "So ", "We get ", "This gives ", "Here ", "Again ", "Well ", "Clearly ",
+)  # fmt: skip
+LEAD_WEIGHTS = [1 / (i + 1) for i in range(len(LEADS))]
 TAILS = ("", "", "", " as needed", " of course", " so far", " by the rule", " which is fine")
 FILLERS = (
     "Let us think.", "We go on.", "That was easy.", "One more thing to do.", "Keep the order in mind.",
@@ -54,7 +44,10 @@ def write_solution(problem: TinyProblem, rng: random.Random, author: Author = EX
         merged = 2 if len(due) > 1 and rng.random() < 0.15 else 1
         shown = [_equation(eq, in_words, rng) for eq in due[:merged]]
         del due[:merged]
-        lines.append(_lead(talk, rng) + _label(talk, rng) + " so ".join(shown) + _tail(talk, rng))
+        lead = rng.choices(LEADS, LEAD_WEIGHTS)[0] if rng.random() < 0.3 + 0.7 * talk else ""
+        label = f"{rng.choice(LETTERS)}: " if rng.random() < 0.5 * talk else ""
+        tail = rng.choice(TAILS) if rng.random() < talk else ""
+        lines.append(lead + label + " so ".join(shown) + tail)
         if rng.random() < 0.35 * talk:
             lines.append(rng.choice(FILLERS))
     lines.append(rng.choice(FINALS).format(answer))
@@ -78,16 +71,3 @@ def _equation(equation: Equation, in_words: bool, rng: random.Random) -> str:
     if sign in "+*" and rng.random() < 0.3:
         left, right = right, left
     return f"{left} {WORDS[sign]} {right} is {result}" if in_words else f"{left} {sign} {right} = {result}"
-
-
-def _lead(talk: float, rng: random.Random) -> str:
-    weights = [1 / (i + 1) for i in range(len(LEADS))]
-    return rng.choices(LEADS, weights)[0] if rng.random() < 0.3 + 0.7 * talk else ""
-
-
-def _label(talk: float, rng: random.Random) -> str:
-    return f"{rng.choice(LETTERS)}: " if rng.random() < 0.5 * talk else ""
-
-
-def _tail(talk: float, rng: random.Random) -> str:
-    return rng.choice(TAILS) if rng.random() < talk else ""

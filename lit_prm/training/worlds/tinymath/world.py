@@ -182,14 +182,11 @@ class TinyMath:
 
 def _checked(exact: TinyProblem, problem: Problem, responses: list[str], generator: str) -> Group:
     """Graded responses whose steps are their lines, with the exact first wrong step."""
-    group = graded_group(problem, responses, generator)
-    return replace(group, rollouts=tuple(_with_errors(exact, rollout) for rollout in group.rollouts))
-
-
-def _with_errors(exact: TinyProblem, rollout: Rollout) -> Rollout:
-    kinds = error_kinds(exact, rollout.response)
-    steps = tuple(Newline().split(rollout.response))
-    return replace(rollout, steps=steps, first_error=first_of(kinds), error_kinds=kinds)
+    group, checked = graded_group(problem, responses, generator), list[Rollout]()
+    for rollout in group.rollouts:
+        kinds, steps = error_kinds(exact, rollout.response), tuple(Newline().split(rollout.response))
+        checked.append(replace(rollout, steps=steps, first_error=first_of(kinds), error_kinds=kinds))
+    return replace(group, rollouts=tuple(checked))
 
 
 @contextmanager
