@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from lit_prm.data.formats import columns as column
@@ -22,13 +21,11 @@ class PaperRollouts(Layout):
     def group(self, row: Row) -> Group:
         responses = column.items(row["completions"], "completions")
         doubtful = column.parallel(row, "ambiguous", responses)
-        kept = [r for r, out in zip(self._rollouts(row, responses), doubtful, strict=True) if not out]
-        return one_group(row, column.prompt(row["prompt"]), *kept)
-
-    def _rollouts(self, row: Row, responses: Sequence[object]) -> list[Rollout]:
         names = ("correctness", "answers", "steps", "first_errors", "step_labels", "generators", "error_kinds")
         columns = [column.parallel(row, name, responses) for name in names]
-        return [self._rollout(i, *values) for i, values in enumerate(zip(responses, *columns, strict=True))]
+        rollouts = [self._rollout(i, *values) for i, values in enumerate(zip(responses, *columns, strict=True))]
+        kept = [r for r, out in zip(rollouts, doubtful, strict=True) if not out]
+        return one_group(row, column.prompt(row["prompt"]), *kept)
 
     def _rollout(
         self, i: int, completion: object, correct: object, answer: object, pieces: object, error: object, marks: object,

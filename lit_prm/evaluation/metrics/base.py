@@ -135,7 +135,9 @@ class ResponseMetric(Metric):
     def _responses(self) -> ResponseColumns:
         columns: dict[str, Array] = {}
         for name, (names, dtype) in self._tables.items():
-            columns |= zip(names, _array(getattr(self, f"of_{name}"), dtype).reshape(-1, len(names)).T, strict=True)
+            state: list[Tensor] | Tensor = getattr(self, f"of_{name}")
+            tensor = dim_zero_cat(state) if len(state) else torch.zeros(0)
+            columns |= zip(names, tensor.to(dtype).cpu().numpy().reshape(-1, len(names)).T, strict=True)
         if "steps" in columns:
             columns["steps"], columns["valid"] = _padded(columns["steps"], columns.pop("width"))
         _, first, of = np.unique(columns["row"], return_index=True, return_inverse=True)
@@ -158,11 +160,6 @@ def per_problem(responses: ResponseColumns, *columns: Array) -> Iterator[tuple[A
     """The parts of the columns that belong to each problem, problem by problem."""
     for places in responses.problems():
         yield tuple(column[places] for column in columns)
-
-
-def _array(state: list[Tensor] | Tensor, dtype: torch.dtype) -> Array:
-    tensor = dim_zero_cat(state) if len(state) else torch.zeros(0)
-    return tensor.to(dtype).cpu().numpy()
 
 
 def _flat(steps: Tensor, valid: Tensor) -> dict[str, Tensor]:
