@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 from requests.adapters import HTTPAdapter
@@ -232,6 +232,9 @@ def test_data_tags_and_files_are_kept(tmp_path: Path, uri: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=300))
+@example("/")
+@example("a" * 249 + "/b")
+@example("a" * 248 + "/.b")
 def test_every_name_is_one_that_mlflow_takes(key: str) -> None:
     from mlflow.utils.validation import _validate_length_limit, _validate_metric_name
 

@@ -173,9 +173,9 @@ class MLflow(MLFlowLogger):
 
 
 def entity_name(key: str) -> str:
-    """``key`` as MLflow can store it: ``acc@16`` becomes ``acc_at_16``, other refused characters a dash."""
+    """``key`` as MLflow can store it: ``acc@16`` becomes ``acc_at_16``, other refused characters or nothing a dash."""
     allowed = re.sub(r"[^a-zA-Z0-9_/. -]+", "-", key.replace("@", "_at_"))
-    return posixpath.normpath(allowed).lstrip("/.")[:_NAME]
+    return posixpath.normpath(allowed).lstrip("/.")[:_NAME].rstrip("/.") or "-"
 
 
 def store_uri(given: str | None = None) -> str:
