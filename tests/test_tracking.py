@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 from requests.adapters import HTTPAdapter
@@ -231,6 +231,7 @@ def test_data_tags_and_files_are_kept(tmp_path: Path, uri: str) -> None:
     assert sorted(p.relative_to(kept).as_posix() for p in kept.rglob("*.*")) == ["config.yaml", "figures/test.png"]
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=300))
 @example("/")
 @example("a" * 249 + "/b")
