@@ -32,7 +32,7 @@ class Fork:
             self._do(work)
 
     def ended(self, seconds: float = 300) -> CompletedProcess[str]:
-        """How it ended, minus the signal's number if it was killed; one that is late is killed."""
+        """The exit status of the fork, or minus the number of the signal that ended it; a late fork is killed."""
         late = time.monotonic() + seconds
         while (found := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
             if time.monotonic() > late:

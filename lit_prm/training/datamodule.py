@@ -189,7 +189,8 @@ class RolloutDataModule(LightningDataModule):
         return getattr(module, "loss", None) or CE()
 
     def _eval_loaders(self, stage: str) -> list[DataLoader[Batch]]:
-        may_share = getattr(getattr(self.trainer, "lightning_module", None), "may_share_prompts", bool)()
+        module: Any = getattr(self.trainer, "lightning_module", None)
+        may_share = hasattr(module, "may_share_prompts") and module.may_share_prompts()  # a module of one's own may not
         return [self._in_order(candidates.encoded, may_share) for candidates in self.candidates(stage)]
 
     def _in_order(self, encoded: Sequence[Encoded], may_share: bool = False) -> DataLoader[Batch]:

@@ -62,9 +62,9 @@ EXPERT: Author = frozenset()
 
 
 def draw_author(fluent_errors: float, rng: random.Random) -> Author:
-    """What one author believes in a whole solution: an expert nothing, others each misconception with HELD.
+    """The misconceptions that an author of one solution holds: an expert none, any other each with probability HELD.
 
-    ``fluent_errors`` in [0, 1] scales the share of authors who are no experts.
+    The share of authors who are no experts is MISTAKEN times ``fluent_errors``, which is in [0, 1].
     """
     if rng.random() >= MISTAKEN * fluent_errors:
         return EXPERT
