@@ -65,7 +65,7 @@ class RunRecord(SaveConfigCallback):
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._trained and stage != "fit":
             self._remember(read_record(self.folder / "summary.json"))
-        config = self.parser.dump(self.config, skip_link_targets=False)
+        config = self.parser.dump(self.config, skip_link_targets=False, skip_validation=True)
         self._write_inputs(trainer, config, stage)
         if tracker := _tracker(trainer):
             self._log_inputs(tracker, config, _digests(trainer))

@@ -324,9 +324,9 @@ def test_config_is_what_refuse_mixing_compares(monkeypatch: pytest.MonkeyPatch) 
     stored = (folder / "config.yaml").read_text()
     assert yaml.safe_load(stored)["trainer"]["default_root_dir"] == str(folder)  # resolved
     assert stored == cli._subcommand_parsers["fit"].dump(cli.config.fit, skip_link_targets=False)
-    refuse_mixing(folder, stored)
+    refuse_mixing(folder, lambda: stored)
     with pytest.raises(ValueError, match="max_epochs: 1 -> 2"):
-        refuse_mixing(folder, stored.replace("max_epochs: 1", "max_epochs: 2"))
+        refuse_mixing(folder, lambda: stored.replace("max_epochs: 1", "max_epochs: 2"))
     assert summary(str(folder))["name"] == "dpo-8resp"
 
 

@@ -55,6 +55,7 @@ class LitCLI(LightningCLI):
     """Adds the options that several parts share, and keeps two runs from writing into one folder."""
 
     finished = False  # True if the folder has all results of this command
+    config_dump: Mapping[str, Any] = {}  # what `save_hyperparameters` would store; LitPRM does not call it
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         add = parser.add_argument
@@ -86,7 +87,7 @@ class LitCLI(LightningCLI):
             folder, fits = Path(config.run_dir), self.subcommand == "fit"
             refuse_missing_gpu(config.trainer.accelerator, config.scale)
             run_folder.refuse_other_folders(config)
-            run_folder.refuse_mixing(folder, self._dumped(), judging=not fits)
+            run_folder.refuse_mixing(folder, self._dumped, judging=not fits)
             self._before_fit(folder) if fits else self._before_evaluation(folder)
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
@@ -126,7 +127,7 @@ class LitCLI(LightningCLI):
     def _dumped(self) -> str:
         """The configuration as YAML, as a run's folder stores it."""
         parser = self._subcommand_parsers[str(self.subcommand)]
-        return str(parser.dump(self.config[self.subcommand], skip_link_targets=False))
+        return str(parser.dump(self.config[self.subcommand], skip_link_targets=False, skip_validation=True))
 
     def fit(self, **options: Any) -> None:
         """Train or resume the run; a finished run stays as it is."""
@@ -152,11 +153,11 @@ class LitCLI(LightningCLI):
         for file in write_predictions(folder, self.datamodule.candidates("test"), outputs):
             _print(f"predictions: {file}")
 
-    def _evaluate(self, evaluate: Callable[..., Sequence[Mapping[str, float]]], options: dict[str, Any]) -> None:
+    def _evaluate(self, evaluate: Callable[..., Any], options: dict[str, Any]) -> None:
         with exit_when_stopped(self.trainer):
-            per_loader = evaluate(**(options | {"verbose": False}))
+            evaluate(**(options | {"verbose": False}))
         if self.trainer.is_global_zero:
-            best_of_n_table({name: value for metrics in per_loader for name, value in metrics.items()})
+            best_of_n_table({name: float(value) for name, value in self.trainer.callback_metrics.items()})
 
 
 def run(args: Sequence[str], cli: type[LitCLI] = LitCLI) -> LitCLI:

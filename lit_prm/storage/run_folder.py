@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
@@ -39,13 +39,13 @@ def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
     return summary.get("status") == "FINISHED" and tested
 
 
-def refuse_mixing(folder: Path, config: str, *, judging: bool = False) -> None:
-    """Raise when ``folder`` holds a run of another configuration, naming every difference.
+def refuse_mixing(folder: Path, config: Callable[[], str], *, judging: bool = False) -> None:
+    """Raise when ``folder`` holds a run of another configuration than the YAML of ``config()``; name every difference.
 
     A run that failed before its first checkpoint has nothing to lose: it may be corrected and started again.
     """
     last = folder / "checkpoints" / "last.ckpt"
-    different = differences(folder, config) if last.exists() or status(folder) == "FINISHED" else []
+    different = differences(folder, config()) if last.exists() or status(folder) == "FINISHED" else []
     if different:
         shown = "\n".join(different[:10])
         other = f"--run_dir {folder}-other" + (f" --ckpt_path {last}" if judging else "")
