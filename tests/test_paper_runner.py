@@ -178,7 +178,7 @@ def test_a_name_without_a_file_is_refused_with_those_that_have_one(
     assert "--seeds: 0 is not at least 1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_stopping_ends_the_workers_too_and_says_how_to_go_on(place: Path, number: signal.Signals) -> None:
     code = (
         "from lit_prm.commands.paper.runner import main; from tests.paper_jobs import run\n"

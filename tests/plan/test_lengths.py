@@ -75,7 +75,9 @@ def test_lengths_are_those_of_the_data_at_hand(micro_world: Path) -> None:
     assert padded["longest_micro_batch_tokens"] > found["longest_micro_batch_tokens"]
 
 
-@pytest.mark.parametrize(("scale", "parameters"), [("tiny", 391_680), ("smol", 134_515_008)])
+@pytest.mark.parametrize(
+    ("scale", "parameters"), [("tiny", 391_680), pytest.param("smol", 134_515_008, marks=pytest.mark.slow)]
+)
 def test_nothing_must_be_there(scale: str, parameters: int) -> None:
     """No model, tokenizer or data yet, as in a fresh clone."""
     found = planned("ce-8resp", scale)
