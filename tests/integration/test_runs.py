@@ -286,5 +286,5 @@ def test_every_experiment_is_one_at_the_papers_scale(
 
 
 def test_prompts_run_once_change_nothing_found(done: Path, desk: Desk) -> None:
-    run = desk.exp("ce-8resp", "--data.share_prompts=true")
+    run = desk.exp("ce-8resp", "--data.share_prompts=false")
     assert summary(run)["metrics"] == pytest.approx(summary(done)["metrics"], rel=1e-3, abs=1e-4)

@@ -41,7 +41,7 @@ def test_assumed_updates_are_cut_as_the_sampler_cuts_them(problems: int, batch_s
 def test_padding_is_planned_where_it_is_computed() -> None:
     packed, padded = (setup_at("tiny", f"--model.reward_model.init_args.attention={a}") for a in ("auto", "sdpa"))
     uneven = [*rows(1, 20)[:7], Encoded(np.zeros(100, np.int32), 5, np.zeros(95, np.int32), 1.0, 0, 7)]
-    one = {"batch_size": 8, "accumulate": 1}
+    one = {"batch_size": 8, "accumulate": 1, "share_prompts": False}
     assert longest_of(uneven, replace(packed, **one)) == MicroBatch(7 * 20 + 100, 7 * 15 + 95)  # type: ignore[arg-type]
     assert longest_of(uneven, replace(padded, **one)) == MicroBatch(8 * 100, 7 * 15 + 95, 8)  # type: ignore[arg-type]
 
@@ -55,7 +55,7 @@ def test_what_is_not_stored_needs_to_know_how_many_responses_a_problem_has() -> 
 def test_lengths_are_those_of_the_data_at_hand(micro_world: Path) -> None:
     """Also where a file has as many responses as it has."""
     overrides = ["--data.world=null", f"--data.root={micro_world}", "--data.batch_size=16"]
-    overrides += ["--trainer.accumulate_grad_batches=1", "--data.responses=null"]
+    overrides += ["--trainer.accumulate_grad_batches=1", "--data.responses=null", "--data.share_prompts=false"]
     found = planned("ce-8resp", "tiny", *overrides).numbers
     data = RolloutDataModule(
         tokenizer=str(micro_world / "models" / "base"), train="rollouts/train.jsonl", root=str(micro_world),
