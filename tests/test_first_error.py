@@ -10,11 +10,13 @@ from lit_prm.evaluation.first_error import (
     Hits,
     Known,
     best_threshold,
+    cross_fitted,
     cross_fitted_f1,
     every_cut,
     f1,
     f1_at,
     first_below,
+    halves,
     judged_steps,
     lowest_share,
     resampled_f1,
@@ -56,20 +58,39 @@ def test_the_best_threshold_is_no_worse_than_any_other() -> None:
     assert all(best >= f1(first_below(steps, valid, t), truth) for t in np.quantile(steps, np.linspace(0, 1, 200)))
 
 
-def test_a_half_is_judged_without_its_own_labels() -> None:
-    """Change the labels of the even problems: the predictions on them, and so the odd threshold's work, stay."""
+def test_a_half_is_judged_by_the_best_threshold_of_the_other_and_without_its_own_labels() -> None:
     rng = np.random.default_rng(1)
     steps, valid, problem = rng.normal(size=(80, 3)), np.ones((80, 3), bool), np.arange(80) // 4
-    truth = np.where(rng.random(80) < 0.5, rng.integers(0, 3, 80), -1)
-    even = problem % 2 == 0
-    by_odd = first_below(steps[even], valid[even], best_threshold(steps[~even], valid[~even], truth[~even]))
-    only_even_right = truth.copy()
-    only_even_right[even] = by_odd  # as if the odd threshold were always right there
-    found = cross_fitted_f1(steps, valid, only_even_right, problem)
-    by_even = first_below(steps[~even], valid[~even], best_threshold(steps[even], valid[even], by_odd))
-    predicted = np.empty(80, int)
-    predicted[even], predicted[~even] = by_odd, by_even
-    assert found == pytest.approx(f1(predicted, only_even_right))
+    truth, other = (np.where(rng.random(80) < 0.5, rng.integers(0, 3, 80), -1) for _ in range(2))
+    first = halves(problem)
+    for half in (first, ~first):
+        by_the_other = first_below(steps[half], valid[half], best_threshold(steps[~half], valid[~half], truth[~half]))
+        for labels in (truth, np.where(half, other, truth)):
+            found = cross_fitted(steps, valid, labels, problem)
+            assert found is not None
+            assert found[half].tolist() == by_the_other.tolist()
+    assert best_threshold(steps, valid, truth) != best_threshold(steps[first], valid[first], truth[first])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+def test_halves_are_of_whole_problems_and_follow_neither_their_order_nor_a_pattern(count: int) -> None:
+    numbers = np.repeat(np.arange(count), 3)
+    first = halves(numbers)
+    assert first.sum() == 3 * -(-count // 2)
+    assert (first.reshape(count, 3) == first[::3, None]).all()
+    mixed = np.random.default_rng(0).permutation(3 * count)
+    assert halves(numbers[mixed]).tolist() == first[mixed].tolist()
+    if count == 100:
+        assert 0.3 < first[numbers % 2 == 0].mean() < 0.7
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [0, 1, 3, 2], [7, 5, 2, 0]])
+def test_which_problems_are_wrong_and_how_they_are_ordered_does_not_decide_f1(order: list[int]) -> None:
+    """Every second problem is wrong. With halves of even and odd numbers, no half had a threshold."""
+    problem = np.array(order * 4) + 8 * np.repeat(np.arange(4), 4)
+    truth = np.tile([0, -1, 0, -1], 4)
+    steps, valid = np.where(truth == 0, -1.0, 1.0)[:, None], np.ones((16, 1), bool)
+    assert cross_fitted_f1(steps, valid, truth, problem) == 1.0
 
 
 def test_steps_that_tell_nothing_are_near_chance_where_a_fitted_threshold_would_not_be() -> None:
@@ -147,7 +168,8 @@ def test_responses_to_one_problem_are_of_one_problem_wherever_they_stand() -> No
     found = Known.of([asked("p", None, 0), asked("q", -1, None), asked("p", -1)])
     assert found.at.tolist() == [1, 2, 4]
     assert found.first_error.tolist() == [0, -1, -1]
-    assert found.problem.tolist() == [0, 1, 0]
+    assert found.problem[0] == found.problem[2] != found.problem[1]
+    assert Known.of([asked("q", -1), asked("p", 0)]).problem.tolist() == found.problem[[1, 0]].tolist()
     assert [len(column) for column in Known.of([asked("p", None)])] == [0, 0, 0]
 
 

@@ -217,8 +217,10 @@ def test_reset_forgets_and_pickles_remember() -> None:
 
 def test_the_threshold_of_first_errors_is_exact_where_quantiles_miss_it() -> None:
     steps = np.zeros((1000, 1), np.float32)
-    steps[:2] = -1.0  # the wrong ones, one in each half; all but one of 200 quantiles lie above them
-    steps[2:4] = -2 / 3
+    first = first_error.halves(np.arange(1000))
+    for rows in (np.flatnonzero(first), np.flatnonzero(~first)):
+        steps[rows[0]] = -1.0  # the wrong one of this half; all but one of 200 quantiles lie above it
+        steps[rows[1]] = -2 / 3
     truth = np.where(steps[:, 0] == -1, 0, -1)
     columns = {"steps": steps, "valid": np.ones((1000, 1), bool), "first_error": truth, "problem": np.arange(1000)}
     metric = FirstErrorF1()

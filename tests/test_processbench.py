@@ -17,7 +17,7 @@ import pytest
 
 from lit_prm.commands.main import main as cli
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.evaluation.first_error import Known, f1, first_below
+from lit_prm.evaluation.first_error import Known, f1, first_below, halves
 from lit_prm.reports.processbench.guesses import GUESSES, AlwaysGuess, CommonestPlace, UniformGuess
 from lit_prm.reports.processbench.items import (
     SUBSETS,
@@ -111,8 +111,7 @@ def test_on_the_choosing_subset_a_half_is_judged_by_the_other_half_alone() -> No
     assert found.chosen_here
     assert found.cross_fitted is not None
     predicted = np.empty(80, int)
-    for half in (0, 1):
-        mine = problem % 2 == half
+    for mine in (halves(problem), ~halves(problem)):
         other = StepScores(*(column[~mine] for column in scores))
         threshold = choose_threshold(other, Known(np.flatnonzero(~mine), truth[~mine], problem[~mine]))
         predicted[mine] = first_below(scores.values[mine], scores.valid[mine], threshold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, cast
@@ -21,15 +22,29 @@ class Known(NamedTuple):
 
     at: Ints  # [R] index among all responses, counted over the groups
     first_error: Ints  # [R] -1 if every step is right
-    problem: Ints  # [R] first group with the same problem text: benchmarks repeat problems
+    problem: Ints  # [R] a number that follows from the problem's text alone: benchmarks repeat problems
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Known:
-        first: dict[str, int] = {}
-        numbers = [first.setdefault(group.problem.text, p) for p, group in enumerate(groups)]
+        numbers = [_hashed(group.problem.text) for group in groups]
         rollouts = [(p, r.first_error) for p, group in zip(numbers, groups, strict=True) for r in group.rollouts]
         labelled = [(i, error, p) for i, (p, error) in enumerate(rollouts) if error is not None]
         return cls(*np.array(labelled, dtype=np.intp).reshape(-1, 3).T)
+
+
+def _hashed(text: str) -> int:
+    """The first 63 bits of the text's SHA-256."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def halves(problem: Ints) -> Mask:
+    """True for the responses of half of the problems: those whose numbers have the lowest hashes; [R] -> [R].
+
+    So a pattern in the numbers, for example wrong responses to odd problems only, does not decide who is in which half.
+    """
+    numbers, of = np.unique(problem, return_inverse=True)
+    rank = np.argsort(np.argsort([_hashed(str(number)) for number in numbers.tolist()]))
+    return np.asarray((2 * rank < len(numbers))[of])
 
 
 def first_below(steps: Floats, valid: Mask, threshold: float) -> Ints:
@@ -142,10 +157,9 @@ def _below(values: Floats, thresholds: Floats) -> Floats:
 
 
 def cross_fitted(steps: Floats, valid: Mask, first_error: Ints, problem: Ints) -> Ints | None:
-    """First errors by the best threshold of the problems with the other parity; None if one half has no best one."""
-    predicted = np.full(len(first_error), -1)
-    for half in (0, 1):
-        tested = problem % 2 == half
+    """First errors by the best threshold of the other one of the ``halves``; None if one half has no best threshold."""
+    predicted, first_half = np.full(len(first_error), -1), halves(problem)
+    for tested in (first_half, ~first_half):
         threshold = best_threshold(steps[~tested], valid[~tested], first_error[~tested])
         if np.isnan(threshold):
             return None

@@ -44,7 +44,7 @@ class StepAUC(ResponseMetric):
 class FirstErrorF1(ResponseMetric):
     """ProcessBench's F1 of the first step below a threshold.
 
-    With ``threshold=None`` the problems with even and with odd numbers are two halves, and each half is evaluated
+    With ``threshold=None`` the problems are cut into two halves by a hash of their numbers, and each half is evaluated
     by the best threshold of the other half.
     """
 
