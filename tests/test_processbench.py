@@ -112,7 +112,7 @@ def test_on_the_choosing_subset_a_half_is_judged_by_the_other_half_alone() -> No
     assert found.cross_fitted is not None
     predicted = np.empty(80, int)
     for mine in (halves(problem), ~halves(problem)):
-        other = StepScores(*(column[~mine] for column in scores))
+        other = StepScores(scores.values[~mine], scores.valid[~mine], scores.sizes[~mine])
         threshold = choose_threshold(other, Known(np.flatnonzero(~mine), truth[~mine], problem[~mine]))
         predicted[mine] = first_below(scores.values[mine], scores.valid[mine], threshold)
     assert found.cross_fitted.hits.f1 == pytest.approx(f1(predicted, truth))
