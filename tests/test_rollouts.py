@@ -21,6 +21,7 @@ from lit_prm.commands.main import main
 from lit_prm.generation.files import SamplingJob as FileJob
 from lit_prm.generation.local_sampler import DecodingJob, LocalSampler
 from lit_prm.generation.samples import Journal, Sample
+from lit_prm.generation.server_source import NEUTRAL
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.storage.atomic import alone
 from tests.fake_server import TROUBLES, FakeServer
@@ -78,7 +79,7 @@ def test_every_problem_has_n_graded_responses_that_name_how_they_were_drawn(
         assert row["generators"] == ["fake"] * 3
         assert row["sampling"] == {
             "model": "fake", "api": "chat", "template": "{prompt}", "temperature": 0.7, "top_p": 0.9,
-            "max_tokens": 2048, "stop": None, "seed": 0, "per_request": 1,
+            "max_tokens": 2048, "stop": None, "seed": 0, "per_request": 1, "extra": NEUTRAL,
         }  # fmt: skip
         labels += row["correctness"]
     assert {True, False} == set(labels)
@@ -210,9 +211,13 @@ def test_a_system_prompt_and_more_fields_are_sent_recorded_and_part_of_the_addre
     for body in server.answered:
         assert body["messages"][0] == {"role": "system", "content": "Be brief."}
         assert (body["top_k"], body["chat_template_kwargs"]) == (20, {"enable_thinking": False})
-    told = {"system": "Be brief.", "extra": {"top_k": 20, "chat_template_kwargs": {"enable_thinking": False}}}
+    extra = {**NEUTRAL, "top_k": 20, "chat_template_kwargs": {"enable_thinking": False}}
+    told = {"system": "Be brief.", "extra": extra}
     assert all(row["sampling"] == bare[0]["sampling"] | told for row in rows)
     assert not {s for row in rows for s in row["seeds"]} & {s for row in bare for s in row["seeds"]}
+    sample(server, problems, tmp_path / "less.jsonl", "--extra", '{"top_k": null, "min_p": 0.1}')  # null: left to it
+    assert "top_k" not in server.answered[-1]
+    assert server.answered[-1]["min_p"] == 0.1
     args = ["fake", str(problems), "--server", server.url, "--out", str(tmp_path / "r.jsonl"), "--n", "3"]
     assert "another extra." in refused(capsys, [*args, *more[:2], "--extra", '{"top_k": 21}'])
 

@@ -12,7 +12,7 @@ import pytest
 
 from lit_prm.generation.http import Endpoint, Passing, _seconds
 from lit_prm.generation.samples import Arrival, address, seed_of
-from lit_prm.generation.server_source import ServerSampler
+from lit_prm.generation.server_source import NEUTRAL, ServerSampler
 from tests.fake_server import TROUBLES, FakeServer, answer
 
 PROMPTS = [f"What is {i} + {i * i}?" for i in range(12)]
@@ -53,7 +53,7 @@ def test_a_sample_is_what_the_server_answers_to_its_seed_and_prompt() -> None:
     told = {k: v for k, v in server.answered[0].items() if k not in ("seed", "messages")}
     assert told == {
         "path": "/v1/chat/completions", "model": "fake", "temperature": 0.7, "top_p": 0.9, "max_tokens": 50,
-        "stop": ["Q:"],
+        "stop": ["Q:"], **NEUTRAL,
     }  # fmt: skip
 
 

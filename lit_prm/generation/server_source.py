@@ -14,6 +14,9 @@ from lit_prm.generation.samples import Arrival, Arrivals, Prompt, Refusal, Sampl
 
 OF_A_PROMPT = (400, 413, 422)  # statuses that one prompt may cause, e.g. "maximum context length"
 
+# vLLM and SGLang take what a request leaves out from the model's generation_config.json, and say nothing of it.
+NEUTRAL: Mapping[str, Any] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+
 RESERVED = {"model", "messages", "prompt", "n", "seed", "stream", "temperature", "top_p", "max_tokens", "stop"}
 
 
@@ -30,7 +33,8 @@ class ServerSampler:
 
     A request is a chat: the ``system`` prompt and one user turn, which the server's chat template renders. With
     ``plain`` the request is text that the model completes. ``template`` wraps prompts that are plain text. ``extra``
-    holds additional fields of the request. The seed of a sample is a hash of the settings, the prompt and the sample's
+    holds additional fields of the request, on top of ``NEUTRAL``, which turns off what would change the distribution; a
+    field that is None is not sent. The seed of a sample is a hash of the settings, the prompt and the sample's
     number. ``per_request`` samples come from one request (``n`` of the API) and share the seed of the first; if the
     server returns fewer, further requests ask for the rest. A prompt that the server refuses, for example because it is
     too long, gives a ``Refusal``.
@@ -63,7 +67,8 @@ class ServerSampler:
             "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": list(stop) or None,
             "seed": seed, "per_request": per_request,
         }  # fmt: skip
-        optional = {"system": system, "extra": dict(extra or {})}
+        fields = {**NEUTRAL, **(extra or {})}
+        optional = {"system": system, "extra": {name: value for name, value in fields.items() if value is not None}}
         self.settings |= {name: value for name, value in optional.items() if value}  # addresses without them stay
 
     @property
