@@ -186,9 +186,17 @@ def _vote_together(polls: Sequence[_Poll], k: int, n: int, seed: int) -> tuple[F
     won = _won(members, polls)
     if math.comb(k, n) <= EXACT_SUBSETS:
         return won.mean(0), np.zeros(1)
-    plain = _won(members, [poll._replace(weight=np.ones(k)) for poll in polls])
-    exact = np.array([majority(poll.answer, poll.right, n) for poll in polls])
+    answers, rights = (np.stack(rows).astype(float) for rows in ([p.answer for p in polls], [p.right for p in polls]))
+    plain, exact = _unweighted(k, n, seed, answers.tobytes(), rights.tobytes())
     return np.clip(exact + (won.mean(0) - plain.mean(0)), 0, 1), (won - plain).sum(1)
+
+
+@lru_cache(maxsize=16)  # several weights are compared on the same answers
+def _unweighted(k: int, n: int, seed: int, answers: bytes, rights: bytes) -> tuple[Floats, Floats]:
+    """``_won`` with equal weights and ``majority``, of P problems with answers [P, K] and correctness [P, K]."""
+    rows = list(zip(np.frombuffer(answers).reshape(-1, k), np.frombuffer(rights).reshape(-1, k), strict=True))
+    won = _won(_subsets(k, n, seed), [_Poll.of(np.ones(k), answer, right, n) for answer, right in rows])
+    return won, np.array([majority(answer, right, n) for answer, right in rows])
 
 
 def _won(members: Floats, polls: Sequence[_Poll]) -> Floats:
