@@ -55,6 +55,29 @@ def test_an_unknown_option_is_told_with_the_one_it_resembles(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["bon", "other", "FILE", "--json", "SAME"], "--json SAME"),
+        (["bon", "FILE", "--figure=SAME"], "--figure SAME"),
+        (["view", "FILE", "--out", "SAME"], "--out SAME"),
+        (["score", "model", "FILE", "--out", "SAME"], "--out SAME"),
+        (["sample", "model", "FILE", "--out", "SAME"], "--out SAME"),
+    ],
+)
+def test_what_is_read_is_never_written(
+    args: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By whatever name: here a path through another folder."""
+    file, same = tmp_path / "rows.jsonl", tmp_path / "here" / ".." / "rows.jsonl"
+    file.write_text("{}\n")
+    (tmp_path / "here").mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([word.replace("FILE", str(file)).replace("SAME", str(same)) for word in args])
+    assert f"{told.replace('SAME', str(same))} is read by this command" in capsys.readouterr().err
+    assert file.read_text() == "{}\n"
+
+
 def test_a_missing_dependency_is_told_with_the_python_that_has_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,8 +49,6 @@ def main(args: Sequence[str]) -> None:
     from lit_prm.generation.files import SamplingJob
 
     refuse_unfit_name(options.out)
-    if options.out.resolve() == Path(options.file).resolve():
-        raise ValueError(f"--out {options.out} is the file of the problems. Give another name.")
     reading = read_groups(options.file, on_bad="skip" if options.skip_bad_rows else "raise")
     if reading.refused:
         print(f"{len(reading.refused)} of {reading.rows} rows are left out. The first: {reading.refused[0].reason}")

@@ -30,8 +30,6 @@ def main(args: Sequence[str]) -> None:
     refuse_unfit_name(arguments.out)
     reading = read_groups(arguments.file, on_bad="skip" if arguments.skip_bad_rows else "raise")
     groups = _with_responses(reading, arguments.limit)
-    if arguments.out.resolve() == Path(arguments.file).resolve():
-        raise ValueError(f"--out {arguments.out} is the file of the responses. Give another name.")
     scorer = loaded(arguments, steps=arguments.steps, aggregate=arguments.aggregate, detail=arguments.detail)
     job = ScoringJob(scorer, groups, arguments.out)
     if job.is_finished():

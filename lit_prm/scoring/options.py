@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -22,11 +24,36 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(f"python -m lit_prm {command}", formatter_class=form, allow_abbrev=False, **options)
 
     def read(self, args: Sequence[str]) -> argparse.Namespace:
-        """Parse the arguments; in the names of options _ is as good as -."""
-        return self.parse_args([re.sub(r"^--[\w-]+", lambda name: name[0].replace("_", "-"), word) for word in args])
+        """Parse the arguments; in the names of options _ is as good as -. A file that is read cannot be written."""
+        words = [re.sub(r"^--[\w-]+", lambda name: name[0].replace("_", "-"), word) for word in args]
+        parsed = self.parse_args(words)
+        self._refuse_overwriting(parsed)
+        return parsed
+
+    def _refuse_overwriting(self, parsed: argparse.Namespace) -> None:
+        """Exit with a message if the value of an option is a file or folder that is also given without an option."""
+        given = [(action, getattr(parsed, action.dest, None)) for action in self._actions]
+        read = [value for a, values in given if not a.option_strings for value in _listed(values) if _exists(value)]
+        for action, value in given:
+            if action.option_strings and isinstance(value, Path) and any(_same(value, source) for source in read):
+                self.error(
+                    f"{action.option_strings[-1]} {value} is read by this command. Give another name to write to"
+                )
 
     def error(self, message: str) -> NoReturn:
         super().error(with_similar_option(message, list(self._option_string_actions)))
+
+
+def _listed(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, list | tuple) else [values]
+
+
+def _exists(value: Any) -> bool:
+    return isinstance(value, str | Path) and os.path.exists(value)
+
+
+def _same(path: Path, source: str | Path) -> bool:
+    return path.exists() and path.samefile(source)
 
 
 def with_similar_option(message: str, options: Sequence[str], otherwise: str = "") -> str:
