@@ -12,11 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-TROUBLES = ("timeout", "drop", "half", "429", "500", "cut json", "deep json", "no choices")
+TROUBLES = ("timeout", "drip", "drop", "half", "429", "500", "cut json", "deep json", "no choices")
 SLOW = 0.6  # seconds: more than the clients of the tests wait
 
 
@@ -160,9 +161,19 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b'{"choices": [')
-        if trouble in ("timeout", "drop", "half"):
+        elif trouble == "drip":  # always too soon for a time limit on each read
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            until = time.monotonic() + 2 * SLOW
+            with suppress(OSError):
+                while time.monotonic() < until:
+                    self.wfile.write(b" ")
+                    time.sleep(0.05)
+        if trouble in ("timeout", "drip", "drop", "half"):
             self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the client may have hung up
+                self.connection.shutdown(socket.SHUT_RDWR)
 
     def _send(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         self._raw(status, json.dumps(value).encode(), headers)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lit_prm.generation import http
 from lit_prm.generation.http import Endpoint, Passing, _seconds
 from lit_prm.generation.samples import Arrival, address, seed_of
 from lit_prm.generation.server_source import NEUTRAL, ServerSampler
@@ -216,10 +217,33 @@ def test_the_key_goes_to_the_server_and_into_no_message(monkeypatch: pytest.Monk
 def test_the_key_follows_no_redirection(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_PRM_API_KEY", "sk-secret")
     with FakeServer() as thief, FakeServer(refusal=status) as server:
-        server.elsewhere = f"{thief.url}/v1/models"
-        with pytest.raises(ValueError, match=f"answered {status}: .*moved to {thief.url}"):
+        server.elsewhere = f"{thief.url}/v1/models?key=sk-secret"
+        with pytest.raises(ValueError, match=f"answered {status}: .*moved to {thief.url}") as caught:
             sampler(server).sample(PROMPTS, 1)
         assert thief.keys == set()
+        assert "sk-secret" not in str(caught.value)
+
+
+def test_no_word_of_a_server_is_a_command_to_the_terminal() -> None:
+    red = "\x1b[31mred\x07\u009b31m"
+    with FakeServer(refusal=400, words=red) as server, pytest.raises(ValueError, match=r"400: .*red") as refused:
+        sampler(server).sample(PROMPTS, 1)
+    with FakeServer(models=[red]) as server, pytest.raises(ValueError, match=r"serves .*red") as unlisted:
+        sampler(server).check()
+    for message in (str(refused.value), str(unlisted.value)):
+        assert message.isprintable()
+
+
+def test_an_answer_has_a_bound_and_its_connection_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "LARGEST", 1000)
+    told = r"more than 1,000 bytes"
+    with FakeServer(refusal=500, words="x" * 10**5) as server, pytest.raises(ValueError, match=told):
+        sampler(server).sample(PROMPTS[:1], 1)
+    with FakeServer(models=["fake", *map(str, range(1000))]) as server:
+        asked = sampler(server).endpoint
+        assert asked.models() is None  # as for any server that lists none
+        monkeypatch.setattr(http, "LARGEST", 10**6)
+        assert len(asked.models() or ()) == 1001
 
 
 @pytest.mark.parametrize(

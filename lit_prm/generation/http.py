@@ -6,6 +6,7 @@ import json
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,7 @@ PASSING = frozenset({408, 425, 429, *range(500, 600)})  # statuses that may diff
 LONGEST = 60.0  # seconds between two tries, unless the server asks for more
 PATIENCE = 600.0  # seconds that a server may ask for
 CONNECTIONS = 256  # kept open for the next request
+LARGEST = 64 * 2**20  # bytes of an answer
 
 Answer = dict[str, Any]
 T = TypeVar("T")
@@ -53,11 +55,11 @@ class Endpoint:
     """Address of an OpenAI-compatible server. Threads may share it.
 
     A ``url`` without a path gets the usual ``/v1``. A try fails for now if there is no connection, the connection
-    breaks, no answer comes within ``timeout`` seconds, the status is 408, 425, 429 or 5xx, or the answer is incomplete.
-    It is repeated up to ``tries`` times after a growing, random pause, or the pause that the server asks for. Together
-    the pauses last ten to twenty minutes, in which a server can load a large model again. Every other failure is an
-    error at once. The key in the environment variable ``LIT_PRM_API_KEY`` goes to this server only: redirections are
-    not followed, and no error message holds the key.
+    breaks, the whole answer is not there after ``timeout`` seconds, the status is 408, 425, 429 or 5xx, or the
+    answer is incomplete. It is repeated up to ``tries`` times after a growing, random pause, or the pause that the
+    server asks for. Together the pauses last ten to twenty minutes, in which a server can load a large model again.
+    Every other failure is an error at once. The key in the environment variable ``LIT_PRM_API_KEY`` goes to this
+    server only: redirections are not followed, and no error message holds the key.
     """
 
     def __init__(self, url: str, *, timeout: float = 600.0, tries: int = 27, pause: float = 0.5) -> None:
@@ -85,7 +87,9 @@ class Endpoint:
                 raise
             return None  # not every server lists its models
         models = answer.get("data")
-        return [str(m.get("id")) for m in models if isinstance(m, dict)] if isinstance(models, list) else None
+        return (
+            [_printable(str(m.get("id"))) for m in models if isinstance(m, dict)] if isinstance(models, list) else None
+        )
 
     def post(self, path: str, body: Mapping[str, Any], read: Callable[[Answer], T], stop: threading.Event) -> T:
         """``read`` of the answer to ``body``; a ``Passing`` that ``read`` raises repeats the request.
@@ -111,38 +115,63 @@ class Endpoint:
         from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        until = time.monotonic() + self.timeout
         try:
             reply = self._connections.request(
-                method, self.url + path, json=body, headers=headers, timeout=self.timeout, redirect=False, retries=False
-            )
+                method, self.url + path, json=body, headers=headers, timeout=self.timeout, redirect=False,
+                retries=False, preload_content=False,
+            )  # fmt: skip
+            data = _whole(reply, until, self.timeout)
         except (ConnectTimeoutError, NewConnectionError, ProxyError, SSLError) as error:
             raise _Unreachable(str(error)) from None
         except HTTPError as error:
             raise Passing(f"{type(error).__name__}: {error}") from None
         if reply.status >= 300:
-            raise self._failure(reply, path)
-        return _answer(reply.data)
+            raise self._failure(reply, data, path)
+        return _answer(data)
 
-    def _failure(self, reply: BaseHTTPResponse, path: str) -> ValueError:
-        message = self._message(reply)
+    def _failure(self, reply: BaseHTTPResponse, data: bytes, path: str) -> ValueError:
+        message = self._message(reply, data)
         if reply.status in PASSING:
             return Passing(f"status {reply.status}: {message}", _seconds(reply.headers.get("Retry-After")))
         remedies = {404: "correct --server or the model's name", **KEYS}
         remedy = remedies.get(reply.status, "correct the request: repeating it would not help")
         return RequestRefused(f"{self.url}{path} answered {reply.status}: {message}; {remedy}", reply.status)
 
-    def _message(self, reply: BaseHTTPResponse) -> str:
-        """The server's error message without the key, which some servers repeat."""
-        message = reply.data[:4000].decode(errors="replace").strip()
+    def _message(self, reply: BaseHTTPResponse, data: bytes) -> str:
+        """The server's error message without the key, which some servers repeat, and without control characters."""
+        message = data[:4000].decode(errors="replace").strip()
         try:
             error = json.loads(message)
             error = error.get("error", error) if isinstance(error, dict) else error
             message = str(error.get("message", error) if isinstance(error, dict) else error)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass  # plain text, as proxies answer
-        message = message.replace(self._key, "***") if self._key else message
         target = reply.headers.get("Location")
-        return f"{message[:500] or reply.reason}{f' (moved to {target})' if target else ''}"
+        told = [message or str(reply.reason), *([f"(moved to {target})"] if target else [])]
+        return " ".join(_printable(part.replace(self._key, "***") if self._key else part)[:500] for part in told)
+
+
+def _whole(reply: BaseHTTPResponse, until: float, seconds: float) -> bytes:
+    """All bytes of an answer. Raises Passing if they are not there at the time ``until``."""
+    data = bytearray()
+    try:
+        while part := reply.read1(2**16):
+            data += part
+            if len(data) > LARGEST:
+                raise RequestRefused(f"the answer has more than {LARGEST:,} bytes. Ask for fewer tokens", reply.status)
+            if time.monotonic() > until:
+                raise Passing(f"the whole answer was not there after {seconds:g} s, but {len(data)} bytes were")
+    except BaseException:
+        reply.close()  # the rest of the answer must not be taken for that of the next request
+        raise
+    reply.release_conn()
+    return bytes(data)
+
+
+def _printable(text: str) -> str:
+    """The text with a blank for each control character: a server must not send commands to the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _connections(url: str) -> PoolManager:
