@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import posixpath
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lit_prm.storage.atomic import write_text
 from lit_prm.storage.mlflow_queue import Outbox
 from lit_prm.storage.mlflow_send import is_outage, send
+from lit_prm.storage.mlflow_store import clear_error, database_of, ready_database, store_uri
 from lit_prm.storage.run_files import flatten
 
 # Characters per value that the MLflow store accepts.
@@ -31,9 +29,6 @@ _WAYS_OUT = (
     "Start the server or correct MLFLOW_TRACKING_URI. Or unset it to record in ./mlflow.db. Or train without a record: "
     "--trainer.logger false"
 )
-
-# By default MLflow waits four minutes in each call for a server that does not answer.
-_PATIENCE = {"MAX_RETRIES": "1", "TIMEOUT": "10", "BACKOFF_FACTOR": "1"}
 
 
 class MLflow(MLFlowLogger):
@@ -127,11 +122,8 @@ class MLflow(MLFlowLogger):
 
     def _open(self) -> None:
         database = database_of(self._tracking_uri)
-        one_at_a_time: AbstractContextManager[Any] = nullcontext()
-        if database is not None:  # two processes that create or migrate one SQLite database at once would corrupt it
-            database.parent.mkdir(parents=True, exist_ok=True)
-            one_at_a_time = FileLock(f"{database}.lock")
-        with clear_error(self._tracking_uri, _WAYS_OUT), one_at_a_time:
+        ready = ready_database(database) if database else nullcontext()
+        with clear_error(self._tracking_uri, _WAYS_OUT), ready:
             super().__init__(
                 experiment_name=self._experiment_name,
                 run_name=self._run_name,
@@ -176,29 +168,3 @@ def entity_name(key: str) -> str:
     """``key`` as MLflow can store it: ``acc@16`` becomes ``acc_at_16``, other refused characters or nothing a dash."""
     allowed = re.sub(r"[^a-zA-Z0-9_/. -]+", "-", key.replace("@", "_at_"))
     return posixpath.normpath(allowed).lstrip("/.")[:_NAME].rstrip("/.") or "-"
-
-
-def store_uri(given: str | None = None) -> str:
-    """URI of the store: the given one, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working directory."""
-    return given or os.getenv("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-
-
-def database_of(uri: str) -> Path | None:
-    """The file of an SQLite store; None for another store."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
-
-
-@contextmanager
-def clear_error(uri: str, ways_out: str) -> Iterator[None]:
-    """Raise RuntimeError with the store's URI and the remedies if MLflow fails in the block, within seconds."""
-    for name, value in _PATIENCE.items():
-        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
-    from mlflow.exceptions import MlflowException
-
-    # "Creating initial MLflow database tables", once per store
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    try:
-        yield
-    except MlflowException as error:
-        reason = str(error).split("\n", 1)[0][:300]
-        raise RuntimeError(f"The MLflow store {uri} cannot be used: {reason}. {ways_out}") from error

@@ -28,9 +28,9 @@ def _send(file: Path, run: str, tracking_uri: str | None) -> tuple[int, int]:
     """Numbers of entries that were sent and of lines that were refused and set aside."""
     from mlflow import MlflowClient
 
-    from lit_prm.storage.mlflow_logger import clear_error, store_uri
     from lit_prm.storage.mlflow_queue import Outbox
     from lit_prm.storage.mlflow_send import is_outage, send
+    from lit_prm.storage.mlflow_store import clear_error, store_uri
     from lit_prm.storage.run_folder import hold
 
     uri = store_uri(tracking_uri)

@@ -18,8 +18,9 @@ from typing import Any
 from lit_prm.reports.compare.evidence import Evidence
 from lit_prm.reports.compare.tables import COST, METHODS, versus
 from lit_prm.reports.runs import Curve, Experiment, Notice, Run
-from lit_prm.storage.mlflow_logger import clear_error, database_of, entity_name, store_uri
+from lit_prm.storage.mlflow_logger import entity_name
 from lit_prm.storage.mlflow_send import send
+from lit_prm.storage.mlflow_store import clear_error, database_of, store_uri
 
 CURVES = ("train/loss", "train/auc", "rewards/accuracies", "rewards/margins")
 _ACCURACY = re.compile(r"bon/([^/]+)/acc@(\d+)")
