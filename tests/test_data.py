@@ -128,7 +128,9 @@ def test_an_error_of_rank_zero_frees_the_ranks_that_wait(micro_world: Path) -> N
     assert waits == ["barrier"]
 
 
-def test_a_resumed_epoch_goes_on_behind_the_batches_that_are_done(micro_world: Path) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_resumed_epoch_goes_on_behind_the_batches_that_are_done(micro_world: Path, late: bool) -> None:
+    """DeepSpeed loads the state after the loader is built: ``late``."""
     data = module(micro_world)
     data.setup("fit")
     rows = [b.row.tolist() for b in data.train_dataloader()]
@@ -138,8 +140,9 @@ def test_a_resumed_epoch_goes_on_behind_the_batches_that_are_done(micro_world: P
     state = data.state_dict()
     resumed = module(micro_world)
     resumed.setup("fit")
+    loader = resumed.train_dataloader() if late else None
     resumed.load_state_dict(state)
-    loader = resumed.train_dataloader()
+    loader = loader or resumed.train_dataloader()
     assert [b.row.tolist() for b in loader] == rows[3:]
     assert len(list(loader)) == len(rows)
     progress.is_last_batch = True

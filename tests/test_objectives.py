@@ -33,6 +33,7 @@ from lit_prm.models.reference import Frozen, Reference, Uniform
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
 from lit_prm.training.module import LitPRM
 from lit_prm.training.schedule import WarmupCosine
+from tests import reference as slow
 from tests.rounding import largest, network_bound
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
@@ -148,6 +149,26 @@ def test_ktos_zero_point_is_the_mean_reward_of_every_mismatched_response(
         zeros.append(float(module._zero_point(first)))
         assert zeros[-1] == pytest.approx(expected, abs=1e-4)
     assert max(zeros) > 0
+
+
+def test_the_loss_of_kto_is_that_of_rewards_less_their_zero_point(
+    rows: list[Encoded], policy_folder: Path, reference_folder: Path
+) -> None:
+    policy, frozen = load_model(str(policy_folder)), load_model(str(reference_folder))
+
+    def rewards(of: list[Encoded]) -> Tensor:
+        batch = collate(of)
+        with torch.no_grad():
+            return 0.3 * (token_logps(policy, batch) - token_logps(frozen, batch)).sum(1)
+
+    models = implicit(policy_folder, reference_folder), implicit(reference_folder, policy_folder)
+    signs = (1, -1)  # of the rewards, because the roles of the two models are exchanged; one zero point is clamped
+    labels, mismatched = torch.tensor([row.label for row in rows]), rewards(mismatch(rows, 0, 512))
+    found = [gradient(rows, model, KTO(), 1)[1] for model in models]
+    wanted = [float(slow.kto(sign * rewards(rows), labels, sign * mismatched, 1.0, 1.0)) for sign in signs]
+    assert found == pytest.approx(wanted, abs=1e-4)
+    unshifted = [float(slow.kto(sign * rewards(rows), labels, torch.zeros(1), 1.0, 1.0)) for sign in signs]
+    assert max(abs(a - b) for a, b in zip(wanted, unshifted, strict=True)) > 1e-2  # the zero point is seen
 
 
 @pytest.mark.parametrize("head", [OutcomeHead, StepHead])

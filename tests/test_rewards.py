@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 from lit_prm.models.values import log_ratios, prefix_values, response_rewards, step_ends, step_rewards
@@ -69,6 +71,27 @@ def test_step_rewards_of_a_long_response_keep_float32_accuracy() -> None:
     exact = rewards.double().view(1, -1, 16).sum(-1)
     assert (got.double() - exact).abs().max() < 2e-3 * 1e0
     assert abs(got.double().sum().item() - rewards.double().sum().item()) < 1e-3
+
+
+class TypesOfSums(TorchFunctionMode):
+    """Remembers the dtype that every cumulative sum is computed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.dtype] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.cumsum:
+            self.seen.append(args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+def test_prefix_sums_are_computed_in_float64() -> None:
+    """A CPU sums float32 in float64 anyway, so values alone do not show it here."""
+    with TypesOfSums() as sums:
+        values = prefix_values(torch.ones(2, 3))
+    assert sums.seen == [torch.float64]
+    assert values.dtype == torch.float32
 
 
 # --- Proposition 3.1 on a tabular language model, by enumeration -------------------------------------

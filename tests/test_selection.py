@@ -132,6 +132,14 @@ def test_a_weighted_vote_is_the_mean_over_all_subsets(case: Case, weight: VoteWe
     assert weighted_vote(weights, answers, correct, n) == pytest.approx(slow, abs=1e-9)
 
 
+def test_sums_of_weights_tie_only_if_rounding_may_part_them() -> None:
+    answers, correct = [0, 1, 1, 1], [1.0, 0.0, 0.0, 0.0]
+    thirds = [1 / 3, 1 / 3, 1 / 3]
+    assert weighted_vote([1 + 1e-6, *thirds], answers, correct, 4) == 1.0
+    assert weighted_vote([1 - 1e-6, *thirds], answers, correct, 4) == 0.0
+    assert weighted_vote([0.3, 0.1, 0.1, 0.1], answers, correct, 4) == 0.5  # 0.1 + 0.1 + 0.1 is not 0.3
+
+
 @pytest.mark.parametrize("n", [1, 2, 8, 31, 32, 40])
 def test_equal_weights_are_the_majority_vote_even_where_subsets_are_sampled(n: int) -> None:
     answers = np.random.default_rng(0).integers(-1, 9, 32)

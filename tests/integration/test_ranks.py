@@ -61,8 +61,10 @@ def forked(desk: Desk, *command: str) -> CompletedProcess[str]:
     return CompletedProcess(command, one.returncode or two.returncode, one.stdout + two.stdout, one.stderr + two.stderr)
 
 
-# a few updates and one set to judge: what differs between ranks differs from the first batch on
-FEW = ("--trainer.max_steps=3", "--trainer.limit_val_batches=0", "--data.test={test: candidates/test.jsonl}")
+# a few updates and one set to judge: what differs between ranks differs from the first batch on. SGD without clipping
+# shows a gradient of another size, which neither Adam nor a clipped one does.
+SGD = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=1e-3", "--trainer.gradient_clip_val=null")
+FEW = (*SGD, "--trainer.max_steps=3", "--trainer.limit_val_batches=0", "--data.test={test: candidates/test.jsonl}")
 WHOLE = ("ce-8resp", "dpo-8resp", "kto-8resp")
 
 
