@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tomllib
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from lit_prm.commands import experiment
-from lit_prm.commands.lightning import resolved_config
+from lit_prm.commands.lightning import Tuned, resolved_config
 from lit_prm.storage.run_files import flatten
 
 REPOSITORY = Path(__file__).parents[1]
@@ -97,6 +98,28 @@ def test_options_become_configs_facts_and_overrides(monkeypatch: pytest.MonkeyPa
     assert seen[6:] == ["--name=dpo-8resp", "--scale=smol", "--seed_everything=3", "--data.responses", "4"]
 
 
+def test_settings_of_an_objective_are_those_of_the_longest_key_and_overrides_win(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    for name, settings in {"dpo-2resp": {"beta": 0.5}, "orm-8resp": {"head_lr": 2e-3}, "ce-8resp": {}}.items():
+        assert experiment.tuned(name, "tiny") == [f"--tuned.{key}={value}" for key, value in settings.items()]
+    assert experiment.tuned("orm-bt-8resp", "tiny") == ["--tuned.head_lr=0.003"]
+    assert experiment.tuned("dpo-2resp", "paper-8b") == []
+    found = yaml.safe_load(resolved_config(experiment.options("dpo-2resp", "tiny", 0, ["--tuned.beta=0.25"])))
+    assert found["model"]["reward_model"]["init_args"]["beta"] == 0.25
+    found = yaml.safe_load(resolved_config(experiment.options("dpo-2resp", "tiny", 0, [])))
+    assert found["model"]["reward_model"]["init_args"]["beta"] == 0.5
+
+
+@pytest.mark.parametrize("scale", stems(EXPERIMENTS / "tuned"))
+def test_every_setting_of_an_objective_is_one_of_some_experiment(scale: str) -> None:
+    assert scale in stems(EXPERIMENTS / "scale")
+    settings = yaml.safe_load((EXPERIMENTS / "tuned" / f"{scale}.yaml").read_text())
+    assert {key for of in settings.values() for key in of} <= {field.name for field in fields(Tuned)}
+    assert all(any(name.startswith(key) for name in stems(EXPERIMENTS)) for key in settings)
+
+
 def test_the_conda_environment_says_what_pyproject_says() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
@@ -128,7 +151,8 @@ def test_an_experiment_runs_after_the_one_its_file_names(tmp_path: Path, monkeyp
         "--name=dpo-8resp-noref-train", "--name=dpo-8resp-noref",
     ]  # fmt: skip
     assert seen[0][6:] == [
-        "--name=dpo-8resp-noref-train", "--scale=tiny", "--seed_everything=2", "--data.fraction=0.5",
+        "--name=dpo-8resp-noref-train", "--scale=tiny", "--seed_everything=2", "--tuned.beta=0.5",
+        "--data.fraction=0.5",
     ]  # fmt: skip
     assert seen[1][-2:] == ["--run_dir", "elsewhere"]
     done = tmp_path / "runs" / "tiny" / "dpo-8resp-noref-train" / "seed-2"
@@ -194,7 +218,7 @@ BETA = "--model.reward_model.init_args.beta"
         ((), ""),
         (("--trainer.limit_val_batches=0", "--trainer.enable_progress_bar=false"), ""),
         (("--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor",), ""),
-        ((BETA, "0.1"), "beta: 0.1 -> 2.0"),
+        ((BETA, "0.1"), "beta: 0.1 -> 0.5"),
         (("--model.loss=CE",), r"loss.class_path: 'lit_prm.losses.CE' -> 'lit_prm.losses.DPO'"),
         (("--model.loss.pairs=BestWorst",), "pairs"),
         (("--model.reward_model.init_args.scoring_reference=Uniform",), "scoring_reference"),
@@ -233,7 +257,7 @@ def test_a_second_stage_starts_from_a_first_one_made_with_its_overrides_or_witho
     seen: list[list[str]] = []
     monkeypatch.setattr(experiment, "run_experiment", lambda options: seen.append(list(options)))
     run = made(tmp_path / "runs" / "tiny" / "dpo-8resp" / "seed-0", BETA, "0.1")
-    with pytest.raises(ValueError, match=r"beta: 0\.1 -> 2\.0"):
+    with pytest.raises(ValueError, match=r"beta: 0\.1 -> 0\.5"):
         experiment.main(["dpo-8resp-steplabels"])
     experiment.main(["dpo-8resp-steplabels", BETA, "0.1"])
     shutil.rmtree(run)

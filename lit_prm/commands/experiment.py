@@ -124,7 +124,19 @@ def _resolved(name: str, scale: str, overrides: tuple[str, ...]) -> str:
 def options(name: str, scale: str, seed: int, overrides: Sequence[str]) -> list[str]:
     """The arguments of LightningCLI's `fit` for an experiment."""
     configs = [option for file in config_files(name, scale) for option in ("--config", str(file))]
-    return [*configs, f"--name={name}", f"--scale={scale}", f"--seed_everything={seed}", *overrides]
+    named = [f"--name={name}", f"--scale={scale}", f"--seed_everything={seed}"]
+    return [*configs, *named, *tuned(name, scale), *overrides]
+
+
+def tuned(name: str, scale: str) -> list[str]:
+    """Options with the settings tuned for the experiment's objective, which win over those of the scale's file.
+
+    They are in experiments/tuned/SCALE.yaml, if there is one, under the longest key that the name begins with.
+    """
+    file = EXPERIMENTS / "tuned" / f"{scale}.yaml"
+    settings: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text()) if file.exists() else {}
+    key = max(filter(name.startswith, settings), key=len, default="")
+    return [f"--tuned.{setting}={value}" for setting, value in settings.get(key, {}).items()]
 
 
 def config_files(name: str, scale: str) -> list[Path]:
