@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from lit_prm.data.batch import Batch, collate
 from lit_prm.data.encoding import Encoder
@@ -234,6 +235,27 @@ def test_what_cannot_be_switched_off_or_does_not_fit_is_refused(
         load_adapted(str(lora), base=str(tmp_path / "wide"))
     with pytest.raises(ValueError, match="AdapterOff has no network whose adapter"):
         ImplicitReward(str(policy_folder), AdapterOff()).references()[0].logps(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", ["head", "missing"])
+def test_an_adapter_of_a_classifier_or_without_a_part_is_refused(
+    change: str, lora: Path, policy_folder: Path, tmp_path: Path
+) -> None:
+    if change == "head":
+        classifier = LlamaForTokenClassification.from_pretrained(policy_folder, num_labels=2)
+        config = LoraConfig(task_type="TOKEN_CLS", target_modules=["q_proj"])
+        get_peft_model(classifier, config).save_pretrained(str(tmp_path / "prm"))
+    else:
+        shutil.copytree(lora, tmp_path / "prm")
+        weights = load_file(lora / "adapter_model.safetensors")
+        weights.pop(min(weights))
+        save_file(weights, tmp_path / "prm/adapter_model.safetensors", metadata={"format": "pt"})
+    told = {
+        "head": r"holds base_model.model.score.*, which a LlamaForCausalLM does not have",
+        "missing": "does not fit",
+    }
+    with pytest.raises(ValueError, match=told[change]):
+        load_adapted(str(tmp_path / "prm"), base=str(policy_folder))
 
 
 def test_an_adapters_hash_knows_its_settings(lora: Path, tmp_path: Path) -> None:

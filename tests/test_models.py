@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch.testing import assert_close
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from lit_prm.data.batch import Batch, Encoded, collate
 from lit_prm.data.encoding import Encoder
@@ -87,3 +88,35 @@ def test_a_missing_folder_is_named(load: object) -> None:
 def test_an_unknown_dtype_lists_the_known(policy_folder: Path) -> None:
     with pytest.raises(ValueError, match="dtype 'fp8' is not one of auto, float32"):
         load_model(str(policy_folder), "fp8")
+
+
+CONFIG = dict(
+    vocab_size=60, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+    num_key_value_heads=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tied", "told"),
+    [
+        ("ForTokenClassification", False, r"lacks lm_head.weight and holds score.bias, score.weight, which a Llama"),
+        ("ForSequenceClassification", False, r"lacks lm_head.weight and holds score.weight, which"),
+        ("ForSequenceClassification", True, r"classifier holds score.weight, which a LlamaForCausalLM does not have"),
+        ("Model", False, r"classifier lacks lm_head.weight, so it is not a language model"),
+    ],
+)
+def test_a_language_model_is_never_given_a_random_head(
+    architecture: str, tied: bool, told: str, tmp_path: Path
+) -> None:
+    config = LlamaConfig(**CONFIG, num_labels=1 + (architecture == "ForTokenClassification"), tie_word_embeddings=tied)
+    getattr(transformers, f"Llama{architecture}")(config).save_pretrained(tmp_path / "classifier")
+    with pytest.raises(ValueError, match=told):
+        load_model(str(tmp_path / "classifier"))
+
+
+def test_a_language_model_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
+    model = transformers.LlamaForCausalLM(LlamaConfig(**CONFIG))
+    weights = {name: w for name, w in model.state_dict().items() if "down_proj" not in name}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(ValueError, match=r"lacks model.layers.0.mlp.down_proj.weight, so"):
+        load_model(str(tmp_path))

@@ -171,9 +171,10 @@ def load_adapted(
     """A ``peft.PeftModel`` in eval mode with its adapter enabled.
 
     Raises ValueError for an adapter that adds prompt tokens, which cannot be disabled to give the reference, and for
-    one that does not fit its base.
+    one that does not fit its base or belongs to another kind of model, such as a classifier.
     """
-    from peft import PeftConfig, PeftModel
+    from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
 
     config = PeftConfig.from_pretrained(name)
     if config.is_prompt_learning:
@@ -184,12 +185,22 @@ def load_adapted(
     network = load_model(base or base_of(name), dtype, attention)
     try:
         with made_whole(network), _without_deprecations():
+            warnings.filterwarnings("error", "Found missing adapter keys")
             adapted = PeftModel.from_pretrained(network, name, is_trainable=False, autocast_adapter_dtype=False)
-    except RuntimeError as error:
+            again = set_peft_model_state_dict(
+                adapted, load_peft_weights(name, device="cpu")
+            )  # from_pretrained hides it
+    except (RuntimeError, UserWarning) as error:
         raise ValueError(
             f"The adapter {name} does not fit {base or base_of(name)}: {str(error)[:300]} ... Give the base that it "
             "was trained on, with the same vocabulary."
         ) from error
+    if again.unexpected_keys:
+        raise ValueError(
+            f"The adapter {name} holds {', '.join(sorted(again.unexpected_keys)[:3])}, which a "
+            f"{type(network).__name__} does not have, so it was trained for another kind of model and its log-probs "
+            "are no rewards. Give an adapter of a language model."
+        )
     return cast(Any, adapted).eval()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,8 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
     """A causal language model of a local folder or the hub, in eval mode.
 
     Log-probs are computed by the head from hidden states of response positions alone. A model that changes its logits
-    after the head (soft-capping, scaling) would get wrong log-probs, so it raises ValueError. ``attention`` is one of
+    after the head (soft-capping, scaling) would get wrong log-probs, so it raises ValueError. So does a folder that
+    lacks weights or holds another head, such as a PRM's or an outcome reward model's. ``attention`` is one of
     transformers' or "packed", None the model's default. "auto" means packed, unless a sample shows that the model
     cannot use it; the reason is then logged.
     """
@@ -38,7 +40,9 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}. Give one of them.")
     given = None if attention == "auto" else attention
     try:
-        model = cast(Any, AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=given))
+        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
+            name, dtype=dtype, attn_implementation=given, trust_remote_code=False, output_loading_info=True
+        )
     except (ImportError, ValueError) as error:  # of an attention that is unknown or not installed
         if given is None or not re.search("attn|attention", str(error), re.IGNORECASE):
             raise
@@ -46,12 +50,29 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
             f"attention {given!r} cannot be used: {first_line(error)} Give auto, packed, sdpa or eager, or install "
             "what it needs."
         ) from error
+    _refuse_other_weights(name, model, report)
     model.eval()
     with whole_in_turn(model):
         check_readable(model)
         if attention == "auto":
             pack(model)
     return cast(PreTrainedModel, model)
+
+
+def _refuse_other_weights(name: str, model: PreTrainedModel, report: Mapping[str, Collection[str]]) -> None:
+    """Raise ValueError for weights that transformers had to make up, and for weights of a head that it left out.
+
+    A model with tied embeddings lacks no weight without its own head: only the other head, unused, tells.
+    """
+    missing, body = sorted(report["missing_keys"]), f"{model.base_model_prefix}."
+    heads = sorted(key for key in report["unexpected_keys"] if not key.startswith(body))
+    if missing or heads:
+        lacks = f" lacks {', '.join(missing[:3])}" if missing else ""
+        holds = f" holds {', '.join(heads[:3])}, which a {type(model).__name__} does not have" if heads else ""
+        raise ValueError(
+            f"{name}{lacks}{' and' if lacks and holds else ''}{holds}, so it is not a language model whose log-probs "
+            "could be rewards. Give a language model; score a released PRM without --reference, by its --style."
+        )
 
 
 def may_be_on_hub(name: str) -> bool:
