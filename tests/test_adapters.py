@@ -92,6 +92,69 @@ def test_rewards_equal_those_of_two_networks(policy_folder: Path, lora: Path, ba
         assert_close(given(batch), one(batch), rtol=0, atol=rounding)  # padded and packed
 
 
+@pytest.fixture(scope="module")
+def biased(policy_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base whose attention has biases."""
+    folder = tmp_path_factory.mktemp("biased")
+    config = LlamaForCausalLM.from_pretrained(policy_folder).config
+    config.attention_bias = True
+    torch.manual_seed(4)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"},
+        {"bias": "all"},
+        {"bias": "lora_only"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_an_adapter_that_changes_its_base_needs_a_reference(
+    options: dict[str, Any], biased: Path, batch: Batch, tmp_path: Path
+) -> None:
+    base = load_model(str(biased))
+    model = get_peft_model(base, LoraConfig(target_modules=["q_proj", "down_proj"], r=4, **options))
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.requires_grad and "lora_A" not in name:  # what is trained and saved
+                weights.add_(0.3 * torch.randn_like(weights))
+        trained = token_logps(model.get_base_model(), batch)
+        before = token_logps(load_model(str(biased)), batch)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    with pytest.raises(ValueError, match=r"changes \d+ weights of its base, e.g. model.* Name the reference: --ref"):
+        AdaptedReward(str(tmp_path / "adapter"), base=str(biased)).configure_model()
+    reward = loaded(AdaptedReward(str(tmp_path / "adapter"), str(biased), Frozen(str(biased)), beta=1.0))
+    with torch.no_grad():
+        expected = (trained - before).sum(1)
+        assert_close(response_rewards(reward(batch), batch.length), expected, rtol=0, atol=1e-3)
+    assert expected.abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_dora": True},
+        {"use_rslora": True},
+        {"modules_to_save": ["norm"]},
+        {"bias": "lora_only"},  # of layers that have none
+        {"init_lora_weights": "gaussian"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_adapter_that_leaves_its_base_alone_needs_none(
+    options: dict[str, Any], policy_folder: Path, batch: Batch, tmp_path: Path
+) -> None:
+    reward = loaded(AdaptedReward(str(adapter(tmp_path, policy_folder, **options))))
+    base = load_model(str(policy_folder), attention="auto")
+    with torch.no_grad():
+        assert_close(reward.references()[0].logps(batch), token_logps(base, batch), rtol=0, atol=0)
+
+
 def test_there_is_one_set_of_weights(lora: Path, policy_folder: Path) -> None:
     reward = loaded(AdaptedReward(str(lora)))
     base = sum(p.numel() for p in load_model(str(policy_folder)).parameters())

@@ -48,7 +48,7 @@ class AdapterOff(Reference):
                 "models lit_prm.models.adapters.AdaptedReward and LoRAReward. Give any other reward model a "
                 "lit_prm.models.reference.Frozen."
             )
-        with in_eval_mode(self._adapted), self._adapted.disable_adapter():
+        with in_eval_mode(self._adapted), _without_warnings(), self._adapted.disable_adapter():
             return token_logps(self._adapted.get_base_model(), batch)
 
 
@@ -78,7 +78,8 @@ class AdaptedReward(ImplicitReward):
         return cast(PreTrainedModel, adapted.get_base_model())
 
     def _load_adapted(self) -> Any:
-        return load_adapted(self.policy_name, self.dtype, self.base_name, self.attention)
+        switches = any(isinstance(reference, AdapterOff) for reference in self.references())
+        return load_adapted(self.policy_name, self.dtype, self.base_name, self.attention, off_is_base=switches)
 
     @property
     def base_name(self) -> str:
@@ -139,7 +140,7 @@ def with_new_adapter(network: Any, rank: int, alpha: float, dropout: float, targ
         target_modules=targets or "all-linear",
     )  # fmt: skip
     try:
-        with _without_deprecations():
+        with _without_warnings():
             return get_peft_model(network, config)
     except ValueError as error:
         linear = {name.rpartition(".")[2] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
@@ -166,15 +167,21 @@ def base_of(name: str) -> str:
 
 
 def load_adapted(
-    name: str, dtype: Dtype = "float32", base: str | None = None, attention: Attention | None = None
+    name: str,
+    dtype: Dtype = "float32",
+    base: str | None = None,
+    attention: Attention | None = None,
+    *,
+    off_is_base: bool = False,
 ) -> Any:
     """A ``peft.PeftModel`` in eval mode with its adapter enabled.
 
     Raises ValueError for an adapter that adds prompt tokens, which cannot be disabled to give the reference, and for
-    one that does not fit its base or belongs to another kind of model, such as a classifier.
+    one that does not fit its base or belongs to another kind of model, such as a classifier. With ``off_is_base`` also
+    for one that changes weights of its base (trained biases; initialisations such as PiSSA and OLoRA): disabling it
+    does not give the base back.
     """
-    from peft import PeftConfig, PeftModel, set_peft_model_state_dict
-    from peft.utils.save_and_load import load_peft_weights
+    from peft import PeftConfig, PeftModel
 
     config = PeftConfig.from_pretrained(name)
     if config.is_prompt_learning:
@@ -182,31 +189,59 @@ def load_adapted(
             f"{name} is a {config.peft_type.value} adapter, which adds tokens to the prompt and changes no weights. "
             "Give LoRA or a similar adapter, which can be disabled to give the reference."
         )
-    network = load_model(base or base_of(name), dtype, attention)
+    below = base or base_of(name)
+    network = load_model(below, dtype, attention)
+    before = _checksums(network) if off_is_base else {}
     try:
-        with made_whole(network), _without_deprecations():
+        with made_whole(network), _without_warnings():
             warnings.filterwarnings("error", "Found missing adapter keys")
             adapted = PeftModel.from_pretrained(network, name, is_trainable=False, autocast_adapter_dtype=False)
-            again = set_peft_model_state_dict(
-                adapted, load_peft_weights(name, device="cpu")
-            )  # from_pretrained hides it
     except (RuntimeError, UserWarning) as error:
         raise ValueError(
-            f"The adapter {name} does not fit {base or base_of(name)}: {str(error)[:300]} ... Give the base that it "
-            "was trained on, with the same vocabulary."
+            f"The adapter {name} does not fit {below}: {str(error)[:300]} ... Give the base that it was trained on, "
+            "with the same vocabulary."
         ) from error
-    if again.unexpected_keys:
+    _refuse_other_parts(adapted, name)
+    after = _checksums(cast(Any, adapted).get_base_model()) if off_is_base else {}
+    if changed := [weight for weight, checksum in before.items() if after.get(weight) != checksum]:
         raise ValueError(
-            f"The adapter {name} holds {', '.join(sorted(again.unexpected_keys)[:3])}, which a "
-            f"{type(network).__name__} does not have, so it was trained for another kind of model and its log-probs "
-            "are no rewards. Give an adapter of a language model."
+            f"The adapter {name} changes {len(changed)} weights of its base, e.g. {changed[0]}, also when it is "
+            "disabled, as trained biases and initialisations such as PiSSA do. So the network without it is not the "
+            f"reference. Name the reference: --reference {below}."
         )
     return cast(Any, adapted).eval()
 
 
+def _refuse_other_parts(adapted: Any, name: str) -> None:
+    """Raise ValueError if the adapter's file holds weights that this network has no place for, e.g. another head."""
+    from peft import set_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+
+    # a second time, because from_pretrained does not tell
+    report = set_peft_model_state_dict(adapted, load_peft_weights(name, device="cpu"))
+    if report.unexpected_keys:
+        raise ValueError(
+            f"The adapter {name} holds {', '.join(sorted(report.unexpected_keys)[:3])}, which a "
+            f"{type(adapted.get_base_model()).__name__} does not have, so it was trained for another kind of model and "
+            "its log-probs are no rewards. Give an adapter of a language model."
+        )
+
+
+def _checksums(network: nn.Module) -> dict[str, int]:
+    """The sum of the bits of every weight, by its name without an adapter."""
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return {
+        name.replace(".base_layer", "").replace(".original_module", ""): int(
+            weights.detach().contiguous().view(integers[weights.element_size()]).sum(dtype=torch.int64)
+        )
+        for name, weights in network.named_parameters(remove_duplicate=False)
+    }
+
+
 @contextmanager
-def _without_deprecations() -> Iterator[None]:
-    """Hides a warning: peft 0.21 uses a name that transformers 5.23 is about to drop."""
+def _without_warnings() -> Iterator[None]:
+    """Hides that peft 0.21 uses a name that transformers 5.23 is about to drop, and what ``load_adapted`` verifies."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Careful, disabling adapter layers with bias")
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         yield
