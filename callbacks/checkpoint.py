@@ -11,6 +11,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from lit_prm.storage.atomic import remove_leftovers, written_whole
+from lit_prm.storage.checkpoint_files import read_checkpoint
 
 Item = TypeVar("Item")
 
@@ -19,8 +20,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoint files that are complete whenever they exist, also after a power cut.
 
     A file that cannot be written is an error. Lightning's own plugin builds the whole file in memory first and
-    silently skips a folder without write permission.
+    silently skips a folder without write permission. A checkpoint is read with its checksums, and only if it holds
+    nothing but tensors and plain values.
     """
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        return read_checkpoint(path, mmap=False)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)

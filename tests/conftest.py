@@ -69,6 +69,16 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
+class Touch:
+    """A harmless payload: read back from a pickle, it would make this folder, which lies in the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
 def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
     """Byte-level BPE with a chat template, trained on two lines."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +19,17 @@ from lit_prm.models.language_model import load_model
 from lit_prm.models.logps import token_logps
 from lit_prm.models.weights import weights_hash
 from lit_prm.models.zero_weights import (
+    LATEST,
     as_many_on_every_rank,
     consolidated,
+    only_plain_values,
     put_weights,
     standing,
     state_of,
     whole_in_turn,
 )
 from lit_prm.training.zero import _make_current, _part_to_write
+from tests.conftest import Touch
 
 
 def tied() -> nn.Module:
@@ -198,3 +204,74 @@ def test_a_folder_without_a_whole_part_is_refused(tmp_path: Path) -> None:
             ValueError, match="is not a checkpoint: it has no file 'latest', which names its complete part"
         ):
             read_it(tmp_path)
+
+
+def test_a_released_model_with_the_name_of_a_part_that_is_not_there_is_hashed_by_its_weights(
+    policy_folder: Path, tmp_path: Path
+) -> None:
+    """As on the hub: the text file `latest`, without the folder it names."""
+    folder = shutil.copytree(policy_folder, tmp_path / "model")
+    (folder / "latest").write_text("global_step470")
+    assert weights_hash(str(folder)) == weights_hash(str(policy_folder))
+    (folder / "global_step470").mkdir()
+    (folder / "global_step470" / "mp_rank_00_model_states.pt").write_text("one")
+    assert weights_hash(str(folder)) == weights_hash(str(policy_folder))
+    (folder / "model.safetensors").write_bytes(b"others")
+    assert weights_hash(str(folder)) != weights_hash(str(policy_folder))
+
+
+@pytest.mark.parametrize("names", [(), ("config.json",), ("latest",), ("tokenizer.json",)])
+def test_a_folder_without_weights_has_no_hash(names: tuple[str, ...], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_text("global_step470")
+    with pytest.raises(ValueError, match=r"holds no weights: no file \*.safetensors or \*.bin"):
+        weights_hash(str(tmp_path))
+
+
+NUMBERS = torch.arange(64.0)
+
+
+def part_of_zero(folder: Path, **more: Any) -> Path:
+    """Files of a sharded checkpoint, with the objects of DeepSpeed that real ones hold."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / LATEST).write_text("checkpoint")
+    torch.save({"module": {"w": torch.ones(2)}, "epoch": 1, **more}, folder / "checkpoint/mp_rank_00_model_states.pt")
+    optimizer = {
+        "state": NUMBERS,
+        "loss_scaler": LossScaler(1.0),
+        "zero_stage": ZeroStageEnum(2),
+        "at": fragment_address(1, 0),
+    }
+    torch.save({"optimizer_state_dict": optimizer}, folder / "checkpoint/zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    return folder
+
+
+def test_parts_of_a_sharded_checkpoint_are_read_as_plain_values(tmp_path: Path) -> None:
+    folder = part_of_zero(tmp_path / "last.ckpt")
+    with only_plain_values(standing(folder)):  # as DeepSpeed asks for them
+        found = torch.load(folder / "checkpoint/zero_pp_rank_0_mp_rank_00_optim_states.pt", weights_only=False)
+    assert found["optimizer_state_dict"]["zero_stage"] == 2
+    assert state_of(folder)["epoch"] == 1
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+def test_no_object_in_a_sharded_checkpoint_is_made(tmp_path: Path) -> None:
+    folder = part_of_zero(tmp_path / "last.ckpt", hidden=Touch(tmp_path / "touched"))
+    for read_it in (consolidated, state_of):
+        with pytest.raises(ValueError, match="holds objects that are neither tensors nor plain values"):
+            read_it(folder)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_wrong_bit_in_a_sharded_checkpoint_is_told(tmp_path: Path) -> None:
+    folder = part_of_zero(tmp_path / "last.ckpt")
+    file = folder / "checkpoint/zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    content = bytearray(file.read_bytes())
+    content[content.index(NUMBERS.numpy().tobytes())] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"optim_states.pt is damaged \("):
+        consolidated(folder)

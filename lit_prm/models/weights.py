@@ -1,16 +1,33 @@
-"""Weights on disk: a hash that identifies them, and those in a run's checkpoint."""
+"""Hashes that identify the weights and the tokenizer of a model, and the weights in a run's checkpoint."""
 
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from lit_prm.models.language_model import Dtype
 from lit_prm.models.zero_weights import LATEST, consolidated, standing
+from lit_prm.storage.checkpoint_files import read_checkpoint
+
+ADAPTER_FILE = "adapter_config.json"
+_CONFIGS = ("config.json", ADAPTER_FILE)
+_WEIGHTS = {".safetensors", ".bin"}
+_TOKENIZER = (
+    "tokenizer",
+    "special_tokens",
+    "added_tokens",
+    "vocab",
+    "merges",
+    "chat_template",
+    "spiece",
+    "sentencepiece",
+)
 
 
 def weights_hash(name: str) -> str:
@@ -21,22 +38,59 @@ def weights_hash(name: str) -> str:
     path = Path(name)
     if not path.exists():
         return commit_of(name)
-    if path.is_file():
-        files = [path]
-    elif (path / LATEST).is_file():
-        files = sorted(standing(path).glob("*.pt"))
-    else:
-        files = sorted(p for p in path.glob("*") if p.name in _CONFIGS or p.suffix in _WEIGHTS)
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
+    files = [path] if path.is_file() else _weight_files(path)
+    return hashlib.sha256(b"".join(map(_digest, files))).hexdigest()
 
 
-ADAPTER_FILE = "adapter_config.json"
-_CONFIGS = ("config.json", ADAPTER_FILE)
-_WEIGHTS = {".safetensors", ".bin"}
+def combined_hash(names: Iterable[str]) -> str:
+    """One hash for the weights in several places, e.g. of an adapter and its base; a place named twice counts once."""
+    hashes = [weights_hash(name) for name in dict.fromkeys(names) if name]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def tokenizer_hash(name: str) -> str:
+    """Identity of a tokenizer: a hash of its files in a folder, with their names, or the commit of a hub model."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return commit_of(name)
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name.startswith(_TOKENIZER))
+    return hashlib.sha256(b"".join(file.name.encode() + _digest(file) for file in files)).hexdigest()
+
+
+def weights_id(name: str, dtype: Dtype) -> str:
+    """Identity of a model's weights in one precision."""
+    return hashlib.sha256(f"{weights_hash(name)}|{dtype}".encode()).hexdigest()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that are loaded: those of a model, or else the parts of a sharded checkpoint.
+
+    Released models may hold the file ``latest`` of the checkpoint that they were made from, without its parts.
+    """
+    files = sorted(p for p in folder.glob("*") if p.name in _CONFIGS or p.suffix in _WEIGHTS)
+    if not any(p.name in _CONFIGS for p in files) and (folder / LATEST).is_file():
+        files = sorted(standing(folder).glob("*.pt"))
+    if all(p.name in _CONFIGS for p in files):
+        raise ValueError(f"{folder} holds no weights: no file *.safetensors or *.bin. Give a model's folder.")
+    return files
+
+
+def _digest(file: Path) -> bytes:
+    """SHA-256 of a file's bytes, computed once in a process while the file stays as it is.
+
+    Writing a file always changes its ctime, which no program can set back, unlike its size and its mtime. A file that
+    was written a moment ago is not kept: clocks of files are coarse.
+    """
+    state = file.stat()
+    if time.time() - state.st_ctime < 2:
+        return _digest_of.__wrapped__(file)
+    return _digest_of(file, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _digest_of(file: Path, *unchanged: int) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
 
 
 def local_path(name: str, file: str) -> str | None:
@@ -57,17 +111,6 @@ def commit_of(name: str) -> str:
     )
 
 
-def weights_id(name: str, dtype: Dtype) -> str:
-    """Identity of a model's weights: sizes and times of a folder's files, or name and commit of a hub model.
-
-    A hash of all weights would take too long at every start. Files that change in place change their modification time.
-    """
-    folder = Path(name)
-    files = sorted(p for p in folder.glob("*") if p.suffix in {*_WEIGHTS, ".json"})  # none if this is no folder
-    parts = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files] or [commit_of(name)]
-    return hashlib.sha256("|".join([str(folder.resolve()) if files else name, dtype, *parts]).encode()).hexdigest()
-
-
 def weights_of(checkpoint: str) -> dict[str, Any]:
     """The LightningModule's weights in a run's checkpoint, a file or a folder of DeepSpeed."""
     if Path(checkpoint).is_dir():
@@ -77,5 +120,5 @@ def weights_of(checkpoint: str) -> dict[str, Any]:
             f"There is no checkpoint {checkpoint} to start from. First run the experiment of the first stage (make exp "
             "does this if the experiment file names it under `after`)."
         )
-    weights: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    weights: dict[str, Any] = read_checkpoint(checkpoint)["state_dict"]
     return weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from lit_prm.storage.checkpoint_files import read_checkpoint
 
 Item = TypeVar("Item")
 
@@ -133,14 +136,49 @@ def put_weights(module: nn.Module, weights: Mapping[str, Tensor], may_miss: Coll
 def consolidated(folder: str | Path) -> dict[str, Tensor]:
     """The LightningModule's trained weights in a checkpoint of DeepSpeed, in float32; tied ones under all their names.
 
-    Works for any ZeRO stage and number of processes, in one process without a process group.
+    Works for any ZeRO stage and number of processes, in one process without a process group. No object of a file is
+    made except tensors and plain values, and a wrong byte is an error.
     """
-    standing(Path(folder))  # raises for a folder that is not complete
+    part = standing(Path(folder))  # raises for a folder that is not complete
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # counts and bars; errors are raised
+    # counts and bars; errors are raised
+    with only_plain_values(part), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         weights = get_fp32_state_dict_from_zero_checkpoint(str(folder), exclude_frozen_parameters=True)
     return {name: value.detach() for name, value in weights.items()}  # below stage 3 they are parameters
+
+
+@contextmanager
+def only_plain_values(part: Path) -> Iterator[None]:
+    """Inside, DeepSpeed reads the files of ``part`` without making objects other than tensors and plain values.
+
+    Four classes of its own are allowed, which hold numbers. DeepSpeed asks torch for any object; torch's environment
+    variable overrules that. The files' checksums are verified first.
+    """
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    own = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
+    before = os.environ.get(_FORCED)
+    os.environ[_FORCED] = "1"
+    try:
+        with torch.serialization.safe_globals(own):
+            for file in sorted(part.glob("*.pt")):
+                read_checkpoint(file)
+            yield
+    finally:
+        os.environ.pop(_FORCED)
+        if before is not None:
+            os.environ[_FORCED] = before
+
+
+_FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+
+def content_of(checkpoint: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, a file or a folder; of a folder without weights and optimizer."""
+    return state_of(checkpoint) if Path(checkpoint).is_dir() else read_checkpoint(checkpoint)
 
 
 def state_of(folder: str | Path) -> dict[str, Any]:
@@ -148,8 +186,7 @@ def state_of(folder: str | Path) -> dict[str, Any]:
     part = standing(Path(folder))
     sharded = part / "zero_pp_rank_0_mp_rank_00_model_states.pt"  # ZeRO-3; below there is one file
     file = sharded if sharded.exists() else part / "mp_rank_00_model_states.pt"
-    state: dict[str, Any] = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
-    return state
+    return read_checkpoint(file)
 
 
 def processes_of(folder: str | Path) -> int:

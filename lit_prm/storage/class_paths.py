@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from inspect import isabstract
 from pkgutil import resolve_name
 from typing import Any
+
+from lit_prm.storage.moved import today
 
 
 def class_of(class_path: str, base: type) -> type[Any]:
@@ -20,6 +23,38 @@ def class_of(class_path: str, base: type) -> type[Any]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(f"{class_path} is not a subclass of {base.__name__}. {_remedy(base)}")
     return found
+
+
+def refuse_foreign_classes(content: Any, file: object) -> None:
+    """Raise ValueError if ``content``, read from ``file``, names a class of a module that is not imported yet.
+
+    Importing a module runs it, and the file may come from anywhere. Classes of ``lit_prm`` may be named, and those of
+    modules that the program has imported by itself.
+    """
+    if foreign := sorted(module for module in modules_named(content) if not is_safe(f"{module}.Any")):
+        raise ValueError(
+            f"{file} names a class of {foreign[0]}, which is not part of lit_prm. Loading it would run that module, "
+            f"and the file may come from anywhere. If you trust the module, add --import {foreign[0]}."
+        )
+
+
+def modules_named(content: Any) -> set[str]:
+    """Modules of the classes that ``class_path`` values name, at any depth."""
+    if isinstance(content, Mapping):
+        module = str(content.get("class_path", "")).rpartition(".")[0]
+        return ({module} if module else set()).union(*map(modules_named, content.values()))
+    return set().union(*map(modules_named, content)) if isinstance(content, list | tuple) else set()
+
+
+def modules_of(base: type) -> set[str]:
+    """Modules of the imported subclasses of ``base``, which may be named without their module."""
+    return {c.__module__ for c in _subclasses(base)}
+
+
+def is_safe(class_path: str) -> bool:
+    """True if resolving a dotted path imports nothing but modules of ``lit_prm``; a bare name imports nothing."""
+    module = class_path.rpartition(".")[0]
+    return not module or module in sys.modules or today(class_path).startswith("lit_prm.")
 
 
 def class_path_of(named: type) -> str:

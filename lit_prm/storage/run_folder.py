@@ -6,18 +6,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_prm.storage.class_paths import class_of
+from lit_prm.storage.checkpoint_files import read_checkpoint
+from lit_prm.storage.class_paths import class_of, is_safe
 from lit_prm.storage.moved import with_names_of_today
 from lit_prm.storage.run_files import config_of, flatten, read_record, status
 
@@ -116,13 +114,7 @@ def last_checkpoint(folder: Path) -> str | None:
     if not last.exists():
         return None
     if last.is_file():  # some strategies save folders
-        try:
-            torch.load(last, map_location="cpu", mmap=True, weights_only=False)
-        except PermissionError:
-            raise
-        except (RuntimeError, EOFError, UnpicklingError, BadZipFile, OSError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"{last} is damaged ({reason}); remove it and train again from the start") from error
+        read_checkpoint(last)
     return str(last)
 
 
@@ -132,7 +124,7 @@ def listed(given: Any) -> list[Any]:
 
 
 def is_progress(part: Any) -> bool:
-    """True if a callback of a config is a progress bar, of this project, Lightning or the user."""
-    with suppress(Exception):  # a user's module may raise anything when it is imported
-        return bool(class_of(str(part["class_path"]), ProgressBar))
+    """True if a callback of a config is a progress bar; False for a class of a module that is not imported."""
+    with suppress(TypeError, KeyError, ValueError):
+        return is_safe(part["class_path"]) and bool(class_of(part["class_path"], ProgressBar))
     return False

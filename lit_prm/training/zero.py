@@ -22,8 +22,17 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_prm.models.zero_weights import LATEST, consolidated, processes_of, put_weights, state_of
+from lit_prm.models.zero_weights import (
+    LATEST,
+    consolidated,
+    only_plain_values,
+    processes_of,
+    put_weights,
+    standing,
+    state_of,
+)
 from lit_prm.storage.atomic import reach_the_disk, write_text
+from lit_prm.storage.checkpoint_files import read_checkpoint
 
 _PARTS = ("checkpoint", "checkpoint-2")  # of a checkpoint's folder: one is complete while the other is written
 
@@ -161,16 +170,17 @@ class ZeRO(DeepSpeedStrategy):
             return self._load_weights(module, path)
         self._refuse_other_sharding(path)
         _refuse_other_weights(module, path)
-        _, state = self.deepspeed_engine.load_checkpoint(
-            str(path), load_lr_scheduler_states=False, load_module_strict=False
-        )
+        with only_plain_values(standing(path)):
+            _, state = self.deepspeed_engine.load_checkpoint(
+                str(path), load_lr_scheduler_states=False, load_module_strict=False
+            )
         return dict(state)
 
     def _load_weights(self, module: LightningModule, path: Path) -> dict[str, Any]:
         if path.is_dir():
             put_weights(module, consolidated(path))
             return state_of(path)
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+        checkpoint = read_checkpoint(path)
         put_weights(module, checkpoint["state_dict"])
         return checkpoint
 

@@ -157,7 +157,7 @@ def train_models(
     ``folder/<name>``, the model after ``snapshots[name]`` updates.
     """
     checkpoint = folder / "sft.ckpt"
-    done = torch.load(checkpoint, weights_only=False)["global_step"] if checkpoint.exists() else 0
+    done = torch.load(checkpoint, weights_only=True)["global_step"] if checkpoint.exists() else 0
     snapshots = {**snapshots, "base": steps}
     cast(Any, disable_progress_bar)()
     with isolate_rng(), warnings.catch_warnings():
@@ -172,7 +172,7 @@ def train_models(
         trainer = _trainer(steps + expert_steps, Keep(snapshots, folder, checkpoint))
         loader = DataLoader(Curriculum(authors, experts, steps, skip=done), batch_size=None)
         module = SFT(model, lr, steps, expert_steps)
-        trainer.fit(module, loader, ckpt_path=checkpoint if done else None, weights_only=False)
+        trainer.fit(module, loader, ckpt_path=checkpoint if done else None, weights_only=True)
         model.save_pretrained(folder / "stronger")
     for name in ("stronger", *snapshots):
         tokenizer.save_pretrained(folder / name)
