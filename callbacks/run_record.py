@@ -19,6 +19,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from callbacks.run_identity import RunIdentity, models_of
 from lit_prm.storage.atomic import write_text
 from lit_prm.storage.mlflow_logger import MLflow
 from lit_prm.storage.run_files import read_record, status
@@ -35,7 +36,9 @@ class RunRecord(SaveConfigCallback):
     and does not change the summary of a finished run.
 
     ``data.json`` holds the digest of every file that was read. A fit that resumes from a checkpoint raises if one of
-    the files has changed.
+    the files has changed. ``identity.json`` and every checkpoint hold the hashes of the run and of the models it was
+    made with. Raises ValueError if the base, the reference or the tokenizer have changed since, and for a checkpoint
+    of another run.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, overwrite: bool = True) -> None:
@@ -43,6 +46,7 @@ class RunRecord(SaveConfigCallback):
         self.folder = Path(config.run_dir)
         self._metrics: dict[str, float] = {}
         self._spent = _Spent()
+        self._identity = RunIdentity(self.folder)
         self._code = code_state()  # now: files may be edited during a long run
         self._fitting = True
         self._trained = False  # True if the weights come from a fit, in this process or an earlier one
@@ -54,10 +58,16 @@ class RunRecord(SaveConfigCallback):
         if stage == "fit" and resumes and not _writes_nothing(trainer):
             # on every rank, before one of them writes
             refuse_changed_data(self.folder / "data.json", _digests(trainer))
+        if not _writes_nothing(trainer):
+            self._identify(models_of(trainer, pl_module), goes_on=resumes or stage != "fit")
         super().setup(trainer, pl_module, stage)  # calls save_config once, on rank zero
         self._spent.start()
         if tracker := _tracker(trainer):
             tracker.go_on()
+
+    def _identify(self, models: Mapping[str, str], *, goes_on: bool) -> None:
+        config = self.parser.dump(self.config, skip_link_targets=False, skip_validation=True)
+        (self._identity.go_on if goes_on else self._identity.begin)(models, config)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if _writes_nothing(trainer):
@@ -75,6 +85,8 @@ class RunRecord(SaveConfigCallback):
         resumes = self.config.ckpt_path is not None and stored.exists()
         if stage == "fit" and not resumes:  # the configuration of a resumed run differs at most by its ckpt_path
             write_text(stored, config)
+        if stage == "fit":
+            self._identity.write()
         report = getattr(getattr(trainer, "datamodule", None), "report", None)
         if report is not None:
             facts = {**report.as_dict(), "digests": _digests(trainer)}
@@ -104,6 +116,10 @@ class RunRecord(SaveConfigCallback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._fitting = trainer.state.fn == "fit"
+        self._identity.check(checkpoint, str(trainer.ckpt_path))
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._identity.save(checkpoint)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self._fitting:  # a test of an older checkpoint must not replace the run's last metrics

@@ -27,6 +27,7 @@ from lit_prm.models.adapters import LoRAReward
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.models.reference import Frozen, Stored
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
+from lit_prm.models.weights import tokenizer_hash, weights_hash
 from lit_prm.scoring.building import build
 from lit_prm.scoring.check_samples import SAMPLES, verify, verify_folder
 from lit_prm.scoring.export import folder as writing
@@ -163,7 +164,11 @@ def test_reward_json_names_all_that_scores_hang_on(exports: Callable[[str], Path
     }
     assert found["reward_model"]["init_args"] == {"policy": ".", "beta": 0.5, "dtype": "float32"}
     assert (found["tokenizer"], found["loss"], found["aggregate"], found["max_length"]) == (".", "CE", "min", 400)
-    assert found["reference_hash"]
+    assert found["identity"] == {
+        "base": weights_hash(str(folder)),
+        "reference": weights_hash(str(reference_folder)),
+        "tokenizer": tokenizer_hash(str(folder)),
+    }
     assert read_spec(folder / "reward.json").tokenizer == str(folder / ".")
 
 
@@ -173,7 +178,7 @@ def test_a_scorer_of_something_else_fails_the_check(
 ) -> None:
     """Another tokenizer or template makes other tokens, another reference or beta other rewards."""
     folder = copied(exports("ImplicitReward") / "export", tmp_path / "export")
-    wrong = json.loads((folder / "reward.json").read_text()) | {"reference_hash": None}
+    wrong = json.loads((folder / "reward.json").read_text()) | {"identity": {}}
     if what == "template":
         (folder / "chat_template.jinja").write_text(TEMPLATE.replace("}}\n", "}}:\n").replace("nt\n", "nt:\n"))
     elif what == "tokens":

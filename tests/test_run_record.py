@@ -284,6 +284,7 @@ def test_without_a_logger_the_folder_is_still_complete() -> None:
         "config.yaml",
         "data.json",
         "figures",
+        "identity.json",
         "summary.json",
     }
 

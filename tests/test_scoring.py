@@ -339,9 +339,9 @@ def test_the_primary_aggregate_is_that_of_the_callback_with_the_option(path: str
 def test_a_reference_of_other_weights_is_refused(folders: tuple[str, str]) -> None:
     spec = RewardSpec(
         reward_model=named("ImplicitReward", {"policy": folders[0]}), tokenizer=folders[0], steps=named("BlankLine"),
-        reference=named("Frozen", {"model": folders[1]}), reference_hash="0" * 64,
+        reference=named("Frozen", {"model": folders[1]}), identity={"reference": "0" * 64},
     )  # fmt: skip
-    with pytest.raises(ValueError, match="the reward was trained against 000000000000"):
+    with pytest.raises(ValueError, match=r"hashes are reference 000000000000 against \w{12}\."):
         build(spec)
 
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from argparse import ArgumentError
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse._common import parsing_settings
 from safetensors.torch import load_file
 
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.steps import StepRule
-from lit_prm.models import adapters
+from lit_prm.models.identity import identity_of, sources_of
 from lit_prm.models.language_model import load_tokenizer
 from lit_prm.models.probes import why_not_shared
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import MODULE_PREFIX, RewardModel, load_trained
-from lit_prm.models.weights import weights_hash
+from lit_prm.models.weights import combined_hash
 from lit_prm.models.zero_weights import put_weights
 from lit_prm.scoring.model_scorer import ModelScorer
 from lit_prm.scoring.sources import Options
 from lit_prm.scoring.spec import Named, RewardSpec
-from lit_prm.storage.class_paths import known_names
+from lit_prm.storage.class_paths import known_names, modules_named, modules_of
+from lit_prm.storage.identity import refuse_mismatch
 
 
 def build(spec: RewardSpec, options: Options | None = None) -> ModelScorer:
@@ -32,8 +34,7 @@ def build(spec: RewardSpec, options: Options | None = None) -> ModelScorer:
     options = options or Options()
     dtype, device = options.dtype, device_of(options.device)
     reward_model, encoder = reward_model_of(spec, dtype), encoder_of(spec)
-    identity = identity_of(spec, reward_model, encoder)
-    _refuse_other_reference(spec, identity)
+    identity = scored_by(spec, reward_model, encoder)
     baseline = None if reward_model.references() or spec.reference is None else _reference_of(spec, dtype)
     whole_rows = _why_whole_rows(reward_model, baseline, device)
     if whole_rows:
@@ -50,8 +51,22 @@ def build(spec: RewardSpec, options: Options | None = None) -> ModelScorer:
     )
 
 
+def present_identity(spec: RewardSpec) -> dict[str, str]:
+    """Hashes of the models that the spec names, as they are now; nothing is loaded."""
+    model: RewardModel = instantiate(RewardModel, spec.reward_model)
+    reference = _reference_of(spec, None)
+    model.adopt(reference or Uniform())
+    return identity_of(model, spec.tokenizer, reference)
+
+
 def reward_model_of(spec: RewardSpec, dtype: str | None = None) -> RewardModel:
-    """The reward model of a spec in eval mode, with its trained weights and the reference for scoring."""
+    """The reward model of a spec in eval mode, with its trained weights and the reference for scoring.
+
+    Raises ValueError, before any weights are loaded, if base, reference or tokenizer are not those of the spec.
+    """
+    if spec.identity:
+        present = present_identity(spec)
+        refuse_mismatch(spec.identity, present, "the record of the reward model", "the files that are there", _REMEDY)
     model: RewardModel = instantiate(RewardModel, spec.reward_model)
     model.adopt(_reference_of(spec, dtype) or Uniform())
     if dtype:
@@ -72,14 +87,14 @@ def encoder_of(spec: RewardSpec) -> Encoder:
     return Encoder(tokenizer, steps, max_length=spec.max_length, prompt_template=spec.prompt_template, spans=True)
 
 
-def identity_of(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -> dict[str, Any]:
+def scored_by(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -> dict[str, Any]:
     """Everything that the scores depend on, as JSON; weights by the hash of their content."""
     policy = str(getattr(reward_model, "policy_name", ""))
     references = reward_model.references() or [r for r in [_reference_of(spec, None)] if r is not None]
     return {
         "reward_model": type(reward_model).__name__,
         "policy": spec.weights or policy,
-        "policy_weights": _weights(spec, reward_model, policy),
+        "policy_weights": _weights(spec, reward_model),
         **(references[-1].identity() if references else {"reference": None}),
         "beta": getattr(reward_model, "beta", None),
         "loss": spec.loss,
@@ -90,6 +105,12 @@ def identity_of(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -
         "dtype": str(getattr(reward_model, "dtype", "float32")),
         "aggregate": spec.aggregate,
     }
+
+
+_REMEDY = (
+    "Put back the models that it was trained with, e.g. in the folder in which its run was started. If you mean "
+    "another reference, name it by --reference."
+)
 
 
 def device_of(name: str) -> str:
@@ -108,11 +129,15 @@ def device_of(name: str) -> str:
 
 
 def instantiate(base: type, part: Named) -> Any:
-    """The object of a class named as in configs; a bare name means an imported subclass of ``base``."""
+    """The object of a class named as in configs; a bare name means an imported subclass of ``base``.
+
+    No module is imported except those of ``lit_prm`` and those that ``class_path`` values of the part name.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--part", type=base)
     try:
-        return parser.instantiate(parser.parse_object({"part": dict(part)})).part
+        with _importing_only(modules_named(part) | modules_of(base)):
+            return parser.instantiate(parser.parse_object({"part": dict(part)})).part
     except ArgumentError as error:
         reason = str(error).strip().splitlines()[-1].strip(" -")[:200]
         raise ValueError(
@@ -121,17 +146,26 @@ def instantiate(base: type, part: Named) -> Any:
         ) from None
 
 
-def _weights(spec: RewardSpec, model: RewardModel, policy: str) -> str:
+@contextmanager
+def _importing_only(modules: set[str]) -> Iterator[None]:
+    """Inside, jsonargparse imports what a value names from these modules and ``lit_prm`` alone.
+
+    It takes other texts for class paths too, e.g. one in place of an object, and makes any class where a type is Any.
+    """
+    before = dict(parsing_settings)
+    try:
+        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["lit_prm", *sorted(modules)])
+        yield
+    finally:
+        parsing_settings.clear()
+        parsing_settings.update(before)
+
+
+def _weights(spec: RewardSpec, model: RewardModel) -> str:
     """The hash of all weights that were loaded: a checkpoint holds the trained ones, a head lies beside its policy."""
-    names = [spec.weights, policy]
-    if spec.weights and not spec.weights.endswith(".safetensors"):
-        names = [spec.weights]
-    if isinstance(model, adapters.AdaptedReward):
-        names.append(model.base_name)
-    elif adapters.is_adapter(policy):
-        names.append(adapters.base_of(policy))
-    hashes = [weights_hash(name) for name in dict.fromkeys(names) if name]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    own, *below = sources_of(model)
+    head = [spec.weights] if spec.weights else []
+    return combined_hash([*head, *([] if head and not head[0].endswith(".safetensors") else [own]), *below])
 
 
 def _reference_of(spec: RewardSpec, dtype: str | None) -> Reference | None:
@@ -153,15 +187,6 @@ def _load_weights(model: RewardModel, file: str) -> None:
     if not weights:
         raise ValueError(f"{file} holds no weights named {MODULE_PREFIX}*. Export the run again.")
     put_weights(model, weights, may_miss=model.state_dict())
-
-
-def _refuse_other_reference(spec: RewardSpec, identity: Mapping[str, Any]) -> None:
-    loaded = identity.get("reference_weights")
-    if spec.reference_hash and loaded and loaded != spec.reference_hash:
-        raise ValueError(
-            f"The reference {identity['reference']} has weights {loaded[:12]}, but the reward was trained against "
-            f"{spec.reference_hash[:12]}. If you mean this other reference, name it by --reference."
-        )
 
 
 def _why_whole_rows(model: RewardModel, baseline: Reference | None, device: str) -> str | None:

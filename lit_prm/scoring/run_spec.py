@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lit_prm.scoring.spec import RewardSpec, arguments_of, named
+from lit_prm.models.weights import ADAPTER_FILE
+from lit_prm.models.zero_weights import content_of
+from lit_prm.scoring.spec import SPEC_FILE, RewardSpec, arguments_of, named
+from lit_prm.storage.class_paths import refuse_foreign_classes
+from lit_prm.storage.identity import identity_in, of_models, read_identity, refuse_mismatch, warn_unknown
 from lit_prm.storage.run_files import config_of
 
 
 def spec_of_run(source: str | Path) -> RewardSpec:
     """The spec of a run's folder or of one of its checkpoints.
 
-    Relative paths start at the folder in which the run was started: the current one, or the nearest parent of the run
-    that has them. A run that trains nothing (``max_epochs`` 0) has no checkpoint and scores with its base model.
+    Relative paths start at the folder in which the run was started: the nearest parent of the run that has them, else
+    the current folder. A run that trains nothing (``max_epochs`` 0) has no checkpoint and scores with its base model.
+    Raises ValueError for a checkpoint of another run.
     """
     folder, weights = _run_of(Path(source))
     file = folder / "config.yaml"
@@ -24,6 +29,7 @@ def spec_of_run(source: str | Path) -> RewardSpec:
             f"{folder} has no checkpoints/last.ckpt, so nothing was trained yet. Run its experiment first."
         )
     model, data = config["model"], config["data"]
+    identity = of_models(_identity_of(folder, weights))
     spec = RewardSpec(
         reward_model=_as_named(model["reward_model"]),
         reference=_as_named(model["reference"]) if model.get("reference") else None,
@@ -34,14 +40,39 @@ def spec_of_run(source: str | Path) -> RewardSpec:
         aggregate=_primary_aggregate(config["trainer"]),
         loss=_as_named(model["loss"])["class_path"].rpartition(".")[2],
         weights=None if weights is None else str(weights),
+        identity=identity,
     )
+    refuse_foreign_classes(spec.to_json(), file)
     return spec.with_paths(lambda name: _where_started(name, folder))
 
 
+def _identity_of(folder: Path, checkpoint: Path | None) -> dict[str, str]:
+    """The identity that a run and its checkpoint record; raises ValueError if they record different ones."""
+    recorded = read_identity(folder)
+    saved = identity_in(content_of(checkpoint)) if checkpoint else recorded
+    if not saved or not recorded:
+        warn_unknown(str(checkpoint or folder))
+    if checkpoint:
+        remedy = "Give the folder of the run that saved this checkpoint."
+        refuse_mismatch(recorded, saved, f"the run {folder}", str(checkpoint), remedy)
+    return recorded | saved
+
+
 def is_run(source: str | Path) -> bool:
-    """True for the folder of a training run and for a checkpoint."""
+    """True for the folder of a training run and for a checkpoint.
+
+    A ``config.yaml`` beside a model is of another program and not read. Beside the ``reward.json`` of an export it
+    raises ValueError: the two describe different reward models.
+    """
     path = Path(source)
-    return path.suffix == ".ckpt" or (path / "config.yaml").is_file()
+    described = (path / "config.yaml").is_file()
+    if described and (path / SPEC_FILE).is_file():
+        raise ValueError(
+            f"{path} holds config.yaml, as runs do, and {SPEC_FILE}, as exports do, and only one of them describes the "
+            "reward model. Remove the other one."
+        )
+    is_model = any((path / name).is_file() for name in ("config.json", ADAPTER_FILE))
+    return path.suffix == ".ckpt" or (described and not is_model)
 
 
 def _run_of(path: Path) -> tuple[Path, Path | None]:
@@ -61,8 +92,11 @@ def _run_of(path: Path) -> tuple[Path, Path | None]:
 
 
 def _where_started(name: str, run: Path) -> str:
-    """The path of a file or folder, looked for here and then in every parent of the run; else the name unchanged."""
-    if Path(name).exists():
+    """The path of a file or folder, looked for in every parent of the run and then here; else the name unchanged.
+
+    The parents come first: another folder of the same name may lie wherever a command is started.
+    """
+    if Path(name).is_absolute():
         return name
     return next((str(above / name) for above in run.resolve().parents if (above / name).exists()), name)
 

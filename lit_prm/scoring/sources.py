@@ -138,7 +138,8 @@ def _with_reference(spec: RewardSpec, reference: Named) -> RewardSpec:
     own = {k: v for k, v in arguments_of(spec.reward_model).items() if k not in REFERENCE_ARGUMENTS}
     own |= {"reference": reference} if spec.reward_class.relative_to_reference else {}
     reward_model = named(spec.reward_model["class_path"], own)
-    return replace(spec, reward_model=reward_model, reference=reference, reference_hash=None)
+    identity = {name: value for name, value in spec.identity.items() if name != "reference"}
+    return replace(spec, reward_model=reward_model, reference=reference, identity=identity)
 
 
 # Released implicit PRMs whose config names neither reference nor step rule: the model that they were trained against,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from lit_prm.models.reward_model import RewardModel
-from lit_prm.storage.class_paths import class_of
+from lit_prm.storage.class_paths import class_of, refuse_foreign_classes
+from lit_prm.storage.identity import Identity
 
 SPEC_FILE = "reward.json"  # in an exported folder
 Named = Mapping[str, Any]  # {"class_path": ..., "init_args": {...}}, as configs name a class
@@ -22,8 +23,8 @@ class RewardSpec:
     """Describes a reward model and everything else that decides its rewards. Nothing is loaded.
 
     ``weights`` is the checkpoint that holds the trained ``reward_model.*``, None if the named policy holds the trained
-    weights itself. ``loss`` is for the record. ``reference_hash`` is the content hash that the reference's weights
-    must have, None if it is not known.
+    weights itself. ``loss`` is for the record. ``identity`` are the hashes that base, reference and tokenizer must have
+    (``lit_prm.storage.identity``), as far as they are known.
     """
 
     reward_model: Named
@@ -35,7 +36,7 @@ class RewardSpec:
     aggregate: str = "min"
     loss: str | None = None
     weights: str | None = None
-    reference_hash: str | None = None
+    identity: Identity = field(default_factory=dict)
 
     @property
     def reward_class(self) -> type[RewardModel]:
@@ -53,7 +54,13 @@ class RewardSpec:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RewardSpec:
-        """The spec of a dict. Raises ValueError, with the keys, if keys are missing or unknown."""
+        """The spec of a dict. Raises ValueError, with the keys, if keys are missing or unknown.
+
+        Exports of version 0.1 have ``reference_hash`` in place of ``identity``.
+        """
+        content = dict(content)
+        if reference := content.pop("reference_hash", None):
+            content.setdefault("identity", {"reference": reference})
         known = {f.name for f in fields(cls)}
         missing, unknown = {"reward_model", "tokenizer", "steps"} - content.keys(), content.keys() - known
         if missing or unknown:
@@ -90,14 +97,24 @@ def arguments_of(part: Named) -> dict[str, Any]:
 
 
 def read_spec(file: Path) -> RewardSpec:
-    """The spec in a ``reward.json``. Relative paths are resolved against the folder of the file."""
+    """The spec in a ``reward.json``. Relative paths are resolved against the folder of the file.
+
+    Raises ValueError if it names weights outside safetensors files, or a class of a module that is not imported.
+    """
     try:
         content = json.loads(file.read_text())
     except ValueError as error:
         raise ValueError(
             f"{file} is not valid JSON ({error}). Export the model again with python -m lit_prm export."
         ) from None
-    return RewardSpec.from_json(content).resolved(file.parent)
+    refuse_foreign_classes(content, file)
+    spec = RewardSpec.from_json(content).resolved(file.parent)
+    if spec.weights and not spec.weights.endswith(".safetensors"):
+        raise ValueError(
+            f"{file} names the weights {spec.weights}. An export holds weights in safetensors files alone. Export the "
+            "model again with python -m lit_prm export."
+        )
+    return spec
 
 
 def _with_paths(part: Named, resolve: Callable[[str], str]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_a_run_leaves_its_record(done: Path) -> None:
     sets = ("validation", "test", "weaker", "stronger")
     left = {p.relative_to(done).as_posix() for p in done.rglob("*") if p.is_file()}
     assert left == {
-        ".lock", "config.yaml", "data.json", "summary.json", "checkpoints/last.ckpt",
+        ".lock", "config.yaml", "data.json", "identity.json", "summary.json", "checkpoints/last.ckpt",
         *(f"scores/{s}{of}.jsonl.gz" for s in sets for of in ("", "-problems")),
         *(f"figures/{s}.png" for s in sets),
     }  # fmt: skip

@@ -88,7 +88,7 @@ def _facts(facts: Facts, spec: RewardSpec) -> dict[str, Any]:
     return {
         "reward model": spec.reward_model["class_path"].rpartition(".")[2],
         "reference": _shown(spec.reference),
-        "hash of the reference's weights": spec.reference_hash,
+        "hash of the reference's weights": spec.identity.get("reference"),
         "beta": spec.beta,
         "steps": _shown(spec.steps),
         "score of a response": f"{spec.aggregate} of its step rewards",

@@ -17,7 +17,7 @@ from lit_prm.data.encoding import Encoder
 from lit_prm.models.adapters import AdaptedReward
 from lit_prm.models.reference import Reference
 from lit_prm.models.reward_model import MODULE_PREFIX, REFERENCE_ARGUMENTS, RewardModel, ValueHead
-from lit_prm.models.weights import weights_hash
+from lit_prm.scoring.building import present_identity
 from lit_prm.scoring.check_samples import CHECK_FILE, sampled
 from lit_prm.scoring.export.card import Facts, card
 from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, arguments_of, named
@@ -34,7 +34,6 @@ def write_folder(folder: Path, reward_model: RewardModel, encoder: Encoder, spec
     """
     dtype = str(cast(Any, reward_model.policy).dtype).rpartition(".")[2]
     has_head = isinstance(reward_model, ValueHead)
-    own_spec = exported(spec, dtype, has_head=has_head)
     samples = sampled(reward_model, encoder)
     _save_policy(reward_model, folder)
     encoder.tokenizer.save_pretrained(folder)
@@ -42,6 +41,8 @@ def write_folder(folder: Path, reward_model: RewardModel, encoder: Encoder, spec
         weights = cast(ValueHead, reward_model).head.state_dict()
         head = {f"{MODULE_PREFIX}head.{name}": w.detach().contiguous() for name, w in weights.items()}
         save_file(head, folder / HEAD_FILE, metadata={"format": "pt"})
+    own_spec = exported(spec, dtype, has_head=has_head)
+    own_spec = replace(own_spec, identity=present_identity(own_spec.resolved(folder)))
     _write(folder / SPEC_FILE, own_spec.to_json())
     _write(folder / CHECK_FILE, {"dtype": dtype, "samples": samples})
     (folder / "README.md").write_text(card(facts, own_spec))
@@ -58,12 +59,11 @@ def exported(spec: RewardSpec, dtype: str, *, has_head: bool) -> RewardSpec:
     given = own[0] or own[1] or (None if reward_class.has_own_reference else spec.reference)
     exported_class, arguments = reward_class.as_exported(arguments)
     reference = None if given is None else _without_run(given)
-    model = None if reference is None else reference["init_args"].get("model")
     return replace(
         spec,
         reward_model=named(_path(spec.reward_model, reward_class, exported_class), arguments),
         reference=reference,
-        reference_hash=weights_hash(model) if model else None,
+        identity={},
         tokenizer=".",
         weights=HEAD_FILE if has_head else None,
     )
