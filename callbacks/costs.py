@@ -156,4 +156,4 @@ def _reference_shape(model: RewardModel, policy: Shape) -> Shape | None:
 
 def _shape_named(model: str) -> Shape:
     """The shape of the model in a local folder or on the hub."""
-    return shape_of(AutoConfig.from_pretrained(model))
+    return shape_of(AutoConfig.from_pretrained(model, trust_remote_code=False))

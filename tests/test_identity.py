@@ -194,6 +194,16 @@ def test_what_only_one_identity_names_is_not_compared() -> None:
 # --- what a checkpoint may hold -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x04garbage.", b"PK\x03\x04garbage"])
+def test_a_file_that_is_no_checkpoint_is_damaged(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"last.ckpt is damaged \(.+\); restore it from a copy"):
+        read_checkpoint(tmp_path / "last.ckpt")
+    torch.save([1], tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match=r"last.ckpt is damaged \(it holds list, not a dict\)"):
+        read_checkpoint(tmp_path / "last.ckpt")
+
+
 def test_a_checkpoint_with_an_object_is_refused_and_the_object_is_not_made(started: Path, tmp_path: Path) -> None:
     last = started / "run/checkpoints/last.ckpt"
     torch.save(torch.load(last, weights_only=True) | {"callbacks": Touch(tmp_path / "touched")}, last)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def test_an_unknown_dtype_lists_the_known(policy_folder: Path) -> None:
         load_model(str(policy_folder), "fp8")
 
 
-CONFIG = dict(
+CONFIG: dict[str, Any] = dict(
     vocab_size=60, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
     num_key_value_heads=2,
 )  # fmt: skip
@@ -108,7 +109,9 @@ CONFIG = dict(
 def test_a_language_model_is_never_given_a_random_head(
     architecture: str, tied: bool, told: str, tmp_path: Path
 ) -> None:
-    config = LlamaConfig(**CONFIG, num_labels=1 + (architecture == "ForTokenClassification"), tie_word_embeddings=tied)
+    config = cast(Any, LlamaConfig)(
+        **CONFIG, num_labels=1 + (architecture == "ForTokenClassification"), tie_word_embeddings=tied
+    )
     getattr(transformers, f"Llama{architecture}")(config).save_pretrained(tmp_path / "classifier")
     with pytest.raises(ValueError, match=told):
         load_model(str(tmp_path / "classifier"))

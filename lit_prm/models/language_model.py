@@ -22,7 +22,7 @@ Attention = str  # "auto", "packed", or one of transformers: "sdpa", "eager", "f
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or a hub model."""
     _refuse_missing_folder(name)
-    return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(name))
+    return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(name, trust_remote_code=False))
 
 
 def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None = None) -> PreTrainedModel:

@@ -7,7 +7,9 @@ import os
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -77,6 +79,21 @@ def add_scorer_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:0 (default: auto)")
     add("--eval-tokens", type=count, help="padded tokens per batch; default: by device")
     add("--threads", type=count, help="threads of torch; default: all cores")
+    add_import_option(parser)
+
+
+def add_import_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that imports a user's own module, whose classes FROM may then name."""
+    add = parser.add_argument
+    add("--import", dest="modules", metavar="MODULE", type=_module, action="append", help="your own classes: a module "
+        "that is run, and whose classes FROM may name")  # fmt: skip
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise argparse.ArgumentTypeError(f"{name} cannot be imported: {error}") from error
 
 
 def loaded(arguments: argparse.Namespace, **options: Any) -> Scorer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -27,11 +28,13 @@ def read_checkpoint(file: str | Path, *, mmap: bool = True) -> dict[str, Any]:
     except (PermissionError, FileNotFoundError):
         raise
     except UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "class" in line), "no tensors")
-        raise ValueError(
-            f"{file} holds objects that are neither tensors nor plain values ({reason.strip()[:200]}). Reading them "
-            "could run code, so the file is not read. Save the checkpoint again without them."
-        ) from error
+        if (found := re.search(r"GLOBAL (\S+)|(?<=unrecognized )(.*)|Can only .*", str(error))) is None:
+            damaged = str(error).splitlines()[-1].strip()[:200]
+        else:
+            raise ValueError(
+                f"{file} holds objects that are neither tensors nor plain values ({found[0]}). Reading them could run "
+                "code, so the file is not read. Save the checkpoint again without them."
+            ) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
         damaged = (str(error).splitlines() or [type(error).__name__])[0]
     if damaged:

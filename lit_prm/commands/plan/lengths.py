@@ -85,7 +85,7 @@ def lengths_of(data: dict[str, Any], setup: Setup, given: dict[str, int]) -> Epo
 def _tokenizer(name: str) -> Any:
     """The tokenizer of a folder or of the hub's cache; None if neither has it. Nothing is downloaded."""
     try:
-        return cast(Any, AutoTokenizer).from_pretrained(name, local_files_only=True)
+        return cast(Any, AutoTokenizer).from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError):
         return None
 

@@ -154,7 +154,7 @@ class Stored(Reference):
     def _verify(self, stored: Sequence[tuple[StoreRow, Logps]], device: torch.device) -> None:
         """Compute a few stored entries again and compare.
 
-        Addresses identify weights by file times, not by a hash of gigabytes, so a store may belong to other weights.
+        Addresses name the weights by the hash of their content, but another release or device may give other log-probs.
         The check runs whenever the model is in memory, else once per release and device. A policy that has begun to
         train cannot make it.
         """
@@ -172,7 +172,7 @@ class Stored(Reference):
             if not error <= tolerance:
                 raise ValueError(
                     f"{self.store.path} holds log-probs that {self.source.name} does not give: {error:.3g} apart, more "
-                    f"than {tolerance:g}. The weights changed without a new file time, or the store is damaged. Remove "
+                    f"than {tolerance:g}. The store is damaged, or this device or release computes otherwise. Remove "
                     "the store; the next run fills it again."
                 )
         self.store.note_checked(key)

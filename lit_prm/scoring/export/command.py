@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lit_prm.scoring.options import CommandParser
+from lit_prm.scoring.options import CommandParser, add_import_option
 
 
 def main(args: Sequence[str]) -> None:
@@ -17,6 +17,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--checkpoint", help="a checkpoint of the run; default: checkpoints/last.ckpt")
     dtypes = ("float32", "bfloat16", "float16")
     parser.add_argument("--dtype", choices=dtypes, help="of the weights; default: as trained")
+    add_import_option(parser)
     arguments = parser.read(args)
     export(arguments.run, arguments.folder, arguments.checkpoint, arguments.dtype)
     print(f"exported to {arguments.folder}: python -m lit_prm score {arguments.folder} ROLLOUTS")
@@ -27,9 +28,10 @@ def export(run: str, folder: Path, checkpoint: str | None = None, dtype: str | N
     from lit_prm.scoring.building import build
     from lit_prm.scoring.check_samples import verify_folder
     from lit_prm.scoring.export.folder import whole_folder
+    from lit_prm.scoring.run_spec import is_run
     from lit_prm.scoring.spec import SPEC_FILE, read_spec
 
-    if not (Path(run) / "config.yaml").is_file():
+    if Path(run).suffix == ".ckpt" or not is_run(run):
         raise ValueError(
             f"{run} is not a run's folder: it has no config.yaml. Give the folder, and a checkpoint by --checkpoint."
         )

@@ -48,8 +48,10 @@ class SmolLM2:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        loaded = cast(Any, AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name))
+        tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        loaded = cast(Any, AutoModelForCausalLM).from_pretrained(
+            gguf.parent, gguf_file=gguf.name, trust_remote_code=False
+        )
         config = loaded.config.to_dict()
         config.pop("quantization_config", None)
         model = type(loaded)(type(loaded.config).from_dict(config))
