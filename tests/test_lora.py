@@ -105,7 +105,7 @@ def test_the_base_of_a_checkpoint_is_part_of_what_scores_hang_on(
             tokenizer=str(base), steps={"class_path": "BlankLine", "init_args": {}}, reference=None,
             weights=str(checkpoint),
         )  # fmt: skip
-        return _weights(spec, LoRAReward(str(base)), str(base))
+        return _weights(spec, LoRAReward(str(base)))
 
     assert weights_of(policy_folder) != weights_of(reference_folder)
     assert weights_of(policy_folder) == weights_of(Path(shutil.copytree(policy_folder, tmp_path / "moved")))
