@@ -148,10 +148,10 @@ def test_paper_rollouts(tmp_path: Path) -> None:
     row = {
         "prompt": "1+1?", "dataset": "MATH", "reference": "so \\boxed{\\frac{1}{2}}.", "subject": "Algebra",
         "level": "Level 3", "unique_id": "m/1", "completions": ["a\n\nb", "cd", "e", "f"],
-        "correctness": [True, False, 1, 0, True],
-        "steps": [["a\n\n", "b"], ["c", "X"], ["e"], None], "first_errors": [1, 0, -1, 5],
+        "correctness": [True, False, 1, 0],
+        "steps": [["a\n\n", "b"], ["c", "d"], ["e"], None], "first_errors": [1, 0, -1, None],
         "ambiguous": [False, False, True, False], "generators": ["g1", "g2", "g3", None],
-        "answers": ["2", None, "3", "4"], "error_kinds": [[None, "slip"], ["slip"], [""], None],
+        "answers": ["2", None, "3", "4"], "error_kinds": [[None, "slip"], None, [""], None],
     }  # fmt: skip
     reading = read(tmp_path, row)
     asked = Problem(prompt="1+1?", id="m/1", answer="\\frac{1}{2}", subject="Algebra", level=3)
@@ -169,8 +169,8 @@ def test_paper_rollouts(tmp_path: Path) -> None:
                     generator="g1",
                     error_kinds=("", "slip"),
                 ),
-                Rollout(response="cd", correct=False, generator="g2"),  # its steps do not tile, so its index is void
-                Rollout(response="f", correct=False, answer="4"),  # an index into steps that nobody gave
+                Rollout(response="cd", correct=False, steps=("c", "d"), first_error=0, generator="g2"),
+                Rollout(response="f", correct=False, answer="4"),
             ),
         ),
     )
@@ -213,12 +213,13 @@ def test_unpaired_messages(tmp_path: Path) -> None:
     )
 
 
-def test_pairs_of_one_prompt_hold_each_response_once(tmp_path: Path) -> None:
-    pairs = [("a", "x"), ("b", "x"), ("a", "y"), ("x", "a")]
+def test_pairs_stay_the_pairs_of_the_file(tmp_path: Path) -> None:
+    """A response that one row chooses and another rejects is not compared with itself, nor with a third."""
+    pairs = [("a", "b"), ("b", "c"), ("a", "c")]
     reading = read(tmp_path, *({"prompt": "q", "chosen": c, "rejected": r} for c, r in pairs))
     assert reading.layout == "TRL pairs"
-    (group,) = reading.groups
-    assert facts(group) == [("a", True), ("x", False), ("b", True), ("y", False), ("x", True), ("a", False)]
+    assert [facts(group) for group in reading.groups] == [[(c, True), (r, False)] for c, r in pairs]
+    assert [group.problem.id for group in reading.groups] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -386,11 +387,11 @@ def test_a_missing_file_is_named_with_the_remedy(name: str, hub: object) -> None
 
 
 def test_folders_and_other_suffixes_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("x")
-    with pytest.raises(ValueError, match="is a folder"):
+    (tmp_path / "a.xlsx").write_text("x")
+    with pytest.raises(ValueError, match=r"is a folder with no file with \.jsonl"):
         read_groups(str(tmp_path))
-    with pytest.raises(ValueError, match=r"a.csv: the suffix is none of .jsonl, .*convert"):
-        read_groups(str(tmp_path / "a.csv"))
+    with pytest.raises(ValueError, match=r"a.xlsx: the suffix is none of .jsonl, .*convert"):
+        read_groups(str(tmp_path / "a.xlsx"))
     with pytest.raises(ValueError, match=r"a.csv: groups are written as .jsonl"):
         write_groups(tmp_path / "a.csv", [])
 
@@ -413,7 +414,16 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (ROLLOUT, {"completions": "ab"}, "completions is 'ab', not a list"),
     (ROLLOUT, {"completions": ["", "b"]}, r"completions\[0\] is empty; leave it out"),
     (ROLLOUT, {"completions": ["a", " \n"]}, r"completions\[1\] is empty; leave it out"),
-    (ROLLOUT, {"completions": ["a", 3]}, r"completions\[1\] is 3, not a string"),
+    (ROLLOUT, {"correctness": [True, False, True]}, "correctness has 3 values for 2 completions; give one for each"),
+    (ROLLOUT, {"completions": ["a", 3]}, r"completions\[1\] is 3, not a list"),
+    (
+        ROLLOUT,
+        {"steps": [["a"], ["b", "c"]]},
+        r"steps\[1\] do not join to the response: behind 'b' the steps have 'c' ",
+    ),
+    (ROLLOUT, {"steps": [["a"], [1]]}, r"steps\[1\]\[0\] is 1, not a string"),
+    (ROLLOUT, {"steps": [["a"], ["b"]], "step_labels": [[1], []]}, r"step_labels\[1\] has 0 values for 1 steps"),
+    (ROLLOUT, {"first_errors": [None, 5]}, r"first_errors\[1\] is 5, and this response has no steps"),
     (ROLLOUT, {"prompt": ""}, "prompt is empty"),
     (ROLLOUT, {"prompt": 7}, "prompt is 7, not a list"),
     (ROLLOUT, {"prompt": [{"role": "user"}]}, "prompt has no content"),
@@ -430,7 +440,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"steps": [["a"], ["b"]], "completions": ["a", "b"], "error_kinds": [["slip", ""], [""]]},
         r"error_kinds\[0\] has 2 values for 1 steps; give one for each step",
     ),
-    (ROLLOUT, {"first_errors": [-2, 0]}, r"first_errors\[0\] is -2, not the index"),
+    (ROLLOUT, {"steps": [["a"], ["b"]], "first_errors": [-2, 0]}, r"first_errors\[0\] is -2, not the index"),
     (ROLLOUT, {"completions": ["a", "well \ud83d"]}, r"completions\[1\] has half a character '\\ud83d' at 5, behind"),
     (ROLLOUT, {"prompt": "\ude00"}, "prompt has half a character .*; write the text again"),
     (ROLLOUT, {"unique_id": "\ude00"}, "id has half a character"),
@@ -438,9 +448,10 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (TALK, {"conversation": [USER, said("\ud83d")]}, r"conversation\[1\].content has half a character"),
     (ROLLOUT, {"level": "hard"}, "level is 'hard', not a number"),
     (ROLLOUT, {"reference": "so \\boxed{3"}, r"reference is .*, not a solution with its answer in \\boxed"),
-    (ROLLOUT, {"reference": ["3"]}, r"reference is \['3'\], not a string"),
+    (ROLLOUT, {"reference": {"3": 3}}, "reference is {'3': 3}, not a string"),
+    (ROLLOUT, {"chat_template_kwargs": "x"}, "chat_template_kwargs is 'x', not an object"),
     (UNPAIRED, {"label": 0.5}, "label is 0.5, not true or false"),
-    (UNPAIRED, {"label": None}, "column 'label' is missing or null"),
+    (UNPAIRED, {"label": "yes"}, "label is 'yes', not true or false"),
     (UNPAIRED, {"completion": ""}, "completion is empty"),
     (UNPAIRED, {"completion": [said("")]}, "completion is empty"),
     (
@@ -459,8 +470,8 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (STEPS, {"completions": [], "labels": []}, "0 labels for 0 steps"),
     (BENCH, {"label": 2}, "label is 2, not the index of one of 2 steps or -1; count steps from 0"),
     (BENCH, {"label": True}, "label is True, not the index"),
-    (BENCH, {"steps": ["a", ""]}, r"steps\[1\] is empty"),
-    (MATH, {"answer": None}, "column 'solution' is missing or null"),
+    (BENCH, {"label": 0.5}, "label is 0.5, not the index"),
+    (BENCH, {"steps": ["", " "]}, "steps hold no text"),
     (MATH, {"answer": None, "solution": "it is 3"}, r"the solution has no \\boxed"),
     (MATH, {"problem": " "}, "problem is empty"),
     (TALK, {"conversation": [USER]}, "conversation has no content"),
@@ -523,12 +534,21 @@ def test_a_cut_container_is_called_cut(tmp_path: Path) -> None:
         read_groups(str(tmp_path / "a.json"))
 
 
-def test_unknown_columns_are_listed_beside_the_known_layouts(tmp_path: Path) -> None:
-    path = saved(tmp_path, [{"foo": 1, "prompt": "q"}])
-    with pytest.raises(ValueError, match=rf"^{path}:1: columns \['foo', 'prompt'\] fit no known layout") as error:
-        read_groups(path)
-    for name in ("paper rollouts (prompt, completions, correctness)", "TRL pairs", "stepwise", "GSM8K"):
-        assert name in str(error.value)
+def test_unknown_columns_are_refused_with_the_nearest_layout(tmp_path: Path) -> None:
+    for row, near in [
+        ({"prompt": "q", "responses": ["a"], "correctness": [True]}, "paper test set .*, which also needs response"),
+        (
+            {"prompt": "q", "chosen_response": "a", "rejected_response": "b"},
+            r"TRL pairs \(chosen, rejected\), which also",
+        ),
+        (
+            {"id": 1, "problem": "q", "steps": ["a"], "label": 0},
+            "ProcessBench .*, which also needs final_answer_correct",
+        ),
+    ]:
+        path = saved(tmp_path, [row])
+        with pytest.raises(ValueError, match=rf"^{path}:1: columns \[.*\] fit no known layout; the nearest is {near}"):
+            read_groups(path)
 
 
 def test_a_source_without_a_usable_row_is_refused_even_when_bad_rows_are_skipped(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_prm.data.steps import BlankLine, EachToken, Marked, Newline, Pattern, Sentence, StepRule, step_of_tokens
+from lit_prm.data.steps import BlankLine, EachToken, Marked, Newline, Pattern, Sentence, StepRule, laid, step_of_tokens
 
 RULES: list[StepRule] = [Marked(), BlankLine(), Newline(), Sentence(), EachToken(), Pattern(r"\d"), Pattern(r"(?=x)|$")]
 
@@ -122,3 +122,41 @@ def test_the_end_of_turn_belongs_to_the_last_step_and_a_spanning_token_to_the_ea
     assert step_of_tokens([4, 3], [(0, 7), (0, 0)]) == [0, 0]  # special tokens may say (0, 0)
     assert step_of_tokens([4, 3], [(4, 7), (0, 0)]) == [1, 1]
     assert step_of_tokens([], [(0, 0)]) == [0]
+
+
+def test_empty_steps_own_no_token_and_the_end_of_turn_belongs_to_the_last_step_with_text() -> None:
+    assert step_of_tokens([3, 0, 2, 0], [(0, 3), (3, 5), (5, 5)]) == [0, 2, 2]
+    assert step_of_tokens([0, 2], [(0, 2), (2, 2)]) == [1, 1]
+
+
+SPACE = st.text(" \n\t\u2003", max_size=3)
+
+
+@given(words=st.lists(st.text("abc", max_size=4), max_size=6), data=st.data())
+def test_steps_are_laid_over_a_text_with_other_white_space(words: list[str], data: st.DataObject) -> None:
+    response = "".join(data.draw(SPACE) + word for word in words) + data.draw(SPACE)
+    steps = [data.draw(SPACE) + word + data.draw(SPACE) for word in words]
+    tiles = laid(steps, response)
+    assert tiles is not None
+    assert "".join(tiles) == response or not words
+    assert ["".join(tile.split()) for tile in tiles] == words
+
+
+@pytest.mark.parametrize(
+    ("steps", "response", "tiles"),
+    [
+        (["a", "b"], "a\n\nb", ("a\n\n", "b")),
+        (["a\n\n", "b"], "a\n\nb", ("a\n\n", "b")),
+        (["a", "\n\nb"], "a\n\nb", ("a", "\n\nb")),  # joins exactly, so it stays
+        (["a", "", "b", " "], "\na\n\nb\n", ("\na\n\n", "", "b\n", "")),
+        (["", "a"], " a", ("", " a")),
+        (["a", "b"], "a b c", None),
+        (["a", "c"], "a b", None),
+        (["b", "a"], "a b", None),
+        ([], "", ()),
+    ],
+)
+def test_white_space_belongs_to_the_step_before_and_other_text_is_not_laid(
+    steps: list[str], response: str, tiles: tuple[str, ...] | None
+) -> None:
+    assert laid(steps, response) == tiles

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-Message = dict[str, str]  # {"role": ..., "content": ...}, as chat templates take it
+Message = dict[str, Any]  # {"role": ..., "content": ...} and further fields, as chat templates take it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One question x. ``prompt`` is a string (one user turn) or a tuple of chat messages."""
+    """One question x. ``prompt`` is a string (one user turn) or a tuple of chat messages.
+
+    A last message of the assistant is the beginning of the response. ``options`` are further arguments of the chat
+    template, such as ``tools``.
+    """
 
     prompt: str | tuple[Message, ...]
     id: str
     answer: str | None = None
     subject: str | None = None
     level: int | None = None
+    options: dict[str, Any] | None = None
 
     @property
     def text(self) -> str:
         """The question's own text, which de-duplication and contamination checks compare."""
         if isinstance(self.prompt, str):
             return self.prompt
-        return "\n".join(m["content"] for m in self.prompt if m["role"] == "user")
+        return "\n".join(m["content"] or "" for m in self.prompt if m["role"] == "user")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +39,8 @@ class Rollout:
     ``steps``, if given, concatenate to ``response``. ``first_error`` is the index of the first wrong step, -1 if every
     step is right, None if unknown. ``step_labels`` has a number in [0, 1] for every step, nan if unknown.
     ``error_kinds`` has the kind of error of every step in the data set's own words, "" for none. All need ``steps``.
+    ``message`` is the response as a chat message if that has more fields than its text, such as ``tool_calls``:
+    ``Encoder.written_out`` makes the chat template's text of it.
     """
 
     response: str
@@ -43,6 +51,7 @@ class Rollout:
     step_labels: tuple[float, ...] | None = None
     generator: str | None = None
     error_kinds: tuple[str, ...] | None = None
+    message: Message | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and "".join(self.steps) != self.response:

@@ -81,14 +81,31 @@ class EachToken(StepRule):
         return ()
 
 
+def laid(steps: Sequence[str], response: str) -> tuple[str, ...] | None:
+    """The steps as pieces that tile the response, if both are equal up to white space; None if they are not.
+
+    Steps that join to the response stay as they are. Otherwise white space between two steps belongs to the step
+    before it, white space at the start to the first step with text; a step without text becomes "".
+    """
+    if "".join(steps) == response:
+        return tuple(steps)
+    bare = ["".join(step.split()) for step in steps]
+    if "".join(bare) != "".join(response.split()):
+        return None
+    letters = [i for i, letter in enumerate(response) if not letter.isspace()]
+    begun = list(accumulate(map(len, bare), initial=0))[:-1]  # letters before each step
+    starts = [0 if n == 0 else letters[n] if n < len(letters) else len(response) for n in begun]
+    return tuple(response[a:b] for a, b in pairwise([*starts, len(response)]))
+
+
 def step_of_tokens(step_lengths: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
     """The step of every token, from the steps' lengths in characters and the tokens' offsets (start, end).
 
     A token belongs to the step of its first character, so a token across a boundary belongs to the earlier step.
-    Tokens after the text (the end of turn) belong to the last step. The result never decreases.
+    Tokens after the text (the end of turn) belong to the last step that has text. The result never decreases.
     """
     ends, step, steps = list(accumulate(step_lengths)), 0, list[int]()
-    last = max(len(ends) - 1, 0)
+    last = max((i for i, length in enumerate(step_lengths) if length), default=0)
     for start, _ in offsets:
         while step < last and ends[step] <= max(start, 0):
             step += 1

@@ -79,12 +79,12 @@ class _Collected:
         layout = self.layout or layout_of(row)
         group = layout.read(row)
         self.layout = layout
-        key = json.dumps(group.problem.prompt) if layout.merges else number
+        key = json.dumps([group.problem.prompt, group.problem.options]) if layout.merges else number
         if key in self.groups:
             group = replace(self.groups[key], rollouts=self.groups[key].rollouts + group.rollouts)
         else:
             group = replace(group, problem=replace(group.problem, id=self._id(group.problem.id or str(number))))
-        self.groups[key] = _distinct(group) if layout.distinct else group
+        self.groups[key] = group
 
     def _id(self, wanted: str) -> str:
         """``wanted``, with the first free number appended if another group has this id."""
@@ -94,14 +94,6 @@ class _Collected:
             name = f"{wanted}-{n}"
         self.ids.add(name)
         return name
-
-
-def _distinct(group: Group) -> Group:
-    """Each (response, label) once, in order of appearance."""
-    seen: dict[object, Rollout] = {}
-    for rollout in group.rollouts:
-        seen.setdefault((rollout.response, rollout.correct), rollout)
-    return replace(group, rollouts=tuple(seen.values()))
 
 
 def write_groups(path: Path, groups: Iterable[Group]) -> None:
@@ -151,7 +143,7 @@ def group_row(group: Group) -> dict[str, Any]:
         "subject": problem.subject,
         "level": problem.level,
         "unique_id": problem.id,
-        "completions": [sampled(r.response, r.correct, f"problem {problem.id}: response") for r in rollouts],
+        "completions": [_completion(r, f"problem {problem.id}: response") for r in rollouts],
         "correctness": [r.correct for r in rollouts],
         "answers": [r.answer for r in rollouts],
         "steps": [None if r.steps is None else list(r.steps) for r in rollouts],
@@ -159,4 +151,16 @@ def group_row(group: Group) -> dict[str, Any]:
         "step_labels": [None if r.step_labels is None else [_or_null(v) for v in r.step_labels] for r in rollouts],
         "generators": [r.generator for r in rollouts],
         **({"error_kinds": kinds} if any(kinds := [r.error_kinds for r in rollouts]) else {}),
+        **_template_columns(problem.options or {}),
     }
+
+
+def _completion(rollout: Rollout, name: str) -> str | list[Message]:
+    return [rollout.message] if rollout.message else sampled(rollout.response, rollout.correct, name)
+
+
+def _template_columns(options: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a problem's options for the chat template; none without options."""
+    more = {name: value for name, value in options.items() if name != "tools"}
+    tools = {"tools": options["tools"]} if "tools" in options else {}
+    return tools | ({"chat_template_kwargs": more} if more else {})

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from lit_prm.data.formats.columns import Row, gold, needed, problem
-from lit_prm.data.records import Group, Message, Rollout
+from lit_prm.data.formats.chat import prompt
+from lit_prm.data.formats.columns import Row, gold, identity, items, level, maybe_text, needed, wrong
+from lit_prm.data.records import Group, Message, Problem, Rollout
+
+Question = str | tuple[Message, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Layout(ABC):
-    """A file layout: the columns that a row needs, and how a row becomes a problem with its responses.
+    """A file layout: the columns that every row needs, and which column holds what.
 
-    A new layout is a subclass with ``name``, ``columns`` and ``group``, entered in ``layouts.LAYOUTS``.
+    A subclass is a shape that several layouts share; it defines ``rollouts``. An object of it is one layout, entered
+    in ``layouts.LAYOUTS``.
     """
 
-    name: ClassVar[str]
-    columns: ClassVar[tuple[str, ...]]  # every row must have them
-    nullable: ClassVar[tuple[str, ...]] = ()  # columns whose value may be null
-    merges: ClassVar[bool] = False  # True if rows with the same prompt are one problem
-    distinct: ClassVar[bool] = False  # True if a repeated response is dropped
+    name: str
+    columns: tuple[str, ...]  # every row must have them
+    nullable: tuple[str, ...] = ()  # those of them whose value may be null
+    merges: bool = False  # True if rows with the same prompt are one problem
+    question: str = "prompt"
+    gold: str = "reference"
+    subject: tuple[str, ...] = ("subject",)  # columns of which the first that a row has is read, as with ids
+    ids: tuple[str, ...] = ("unique_id", "id")
 
     def fits(self, row: Row) -> bool:
-        return set(self.columns) <= set(row)
+        return set(self.columns) <= row.keys()
 
     def read(self, row: Row) -> Group:
         """The group of a row; raises ``BadRow`` if a needed column is missing or null."""
@@ -31,11 +40,39 @@ class Layout(ABC):
                 needed(row, column)
         return self.group(row)
 
-    @abstractmethod
     def group(self, row: Row) -> Group:
         """The problem of a row with its responses; every column in ``columns`` is there."""
+        question = self.asked(row)
+        return Group(problem=self.problem(row, question), rollouts=tuple(self.rollouts(row, question)))
+
+    def asked(self, row: Row) -> Question:
+        """The prompt of a row."""
+        return prompt(row[self.question], self.question)
+
+    def answered(self, row: Row) -> str | None:
+        """The gold answer of a row, None if it has none."""
+        return gold(row.get(self.gold), self.gold)
+
+    def problem(self, row: Row, question: Question) -> Problem:
+        """The problem with this prompt, and with the answer, id, subject, level and template options of the row."""
+        return Problem(
+            prompt=question,
+            id=identity(row, self.ids),
+            answer=self.answered(row),
+            subject=maybe_text(next((row[c] for c in self.subject if c in row), None), self.subject[0]),
+            level=level(row.get("level")),
+            options=_options(row),
+        )
+
+    @abstractmethod
+    def rollouts(self, row: Row, question: Question) -> Iterable[Rollout]:
+        """The responses of a row to its prompt ``question``."""
 
 
-def one_group(row: Row, question: str | tuple[Message, ...], *rollouts: Rollout) -> Group:
-    """The problem with the prompt ``question``, with its gold answer if the row has one, and these responses."""
-    return Group(problem=problem(row, question, gold(row.get("reference"), "reference")), rollouts=rollouts)
+def _options(row: Row) -> dict[str, object] | None:
+    """What a row gives the chat template beside the messages: its ``tools`` and ``chat_template_kwargs``."""
+    tools, more = row.get("tools"), row.get("chat_template_kwargs")
+    if more is not None and not isinstance(more, Mapping):
+        raise wrong("chat_template_kwargs", more, "an object", 'write it as {"enable_thinking": false}')
+    options = {k: v for k, v in (more or {}).items() if v is not None}
+    return options | ({"tools": list(items(tools, "tools"))} if tools else {}) or None

@@ -1,18 +1,22 @@
-"""Checked values of a row: text, label, prompt, messages, answer, level, id. Each function raises ``BadRow``."""
+"""Checked values of a row: text, label, answer, steps, level, id. Each function raises ``BadRow``."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lit_prm.answers import extract_answer
-from lit_prm.data.records import Message, Problem
+from lit_prm.data.steps import laid
 
 Row = Mapping[str, Any]
 
 _HALF = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, as a cut "\ud83d\ude00" leaves in JSON
+_LABELS = {"true": True, "1": True, "1.0": True, "correct": True} | dict.fromkeys(
+    ("false", "0", "0.0", "incorrect", "wrong"), False
+)
 
 
 class BadRow(ValueError):
@@ -31,18 +35,16 @@ def needed(row: Row, column: str) -> Any:
     return row[column]
 
 
-def text(value: object, name: str) -> str:
-    """A string that is not blank."""
+def is_nan(value: object) -> bool:
+    """True for the number nan, which tables write for a missing value."""
+    return isinstance(value, float) and math.isnan(value)
+
+
+def string(value: object, name: str) -> str:
+    """A string, which may be blank."""
     if not isinstance(value, str):
         raise wrong(name, value, "a string", "write it as text")
-    if not value.strip():
-        raise BadRow(f"{name} is empty; leave it out")
-    return _valid_unicode(value, name)
-
-
-def _valid_unicode(value: str, name: str) -> str:
-    """The text, if it is valid Unicode; tokenizers and files cannot take half a surrogate pair."""
-    if not value.isascii() and (half := _HALF.search(value)):
+    if not value.isascii() and (half := _HALF.search(value)):  # tokenizers and files cannot take it
         at = half.start()
         raise BadRow(
             f"{name} has half a character {half.group()!r} at {at}, behind {value[max(at - 20, 0) : at]!r}, which is "
@@ -51,9 +53,16 @@ def _valid_unicode(value: str, name: str) -> str:
     return value
 
 
-def texts(value: object, name: str) -> list[str]:
-    """A list of strings that are not blank."""
-    return [text(item, f"{name}[{i}]") for i, item in enumerate(items(value, name))]
+def text(value: object, name: str) -> str:
+    """A string that is not blank."""
+    if not string(value, name).strip():
+        raise BadRow(f"{name} is empty; leave it out")
+    return str(value)
+
+
+def strings(value: object, name: str) -> list[str]:
+    """A list of strings, of which some may be blank."""
+    return [string(item, f"{name}[{i}]") for i, item in enumerate(items(value, name))]
 
 
 def sampled(value: object, correct: bool | None, name: str) -> str:
@@ -63,55 +72,74 @@ def sampled(value: object, correct: bool | None, name: str) -> str:
 
 def maybe_text(value: object, name: str) -> str | None:
     """A string or None."""
-    if value is not None and not isinstance(value, str):
-        raise wrong(name, value, "a string", "write it as text or null")
-    return None if value is None else _valid_unicode(value, name)
+    return None if value is None or is_nan(value) else string(value, name)
 
 
 def items(value: object, name: str) -> Sequence[Any]:
-    if not isinstance(value, list | tuple):
+    """The entries of a list, or of a list that is written as JSON text, as in a CSV file."""
+    found = from_json(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    if not isinstance(found, list | tuple):
         raise wrong(name, value, "a list", "write it as [...]")
-    return value
+    return found
+
+
+def from_json(value: str) -> object:
+    """What the JSON text says; None if the text is no JSON."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def parallel(row: Row, column: str, like: Sequence[object]) -> Sequence[Any]:
-    """The values of a list column, one for each entry of ``like``; None for each if the column is missing or null.
-
-    A longer list is cut, as the paper's own loader does. A shorter list is an error.
-    """
+    """The values of a list column, one for each entry of ``like``; None for each if the column is missing or null."""
     if row.get(column) is None:
         return [None] * len(like)
     values = items(row[column], column)
-    if len(values) < len(like):
+    if len(values) != len(like):
         raise BadRow(f"{column} has {len(values)} values for {len(like)} completions; give one for each")
-    return values[: len(like)]
+    return values
 
 
 def label(value: object, name: str) -> bool:
-    """True or False; 1 and 0 are accepted, because some tables have no booleans."""
+    """True or False; also 1 and 0, because some tables have no booleans, and these words, because some have text."""
     if isinstance(value, bool | int | float) and value in (0, 1):
         return bool(value)
+    if isinstance(value, str) and value.strip().lower() in _LABELS:
+        return _LABELS[value.strip().lower()]
     raise wrong(name, value, "true or false", "give the outcome label as a boolean")
 
 
 def maybe_label(value: object, name: str) -> bool | None:
-    return None if value is None else label(value, name)
+    return None if value is None or is_nan(value) else label(value, name)
 
 
-def step_index(value: object, steps: int | None, name: str) -> int | None:
-    """The index of the first wrong step, -1 if no step is wrong; below ``steps`` if their number is given."""
-    if value is None:
+def whole(value: object) -> int | None:
+    """The whole number in 3, 3.0, "3" or "3.0"; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    if type(value) is not int or not -1 <= value < (value + 1 if steps is None else steps):
-        raise wrong(name, value, f"the index of one of {steps} steps or -1", "count steps from 0")
-    return value
+    return int(float(value)) if re.fullmatch(r"\s*-?\d{1,15}(\.0*)?\s*", str(value)) else None
+
+
+def step_index(value: object, steps: int | None, name: str, first: int = 0) -> int | None:
+    """The index of the first wrong step, -1 if no step is wrong; below ``steps`` if their number is given.
+
+    The file counts its steps from ``first``.
+    """
+    if value is None or is_nan(value):
+        return None
+    number = whole(value)
+    beyond = number is None or (steps is not None and number >= first + steps)
+    if number is None or beyond or -1 != number < first:
+        raise wrong(name, value, f"the index of one of {steps} steps or -1", f"count steps from {first}")
+    return number if number == -1 else number - first
 
 
 def step_labels(value: object, steps: int, name: str) -> tuple[float, ...] | None:
     """A number in [0, 1] for each of ``steps`` steps, nan for null."""
     numbers = _of_steps(value, steps, name)
     for i, number in enumerate(numbers or ()):
-        if number is not None and not (isinstance(number, int | float) and 0 <= number <= 1):
+        if not (number is None or is_nan(number) or (isinstance(number, int | float) and 0 <= number <= 1)):
             raise wrong(f"{name}[{i}]", number, "a number in [0, 1]", "give the share of right or null")
     return None if numbers is None else tuple(math.nan if n is None else float(n) for n in numbers)
 
@@ -132,82 +160,64 @@ def _of_steps(value: object, steps: int, name: str) -> Sequence[Any] | None:
     return values
 
 
-def messages(value: object, name: str) -> tuple[Message, ...]:
-    """Chat messages, each with a role and a text."""
-    return tuple(_message(item, f"{name}[{i}]") for i, item in enumerate(items(value, name)))
+def steps_of(value: object, response: str, name: str) -> tuple[str, ...]:
+    """The steps as pieces that tile the response; white space between them may differ from the response's."""
+    steps = strings(value, name)
+    tiles = laid(steps, response)
+    if tiles is None:
+        found, expected = "".join("".join(steps).split()), "".join(response.split())
+        at = next(i for i, (a, b) in enumerate(zip(found + "\0", expected + "\1", strict=False)) if a != b)
+        raise BadRow(
+            f"{name} do not join to the response: behind {found[max(at - 20, 0) : at]!r} the steps have "
+            f"{found[at : at + 20]!r} and the response {expected[at : at + 20]!r}; give steps that join to the response"
+        )
+    return tiles
 
 
-def _message(value: object, name: str) -> Message:
-    if not isinstance(value, Mapping):
-        raise wrong(name, value, "a chat message", 'write it as {"role": ..., "content": ...}')
-    role = text(value.get("role"), f"{name}.role")
-    content = maybe_text(value.get("content"), f"{name}.content")
-    return {"role": role, "content": content or ""}  # an empty system message is common and harmless
+def tiled(value: object, separator: str, name: str) -> tuple[str, ...]:
+    """The steps, each but the last with the separator; they join to the response.
 
-
-def prompt(value: object, name: str = "prompt") -> str | tuple[Message, ...]:
-    """A prompt: text, or the messages of a conversation so far."""
-    if isinstance(value, str):
-        return text(value, name)
-    turns = messages(value, name)
-    if not any(m["content"].strip() for m in turns):
-        raise BadRow(f"{name} has no content; give at least one message with content")
-    return turns
-
-
-def tiled(steps: Sequence[str], separator: str) -> tuple[str, ...]:
-    """The steps, each but the last with the separator, so that they concatenate to the response."""
+    A step without text becomes "", so that the others keep their numbers; its separator goes to the step before.
+    """
+    steps = strings(value, name)
+    if not any(step.strip() for step in steps):
+        raise BadRow(f"{name} hold no text; give the response's steps or remove the row")
+    if not all(step.strip() for step in steps):
+        return steps_of(steps, separator.join(steps), name)
     return (*(step + separator for step in steps[:-1]), *steps[-1:])
 
 
-def reply(value: object, question: str | tuple[Message, ...], name: str, correct: bool | None = True) -> str:
-    """The response in a completion, which is text or messages; the messages may repeat the prompt first."""
-    if isinstance(value, str):
-        return sampled(value, correct, name)
-    turns = messages(value, name)
-    before = ({"role": "user", "content": question},) if isinstance(question, str) else question
-    rest = turns[len(before) :] if turns[: len(before)] == before else turns
-    if len(rest) != 1 or rest[0]["role"] != "assistant":
-        raise BadRow(
-            f"{name} has messages of {[m['role'] for m in rest]} after the prompt, "
-            "not of one assistant; put earlier turns into the prompt"
-        )
-    return sampled(rest[0]["content"], correct, name)
+def answer(value: object, name: str) -> str | None:
+    """A final answer: text, a number as its text, or None."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and not is_nan(value)
+    return str(value) if number else maybe_text(value, name)
 
 
 def gold(value: object, name: str) -> str | None:
-    """The final answer in a gold answer or a whole solution; None if it is empty, as in two rows of MATH."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    solution = maybe_text(value, name) or None
+    """The final answer in a gold answer, a whole solution or a list of answers; None if it is empty.
+
+    Several answers of a list are joined by commas, as math-verify reads sets.
+    """
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, (gold(v, f"{name}[{i}]") for i, v in enumerate(value)))) or None
+    solution = answer(value, name) or None
     if solution is None or not ("\\boxed" in solution or "####" in solution):
         return solution
-    answer = extract_answer(solution)
-    if answer is None:
+    final = extract_answer(solution)
+    if final is None:
         raise wrong(name, solution[-40:], "a solution with its answer in \\boxed{...}", "complete it")
-    return answer
+    return final
 
 
 def level(value: object) -> int | None:
     """The number in 3, "3" or "Level 3"; None for "Level ?", as in two problems of MATH."""
-    match = re.fullmatch(r"(?:Level )?(\d+|\?)(?:\.0)?|", str("" if value is None else value))
+    match = re.fullmatch(r"(?:Level )?(\d+|\?)(?:\.0)?|nan|", str("" if value is None else value))
     if match is None:
         raise wrong("level", value, 'a number or "Level 3"', "write the level as a number or null")
     return int(match[1]) if match[1] not in (None, "?") else None
 
 
-def identity(row: Row) -> str:
-    """The problem's id in the row; empty if the row has none."""
-    value = row.get("unique_id", row.get("id"))
-    return "" if value is None else _valid_unicode(str(value), "id")
-
-
-def problem(row: Row, question: str | tuple[Message, ...], answer: str | None, subject: str = "subject") -> Problem:
-    """The problem of a row, from its prompt and answer and the columns id, subject and level."""
-    return Problem(
-        prompt=question,
-        id=identity(row),
-        answer=answer,
-        subject=maybe_text(row.get(subject), subject),
-        level=level(row.get("level")),
-    )
+def identity(row: Row, columns: Collection[str]) -> str:
+    """The problem's id, from the first of the columns that the row has; empty if it has none."""
+    value = next((row[c] for c in columns if c in row), None)
+    return "" if value is None or is_nan(value) else string(str(value), "id")

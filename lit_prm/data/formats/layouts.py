@@ -1,134 +1,109 @@
-"""The layouts of files that can be read, one class each, and the choice among them by a row's columns."""
+"""The table of all layouts of files that can be read, and the choice among them by a row's columns."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from difflib import get_close_matches
 
-from lit_prm.data.formats import columns as column
-from lit_prm.data.formats.base import Layout, one_group
+from lit_prm.data.formats.base import Layout
 from lit_prm.data.formats.columns import BadRow, Row
-from lit_prm.data.formats.trl import Conversation, FreshSample, PreferencePairs, Stepwise, Unpaired
-from lit_prm.data.records import Group, Rollout
+from lit_prm.data.formats.shapes import LastTurn, OneResponse, Pairs, PaperRollouts, Problems, Traced
+from lit_prm.data.formats.special import GSM8K, MATH, PRM800K, MathShepherd, Stepwise
 
+__all__ = ["LAYOUTS", "PaperRollouts", "layout_of"]
 
-class PaperRollouts(Layout):
-    """One problem a row, its responses in lists: the layout of the implicit PRM paper, and of files written here."""
-
-    name = "paper rollouts"
-    columns: ClassVar[tuple[str, ...]] = ("prompt", "completions", "correctness")
-    nullable: ClassVar[tuple[str, ...]] = ("correctness",)
-
-    def group(self, row: Row) -> Group:
-        responses = column.items(row["completions"], "completions")
-        doubtful = column.parallel(row, "ambiguous", responses)
-        names = ("correctness", "answers", "steps", "first_errors", "step_labels", "generators", "error_kinds")
-        columns = [column.parallel(row, name, responses) for name in names]
-        rollouts = [self._rollout(i, *values) for i, values in enumerate(zip(responses, *columns, strict=True))]
-        kept = [r for r, out in zip(rollouts, doubtful, strict=True) if not out]
-        return one_group(row, column.prompt(row["prompt"]), *kept)
-
-    def _rollout(
-        self, i: int, completion: object, correct: object, answer: object, pieces: object, error: object, marks: object,
-        by: object, kinds: object,
-    ) -> Rollout:  # fmt: skip
-        right = column.maybe_label(correct, f"correctness[{i}]")
-        response = column.sampled(completion, right, f"completions[{i}]")
-        steps = None if pieces is None else tuple(str(s) for s in column.items(pieces, f"steps[{i}]"))
-        tiles = steps is not None and all(steps) and "".join(steps) == response
-        wrong_step = column.step_index(error, len(steps) if tiles and steps else None, f"first_errors[{i}]")
-        return Rollout(
-            response=response,
-            correct=right,
-            answer=column.maybe_text(answer, f"answers[{i}]"),
-            steps=steps if tiles else None,
-            # first errors and labels count these very steps
-            first_error=wrong_step if tiles else None,
-            step_labels=column.step_labels(marks, len(steps or ()), f"step_labels[{i}]") if tiles else None,
-            generator=column.maybe_text(by, f"generators[{i}]"),
-            error_kinds=column.error_kinds(kinds, len(steps or ()), f"error_kinds[{i}]") if tiles else None,
-        )
-
-
-class ProcessBench(Layout):
-    """One response a row, cut into paragraphs, with the first wrong one."""
-
-    name = "ProcessBench"
-    columns = ("problem", "steps", "label", "final_answer_correct")
-
-    def group(self, row: Row) -> Group:
-        steps = column.tiled(column.texts(row["steps"], "steps"), "\n\n")
-        rollout = Rollout(
-            response="".join(steps),
-            correct=column.label(row["final_answer_correct"], "final_answer_correct"),
-            steps=steps,
-            first_error=column.step_index(row["label"], len(steps), "label"),
-            generator=column.maybe_text(row.get("generator"), "generator"),
-        )
-        question, answer = column.prompt(row["problem"], "problem"), column.gold(row.get("answer"), "answer")
-        return Group(problem=column.problem(row, question, answer), rollouts=(rollout,))
-
-
-class Math(Layout):
-    """A problem of MATH and its gold answer, no responses yet."""
-
-    name = "MATH"
-    columns = ("problem", "answer")
-
-    def fits(self, row: Row) -> bool:
-        return "problem" in row and ("answer" in row or "solution" in row)
-
-    def read(self, row: Row) -> Group:
-        source = "answer" if row.get("answer") is not None else "solution"
-        answer = column.gold(column.needed(row, source), source)
-        if source == "solution" and answer == row["solution"]:
-            raise BadRow("the solution has no \\boxed{...} and there is no answer column; give the answer")
-        subject = "subject" if "subject" in row else "type"
-        question = column.problem(row, column.prompt(column.needed(row, "problem"), "problem"), answer, subject)
-        return Group(problem=question, rollouts=())
-
-    group = read
-
-
-class GSM8K(Layout):
-    """A question and a solution that ends in `#### 12`, no responses yet."""
-
-    name = "GSM8K"
-    columns = ("question", "answer")
-
-    def group(self, row: Row) -> Group:
-        _, mark, last = column.text(row["answer"], "answer").rpartition("####")
-        if not mark:
-            raise column.wrong("answer's end", row["answer"][-40:], "`#### 12`", "call plain answers problem, answer")
-        answer = column.text(last, "answer after ####").strip().replace(",", "")  # 1,234 is one number
-        return Group(problem=column.problem(row, column.prompt(row["question"], "question"), answer), rollouts=())
-
-
-class Samples(PaperRollouts):
-    """One problem a row, with samples that have no labels."""
-
-    name = "samples"
-    columns = ("prompt", "completions")
-    nullable = ()
-
-
-LAYOUTS: tuple[Layout, ...] = (
+LAYOUTS: tuple[Layout, ...] = (  # a layout stands before those whose columns are a subset of its own
     PaperRollouts(),
-    ProcessBench(),
-    Stepwise(),
-    PreferencePairs(),
-    Unpaired(),
-    Conversation(),
-    Math(),
-    GSM8K(),
-    Samples(),
-    FreshSample(),
-)
+    Traced(
+        name="ProcessBench", columns=("problem", "steps", "label", "final_answer_correct"), question="problem",
+        gold="answer", steps="steps", error="label", correct="final_answer_correct", nullable=("label",),
+    ),
+    Traced(
+        name="PRMBench", columns=("modified_question", "modified_process", "error_steps"), question="modified_question",
+        steps="modified_process", error="error_steps", first=1, kind="classification", ids=("idx",),
+    ),
+    Traced(
+        name="MR-Ben",
+        columns=("Question", "Model_Solution_Steps", "Model_Solution_Correctness", "Model_Solution_First_Error_Step"),
+        nullable=("Model_Solution_First_Error_Step",), question="Question", choices="Options", subject=("Subject",),
+        gold="Ground_Truth_Answer", steps="Model_Solution_Steps", error="Model_Solution_First_Error_Step", first=1,
+        none=(None, "N/A", ""), correct="Model_Solution_Correctness", generator="Sampled_Model",
+        ids=("Question_UUID",),
+    ),
+    Traced(
+        name="MR-GSM8K",
+        columns=(
+            "question", "model_output_steps", "model_output_solution_correctness",
+            "model_output_solution_first_error_step",
+        ),
+        nullable=("model_output_solution_first_error_step",), question="question", gold="ground_truth_answer",
+        steps="model_output_steps", error="model_output_solution_first_error_step", first=1, none=(None, "N/A", ""),
+        correct="model_output_solution_correctness", subject=("question_type",), ids=("uuid",),
+    ),
+    Traced(
+        name="BIG-Bench-Mistake", columns=("input", "steps", "target", "mistake_index"), nullable=("mistake_index",),
+        question="input", gold="target", steps="steps", error="mistake_index", none=(None,), answer="answer",
+    ),
+    PRM800K(name="PRM800K", columns=("question", "label"), merges=True),
+    MathShepherd(name="Math-Shepherd", columns=("input", "label", "task"), merges=True, subject=("task",)),
+    PaperRollouts(
+        name="RLHFlow test set", columns=("prompt", "answers", "label"), nullable=(), responses="answers",
+        correct="label", answers="", tag="ки",
+    ),
+    Stepwise(name="stepwise", columns=("prompt", "completions", "labels"), merges=True),
+    Pairs(
+        name="RewardBench", columns=("prompt", "chosen", "rejected", "subset"), subject=("subset",),
+        generators=("chosen_model", "rejected_model"),
+    ),
+    Pairs(name="ShareGPT pairs", columns=("conversations", "chosen", "rejected"), question="conversations"),
+    Pairs(name="TRL pairs", columns=("chosen", "rejected")),
+    OneResponse(name="TRL unpaired", columns=("prompt", "completion", "label"), nullable=("label",)),
+    OneResponse(
+        name="paper test set", columns=("prompt", "response", "correctness"), response="response",
+        correct="correctness", answer="extracted_output", ids=("idx",),
+    ),
+    LastTurn(name="IPVRM", columns=("conversation", "label"), nullable=("label",), question="conversation"),
+    LastTurn(name="labelled messages", columns=("messages", "label"), nullable=("label",), question="messages"),
+    LastTurn(
+        name="labelled ShareGPT", columns=("conversations", "label"), nullable=("label",), question="conversations"
+    ),
+    LastTurn(
+        name="ShareGPT KTO", columns=("conversations", "kto_tag"), nullable=("kto_tag",), question="conversations",
+        correct="kto_tag",
+    ),
+    Problems(
+        name="OlympiadBench", columns=("question", "answer", "answer_type"), nullable=("answer",), question="question",
+        subject=("subfield",),
+    ),
+    MATH(name="MATH", columns=("problem", "answer"), question="problem", subject=("subject", "type")),
+    GSM8K(name="GSM8K", columns=("question", "answer"), question="question"),
+    PaperRollouts(name="samples", columns=("prompt", "completions"), nullable=()),
+    OneResponse(name="one sample a row", columns=("prompt", "completion")),
+    LastTurn(name="messages", columns=("messages",), question="messages"),
+    LastTurn(name="ShareGPT", columns=("conversations",), question="conversations"),
+    *(Problems(name=f"{name}s", columns=(name,), question=name) for name in ("problem", "question", "prompt")),
+)  # fmt: skip
 
 
 def layout_of(row: Row) -> Layout:
-    """The first layout in ``LAYOUTS`` whose columns the row has; layouts with more columns come first."""
+    """The first layout in ``LAYOUTS`` that the row's columns fit."""
     for layout in LAYOUTS:
         if layout.fits(row):
             return layout
-    known = "; ".join(f"{layout.name} ({', '.join(layout.columns)})" for layout in LAYOUTS)
-    raise BadRow(f"columns {sorted(row)} fit no known layout; rename them to one of: {known}")
+    near = max(LAYOUTS, key=lambda layout: _likeness(layout, row))
+    lacks = [name for name in near.columns if name not in row]
+    missing = f", which also needs {', '.join(lacks)}" if lacks else ""
+    raise BadRow(
+        f"columns {sorted(row)} fit no known layout; the nearest is {near.name} ({', '.join(near.columns)}){missing}. "
+        "Rename the columns; docs/formats.md has all layouts"
+    )
+
+
+def _likeness(layout: Layout, row: Row) -> tuple[float, int]:
+    """How well the columns fit: 1 for one that the row has, less for one with a similar name, -1 for one that lacks."""
+    worth = (1.0 if name in row else 0.75 if _has_similar(name, row) else -1.0 for name in layout.columns)
+    return sum(worth), -len(layout.columns)
+
+
+def _has_similar(name: str, row: Row) -> bool:
+    others = [str(other).lower() for other in row]
+    return any(name.lower() in other for other in others) or bool(get_close_matches(name.lower(), others, 1, 0.7))
