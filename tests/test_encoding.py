@@ -21,6 +21,11 @@ def encode_one(
     return encoder.encode([Group(problem=Problem(prompt=prompt, id="p"), rollouts=(rollout,))])[0]
 
 
+def ids_of(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
 def decoded_steps(tokenizer: PreTrainedTokenizerFast, row: Encoded) -> dict[int, str]:
     """Text of every step's tokens, end-of-turn token included."""
     out: dict[int, list[int]] = {}
@@ -74,25 +79,28 @@ def test_steps_tile_any_response(template: str | None, text: str, rule: StepRule
 TOKENIZERS = {None: byte_tokenizer(None), "chat": byte_tokenizer()}
 
 
-def test_a_prompt_whose_boundary_lies_in_a_token_is_refused() -> None:
-    """Without a line break between them, the last prompt letter and the first of the response merge."""
+def test_a_border_inside_a_token_is_kept_as_sampled() -> None:
+    """Tokenised together, the last prompt letters and the first of the response would merge."""
     glued = byte_tokenizer("{% for m in messages %}{{ m['content'] }}{% endfor %}")
-    with pytest.raises(ValueError, match=r"problem p: the tokens of a response do not follow its prompt's.*line break"):
-        encode_one(Encoder(glued, BlankLine()), "wer is 3", prompt="The ans")
-
-
-def test_a_template_that_rewrites_history_is_refused() -> None:
-    odd = byte_tokenizer("{% if add_generation_prompt %}A{% else %}B{{ messages[-1]['content'] }}{% endif %}")
-    with pytest.raises(ValueError, match="does not continue its generation prompt"):
-        encode_one(Encoder(odd, BlankLine()), "x")
+    row = encode_one(Encoder(glued, BlankLine()), "wer is 3", prompt="The ans")
+    assert row.ids.tolist() == [*ids_of(glued, "The ans"), *ids_of(glued, "wer is 3")]
+    assert row.prompt_length == len(ids_of(glued, "The ans"))
 
 
 def test_a_long_prompt_is_refused_and_a_long_response_is_cut_and_marked(tokenizer: PreTrainedTokenizerFast) -> None:
     row = encode_one(Encoder(tokenizer, BlankLine(), max_length=60), TEXT * 3)
     assert len(row) == 60
     assert row.truncated
-    with pytest.raises(ValueError, match=r"prompt has \d+ tokens, max_length is 10\. Raise data.max_length"):
+    with pytest.raises(ValueError, match=r"prompt has \d+ tokens, max_length is 10\. Raise data.max_length or"):
         encode_one(Encoder(tokenizer, BlankLine(), max_length=10), TEXT)
+
+
+def test_all_long_prompts_are_named_and_the_others_fit(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoder = Encoder(tokenizer, BlankLine(), max_length=60)
+    groups = [Group(problem=Problem(prompt="1?" * n, id=f"p{n}"), rollouts=()) for n in (1, 40, 2, 50)]
+    with pytest.raises(ValueError, match=r"^problem p40: .* tokens; problem p50: .* the 2 of 4 problems"):
+        encoder.encode(groups)
+    assert [group.problem.id for group in encoder.fitting(groups)] == ["p1", "p2"]
 
 
 def test_a_prompt_template_needs_its_place(tokenizer: PreTrainedTokenizerFast) -> None:

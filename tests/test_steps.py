@@ -60,6 +60,7 @@ def test_nothing_but_white_space_is_one_step_and_no_text_is_none(rule: StepRule,
     ("rule", "steps"),
     [
         (Marked(), ["Intro.\n", "Step 1: Add, see Step 2: below.\n\nMore.\n\n", "  Step 2: Go.\n", "Step 10: 14."]),
+        (Marked(), ["## Step 1: Add\n3 + 4 = 7\n\n", "### **Step 2:** So\nsee Step 3: no\n", "**Step 3**: 7"]),
         (BlankLine(), ["First line.\nSame step.\n\n", "Second.\r\n\r\n", "Third. \n \t\n\n", "Last.\n"]),
         (Newline(), ["a\n", "b\r\n  \n", "c\n\n", "d"]),
         (Sentence(), ["We get 3.5 e.g. here. ", "Is it \\(x\\)? ", 'He said "no." ', "Yes!\n\n", "Done."]),

@@ -48,6 +48,7 @@ class DataReport:
     response_tokens: dict[str, int]
     shared: dict[str, int]
     error_kinds: dict[str, int]
+    too_long: int = 0
 
     @classmethod
     def of(
@@ -58,11 +59,13 @@ class DataReport:
         reading: Reading,
         steps: Mapping[str, int],
         shared: Mapping[str, Sequence[Group]],
+        too_long: int = 0,
     ) -> DataReport:
         """Count the chosen ``groups`` of a ``reading`` and their ``encoded`` responses.
 
         ``steps`` counts responses by the origin of their steps: the file or the name of a rule. ``shared`` has the
-        groups whose problem each evaluation set has too. Unlabelled responses were left out before the choice.
+        groups whose problem each evaluation set has too, ``too_long`` is the number of chosen problems that were left
+        out because their prompt fills max_length. Unlabelled responses were left out before the choice.
         """
         steps_per_response = [len(set(e.step.tolist())) for e in encoded]
         labels = [r.correct for g in groups for r in g.rollouts if r.correct is not None]
@@ -87,6 +90,7 @@ class DataReport:
             prompt_tokens=length_quantiles(e.prompt_length for e in encoded),
             response_tokens=length_quantiles(len(e) - e.prompt_length for e in encoded),
             shared={name: len(of_set) for name, of_set in shared.items()},
+            too_long=too_long,
             error_kinds=dict(Counter(kind for g in groups for r in g.rollouts if (kind := r.first_error_kind))),
         )
 
@@ -111,6 +115,11 @@ class DataReport:
             ("problems", f"{self.problems}: {self.all_right} all right, {self.all_wrong} all wrong, {mixed} mixed"),
             ("responses", f"{self.responses}, {self.right:.1%} right, {self.truncated} truncated"),
             *([("first errors", self._kinds())] if self.error_kinds else ()),
+            *(
+                [("too long", f"{self.too_long} problems whose prompt fills max_length, left out")]
+                if self.too_long
+                else ()
+            ),
             *([("unlabelled", f"{self.unlabelled} responses, left out")] if self.unlabelled else ()),
             *([("steps", origins)] if self.steps else ()),
             *([("steps per response", _quantiles(self.steps_per_response))] if self.steps_per_response else ()),

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lit_prm.data.batch import Encoded
-from lit_prm.data.records import Group, Message, Problem, Rollout
+from lit_prm.data.chat import Chat
+from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import EachToken, StepRule, step_of_tokens
 
 if TYPE_CHECKING:  # evaluation and its metrics import this file; importing transformers takes 4 CPU-s
     from transformers import PreTrainedTokenizerBase
 
-_SENTINEL = "\u2063response\u2063"  # invisible separators: no template transforms them, no response holds them
-
 
 class Encoder:
     """Turns groups into ``Encoded`` rows with one tokenizer, chat template and step rule.
 
-    The response goes into the chat template unchanged. Its tokens are those after the prompt's tokens, up to and
-    including the end-of-turn token. If the prompt's tokens are not a prefix of all tokens, the boundary lies inside a
-    token and ``encode`` raises ValueError.
+    The prompt is what the chat template renders with its generation prompt. The response follows it unchanged, then
+    the end of turn, unless the response has it already. Its tokens are those after the prompt's tokens, up to and
+    including the end-of-turn token. If the prompt's tokens are not a prefix of all tokens, prompt and response are
+    tokenised apart.
 
     ``prompt_template`` wraps prompts that are strings, e.g. "Solve and box the answer: {prompt}". With ``spans`` the
     rows also hold every token's characters.
@@ -49,6 +50,7 @@ class Encoder:
                 f"prompt_template {prompt_template!r} has no {{prompt}}, the place of the problem. Add {{prompt}}."
             )
         self.tokenizer = tokenizer
+        self.chat = Chat(tokenizer, prompt_template)
         self.steps = steps
         self.max_length = max_length
         self.prompt_template = prompt_template
@@ -64,53 +66,61 @@ class Encoder:
 
     def prompt_lengths(self, groups: Sequence[Group]) -> list[int]:
         """Number of tokens of every group's prompt, also above ``max_length``."""
-        heads = [head for head, _ in self._rendered([group.problem for group in groups])]
-        return [len(ids) for ids in self._tokenize(heads)[0]]
+        return [len(ids) for ids in self._prompt_ids(self.chat.heads([group.problem for group in groups]))]
+
+    def fitting(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups whose prompt leaves room for a response."""
+        return [g for g, size in zip(groups, self.prompt_lengths(groups), strict=True) if size < self.max_length]
+
+    def written_out(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with every response as text; what ``encode`` encodes, and what spans count characters of.
+
+        A response that is a message with more than text becomes what the chat template writes for that message.
+        """
+        return [self.chat.written_out(group) for group in groups]
 
     def encode(self, groups: Sequence[Group]) -> list[Encoded]:
         """The encoded responses of all groups, in order; ``row`` counts them from 0."""
-        rendered = self._rendered([group.problem for group in groups])
-        prompts = self._tokenize([head for head, _ in rendered])[0]
-        texts, owners = [], []
-        for g, (group, (head, tail)) in enumerate(zip(groups, rendered, strict=True)):
-            texts += [head + rollout.response + tail for rollout in group.rollouts]
-            owners += [(g, rollout) for rollout in group.rollouts]
+        groups = self.written_out(groups)
+        heads = self.chat.heads([group.problem for group in groups])
+        prompts = self._prompt_ids(heads)
+        self._refuse_too_long(groups, prompts)
+        owned = [(g, rollout) for g, group in enumerate(groups) for rollout in group.rollouts]
+        texts = [heads[g] + rollout.response + self.chat.end for g, rollout in owned]
         rows = []
         for row, (text, (g, rollout), ids, offsets) in enumerate(
-            zip(texts, owners, *self._tokenize(texts), strict=True)
+            zip(texts, owned, *self._tokenize(texts), strict=True)
         ):
-            start = len(rendered[g][0])
-            if list(ids[: len(prompts[g])]) != list(prompts[g]) and text[start : start + 1].isspace():
-                ids, offsets = self._apart(prompts[g], text, start) or (ids, offsets)
-            rows.append(self._row(row, g, groups[g].problem, rollout, start, prompts[g], ids, offsets))
+            start = len(heads[g])
+            if list(ids[: len(prompts[g])]) != prompts[g]:
+                ids, offsets = self._apart(prompts[g], text, start)
+            rows.append(self._row(row, g, rollout, start, len(prompts[g]), ids, offsets))
         return rows
 
-    def _apart(self, prompt: Sequence[int], text: str, start: int) -> tuple[list[int], list[tuple[int, int]]] | None:
+    def _apart(self, prompt: Sequence[int], text: str, start: int) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and offsets of prompt and response tokenised separately, as the response was sampled.
 
-        Otherwise a tokenizer may merge white space at the response's start with the line break at the prompt's end.
-        None if decoding the response's ids does not give back its text.
+        Otherwise a tokenizer may merge the prompt's end with the response's start.
         """
-        encoded = self.tokenizer(text[start:], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids: list[int] = encoded["input_ids"]
-        if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text[start:]:
-            return None
-        offsets = [(a + start, b + start) for a, b in encoded["offset_mapping"]]
-        return [*prompt, *ids], [*[(0, 0)] * len(prompt), *offsets]
+        (ids,), (offsets,) = self._tokenize([text[start:]], special=False)
+        return [*prompt, *ids], [*[(0, 0)] * len(prompt), *((a + start, b + start) for a, b in offsets)]
 
-    def render(self, problem: Problem) -> tuple[str, str]:
-        """The text before and the text after a response to the problem, by the chat template if there is one."""
-        return self._rendered([problem])[0]
+    def _prompt_ids(self, heads: list[str]) -> list[list[int]]:
+        """The ids of prompts, without the end that some tokenizers add to every text."""
+        every = [list(zip(*of_head, strict=True)) for of_head in zip(*self._tokenize(heads), strict=True)]
+        for tokens in every:
+            while len(tokens) > 1 and tokens[-1][0] in self._special and tokens[-1][1][0] == tokens[-1][1][1]:
+                tokens.pop()
+        return [[token for token, _ in tokens] for tokens in every]
 
-    def _rendered(self, problems: Sequence[Problem]) -> list[tuple[str, str]]:
-        """``render`` of every problem; the template is applied to all at once, which takes half the time."""
-        chats = [self._messages(problem) for problem in problems]
-        if not self.tokenizer.chat_template or not chats:
-            return [("\n".join(m["content"] for m in chat) + "\n", self.tokenizer.eos_token or "") for chat in chats]
-        heads = self._apply(chats, add_generation_prompt=True)
-        answered = [[*chat, {"role": "assistant", "content": _SENTINEL}] for chat in chats]
-        wholes = self._apply(answered, add_generation_prompt=False)
-        return [_around(*texts) for texts in zip(problems, heads, wholes, strict=True)]
+    def _refuse_too_long(self, groups: Sequence[Group], prompts: Sequence[Sequence[int]]) -> None:
+        long = {g.problem.id: len(ids) for g, ids in zip(groups, prompts, strict=True) if len(ids) >= self.max_length}
+        if long:
+            named = [f"problem {name}: its prompt has {size} tokens" for name, size in islice(long.items(), 20)]
+            raise ValueError(
+                f"{'; '.join(named)}{'; ...' * (len(long) > 20)}, max_length is {self.max_length}. Raise "
+                f"data.max_length or drop the {len(long)} of {len(groups)} problems (data.bad_rows: skip)."
+            )
 
     @property
     def own_steps(self) -> bool:
@@ -123,25 +133,15 @@ class Encoder:
 
     def prompt_text(self, problem: Problem) -> str:
         """The text that a sampler continues with a response."""
-        return self.render(problem)[0]
+        return self.chat.heads([problem])[0]
 
-    def _messages(self, problem: Problem) -> list[Message]:
-        if isinstance(problem.prompt, str):
-            return [{"role": "user", "content": self.prompt_template.replace("{prompt}", problem.prompt)}]
-        return list(problem.prompt)
-
-    def _apply(self, chats: Sequence[Sequence[Message]], *, add_generation_prompt: bool) -> list[str]:
-        apply: Any = self.tokenizer.apply_chat_template
-        texts: list[str] = apply(list(map(list, chats)), tokenize=False, add_generation_prompt=add_generation_prompt)
-        return texts
-
-    def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+    def _tokenize(self, texts: list[str], special: bool = True) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
         """Ids and character offsets; a chat template writes the special tokens itself, so none are added."""
         if not texts:
             return [], []
-        special = not self.tokenizer.chat_template
+        added = special and not self.tokenizer.chat_template
         encoded = self.tokenizer(
-            texts, add_special_tokens=special, return_offsets_mapping=True, verbose=False,
+            texts, add_special_tokens=added, return_offsets_mapping=True, verbose=False,
             return_attention_mask=False, return_token_type_ids=False,  # lists that nobody reads
         )  # fmt: skip
         return encoded["input_ids"], encoded["offset_mapping"]
@@ -150,27 +150,14 @@ class Encoder:
         self,
         row: int,
         group: int,
-        problem: Problem,
         rollout: Rollout,
         start: int,
-        prompt: Sequence[int],
+        n: int,
         ids: Sequence[int],
         offsets: Sequence[tuple[int, int]],
     ) -> Encoded:
-        n = len(prompt)
-        if list(ids[:n]) != list(prompt):
-            at = next(i for i, (a, b) in enumerate(zip([*ids, None], prompt, strict=False)) if a != b)
-            raise ValueError(
-                f"problem {problem.id}: the tokens of a response do not follow its prompt's: token {at} is "
-                f"{self._show(ids[at : at + 1])} with the response and {self._show(prompt[at : at + 1])} without it. "
-                "End the prompt (or its template) with a line break or a special token."
-            )
-        if n >= self.max_length:
-            raise ValueError(
-                f"problem {problem.id}: its prompt has {n} tokens, max_length is {self.max_length}. "
-                "Raise data.max_length or drop the problem."
-            )
-        end = self._end_of_turn(ids, offsets, n, start + len(rollout.response))
+        """The row of a response that starts at character ``start`` of the text, behind ``n`` tokens of the prompt."""
+        end = self._end_of_turn(ids, offsets, n, start + self.chat.said(rollout.response))
         kept = min(end, self.max_length)
         spans = [(a - start, b - start) for a, b in offsets[n:kept]]
         return Encoded(
@@ -199,20 +186,6 @@ class Encoder:
     def split(self, rollout: Rollout) -> tuple[str, ...]:
         """The steps of a response: those of its file, else of the step rule; one piece if every token is a step."""
         return rollout.steps or tuple(self.steps.split(rollout.response))
-
-    def _show(self, ids: Sequence[int]) -> str:
-        return repr(self.tokenizer.decode(list(ids))) if ids else "nothing"
-
-
-def _around(problem: Problem, head: str, whole: str) -> tuple[str, str]:
-    """The text before and after the sentinel in ``whole``, which must continue ``head``."""
-    before, sentinel, tail = whole.partition(_SENTINEL)
-    if not sentinel or not before.startswith(head):
-        raise ValueError(
-            f"problem {problem.id}: the chat template's text before the response {before[-80:]!r} does not "
-            f"continue its generation prompt {head[-80:]!r}. Use the template the model was trained with."
-        )
-    return before, tail
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:

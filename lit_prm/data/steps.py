@@ -47,10 +47,10 @@ class Pattern(StepRule):
 
 
 class Marked(Pattern):
-    """A step begins at each line that starts with `Step k:`, the paper's format."""
+    """A step begins at each line that starts with `Step k:`, the paper's format, also as a heading or in bold."""
 
     def __init__(self) -> None:
-        super().__init__(r"^[ \t]*Step \d+:")
+        super().__init__(r"^[ \t]*(?:#{1,6}[ \t]+)?[*_]{0,3}Step \d+[*_]{0,3}:")
 
 
 class BlankLine(StepRule):

@@ -43,8 +43,25 @@ class Scorer(ABC):
         rollouts = tuple(Rollout(response=response) for response in responses)
         return self.score([Group(problem=Problem(prompt=problem, id="0"), rollouts=rollouts)])[0]
 
+    def written_out(self, groups: Sequence[Group]) -> Sequence[Group]:
+        """The groups with every response as the text that spans count characters of; ``score`` scores this text.
+
+        Without a chat template of its own, a scorer raises ValueError for responses that are messages.
+        """
+        for group in groups:
+            if fields := {field for rollout in group.rollouts for field in rollout.message or ()}:
+                raise ValueError(
+                    f"problem {group.problem.id} has a response with the fields {sorted(fields)}, and this scorer "
+                    "takes text alone. Give the response as text."
+                )
+        return groups
+
     def refuse_too_long(self, groups: Sequence[Group]) -> None:  # noqa: B027  a scorer may truncate instead
         """Raise ValueError for problems whose prompt leaves no room for a response; the error lists all of them."""
+
+    def fitting(self, groups: Sequence[Group]) -> Sequence[Group]:
+        """The groups that ``refuse_too_long`` does not refuse."""
+        return groups
 
     def check(self, groups: Sequence[Group]) -> None:  # noqa: B027  not every scorer can compare
         """Raise ValueError, before a long job starts, if these groups would be scored wrongly."""

@@ -11,6 +11,7 @@ from lit_prm.scoring.options import CommandParser, add_scorer_options, count, lo
 if TYPE_CHECKING:
     from lit_prm.data.formats import Reading
     from lit_prm.data.records import Group
+    from lit_prm.scoring.base import Scorer
 
 ABOUT = """\
 Writes the rewards of every response in FILE: of its tokens, of its steps and of the whole, each with its text span.
@@ -31,6 +32,9 @@ def main(args: Sequence[str]) -> None:
     reading = read_groups(arguments.file, on_bad="skip" if arguments.skip_bad_rows else "raise")
     groups = _with_responses(reading, arguments.limit)
     scorer = loaded(arguments, steps=arguments.steps, aggregate=arguments.aggregate, detail=arguments.detail)
+    if arguments.skip_bad_rows:
+        groups = _fitting(scorer, groups)
+    groups = scorer.written_out(groups)
     job = ScoringJob(scorer, groups, arguments.out)
     if job.is_finished():
         print(f"{arguments.out} holds these scores already. Remove it to score again.")
@@ -57,6 +61,16 @@ def _parser() -> CommandParser:
     add("--skip-bad-rows", action="store_true", help="skip rows that fit no layout")
     add_scorer_options(parser)
     return parser
+
+
+def _fitting(scorer: Scorer, groups: Sequence[Group]) -> Sequence[Group]:
+    """The groups whose prompt leaves room for a response; the number of the others is printed."""
+    kept = scorer.fitting(groups)
+    if len(kept) < len(groups):
+        print(f"{len(groups) - len(kept)} of {len(groups)} problems were skipped: their prompts fill --max-length")
+    if not kept:
+        scorer.refuse_too_long(groups)
+    return kept
 
 
 def _with_responses(reading: Reading, limit: int | None) -> Sequence[Group]:

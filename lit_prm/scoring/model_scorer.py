@@ -59,6 +59,7 @@ class ModelScorer(Scorer):
         self.rounding = (str(self.device), self.budget, whole_rows is None)
 
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
+        groups = self.written_out(groups)
         rows = self.encoder.encode(groups)
         distinct: dict[tuple[bytes, bytes], Encoded] = {}
         keys = [(row.key, row.step.tobytes()) for row in rows]
@@ -76,6 +77,12 @@ class ModelScorer(Scorer):
         self.refuse_too_long(groups)
         refuse_disagreement(self, self.by_training, groups)
 
+    def written_out(self, groups: Sequence[Group]) -> Sequence[Group]:
+        return self.encoder.written_out(groups)
+
+    def fitting(self, groups: Sequence[Group]) -> Sequence[Group]:
+        return self.encoder.fitting(groups)
+
     def refuse_too_long(self, groups: Sequence[Group]) -> None:
         """Raise ValueError if prompts leave no room for a response; the error gives a limit that suffices."""
         limit, sizes = self.encoder.max_length, self.encoder.prompt_lengths(groups)
@@ -90,7 +97,8 @@ class ModelScorer(Scorer):
     @torch.no_grad()
     def by_training(self, group: Group) -> Rewards:
         """Rewards of a group's first response as in training: a batch of one row, the prompt and the response."""
-        row = self.encoder.encode([group.keep([0])])[0]
+        group = self.written_out([group.keep([0])])[0]
+        row = self.encoder.encode([group])[0]
         read = next(self._of_batch(moved(collate([row]), self.device)))
         return _rewards(self._spans(group.rollouts[0], row), row, read, self.detail)
 

@@ -67,6 +67,8 @@ class TagScorer(Scorer):
         }
 
     def score(self, groups: Sequence[Group]) -> list[list[Rewards]]:
+        for group in self.written_out(groups):
+            self._refuse_history(group.problem)
         steps = [
             [list(r.steps or self.steps.split(r.response)) for r in group.rollouts] for group in groups
         ]  # [G][K] lists of steps
@@ -75,6 +77,19 @@ class TagScorer(Scorer):
         sizes = iter(self._tokens([r.response for g in groups for r in g.rollouts]))
         truncated = iter(row.truncated for row in rows)
         return [[_rewards(cut, next(odds), next(sizes), next(truncated)) for cut in cuts] for cuts in steps]
+
+    def check(self, groups: Sequence[Group]) -> None:
+        for group in groups:
+            self._refuse_history(group.problem)
+
+    def _refuse_history(self, problem: Problem) -> None:
+        """Raise ValueError for a conversation, of which the format would show the user's turns alone."""
+        roles = [] if isinstance(problem.prompt, str) else [m["role"] for m in problem.prompt if m["role"] != "system"]
+        if roles not in ([], ["user"]):
+            raise ValueError(
+                f"Problem {problem.id} is a conversation of {', '.join(roles)}, and the format {self.style.name} takes "
+                "one question. Write the turns before it into the question, or leave the problem out."
+            )
 
     def _row(self, problem: Problem, steps: Sequence[str]) -> Encoded:
         """A response as the model's input; ``step`` is k at the position that judges step k and -1 elsewhere."""

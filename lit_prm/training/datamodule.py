@@ -169,6 +169,8 @@ class RolloutDataModule(LightningDataModule):
 
     def _setup_train(self, encoder: Encoder) -> None:
         chosen, in_both = self._choice.groups()
+        fitting = self.sources.fitting(encoder.written_out(chosen), encoder)
+        too_long, chosen = len(chosen) - len(fitting), fitting
         with_steps = with_labels(chosen, self.labeler, encoder, cast(Trainer, self.trainer))
         self._label_tokens = with_steps.tokens
         groups = with_step_labels(with_steps.groups, self._loss, self.train_file)
@@ -179,7 +181,7 @@ class RolloutDataModule(LightningDataModule):
         self._rollout_tokens = token_counts(encoded)
         reading = self.sources.readings["train"]
         steps = Counter(encoder.steps_from(r) for g in groups for r in g.rollouts)
-        self.report = DataReport.of(groups, encoded, reading=reading, steps=steps, shared=in_both)
+        self.report = DataReport.of(groups, encoded, reading=reading, steps=steps, shared=in_both, too_long=too_long)
         rank_zero_only(self.report.show)()
 
     @property

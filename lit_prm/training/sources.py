@@ -41,6 +41,10 @@ class Sources:
             self.readings[role] = read_groups(source, on_bad=self.bad_rows)
         return self.readings[role].groups
 
+    def fitting(self, groups: Sequence[Group], encoder: Encoder) -> Sequence[Group]:
+        """The groups without those whose prompt leaves no room for a response, if bad rows are to be skipped."""
+        return encoder.fitting(groups) if self.bad_rows == "skip" else groups
+
     def digests(self) -> dict[str, str]:
         """Content hash of every file that was read, by role."""
         return {role: reading.digest for role, reading in self.readings.items()}
@@ -63,10 +67,12 @@ class CandidateSets:
         if known is not None and (known.judged or not judged):
             return
         every = self.sources.read(name, path)
-        groups = [g for g in every if g.rollouts]
+        with_responses = encoder.written_out([g for g in every if g.rollouts])
+        groups = self.sources.fitting(with_responses, encoder)
         self.by_name[name] = self._cached(name, groups, encoder, judged)
-        left = len(every) - len(groups)
-        say(self.by_name[name].summary() + (f", {left} problems without responses left out" if left else ""))
+        left, long = len(every) - len(with_responses), len(with_responses) - len(groups)
+        said = f", {left} problems without responses left out" if left else ""
+        say(self.by_name[name].summary() + said + (f", {long} with prompts that fill max_length" if long else ""))
 
     def _cached(self, name: str, groups: Sequence[Group], encoder: Encoder, judged: bool) -> CandidateSet:
         address = (name, self.sources.readings[name].digest, self.limit, encoder.identity, type(encoder.steps), judged)
