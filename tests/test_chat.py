@@ -31,11 +31,11 @@ TEMPLATES = {
     "trims": LOOP.replace("BODY", "{{ m['content'] | trim }}") + START.replace("OPEN", ""),
 }
 FIELDS = (
-    "{% if tools %}{{ 'tools: ' + tools | map(attribute='name') | join(',') + '\\n' }}{% endif %}"
+    "{% if tools %}{{ 'tools: ' + tools | map(attribute='function.name') | join(',') + '\\n' }}{% endif %}"
     + LOOP.replace(
         "BODY",
         "{% if m.reasoning_content %}{{ '<think>\\n' + m.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}"
-        "{{ m['content'] or '' }}{% for c in m.tool_calls %}{{ '<call>' + c.name + '</call>' }}{% endfor %}",
+        "{{ m['content'] or '' }}{% for c in m.tool_calls %}{{ '<call>' + c.function.name + '</call>' }}{% endfor %}",
     )
     + START.replace("OPEN", "' + ('no thoughts\\n' if enable_thinking is defined and not enable_thinking else '') + '")
 )
@@ -103,14 +103,15 @@ def test_an_end_that_the_tokenizer_adds_to_every_text_does_not_end_the_prompt() 
 
 
 REASONED = {"role": "assistant", "content": "It is 7.", "reasoning_content": "3 and 4 make 7."}
-CALL = {"role": "assistant", "content": None, "tool_calls": [{"name": "add", "arguments": {"a": 3}}]}
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add", "arguments": {"a": 3}}}]}
+TOOLS = [{"function": {"name": name}} for name in ("add", "sub")]
 
 
 def test_fields_of_a_message_and_tools_are_what_the_template_writes(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer, start = byte_tokenizer(FIELDS), f"<|im_start|>user\n{Q}<|im_end|>\n<|im_start|>assistant\n"
     reasoned = group(Q, "It is 7.", message=REASONED)
     assert encoded(tokenizer, reasoned) == (start, "<think>\n3 and 4 make 7.\n</think>\n\nIt is 7.<|im_end|>")
-    called = group(Q, "", message=CALL, options={"tools": [{"name": "add"}, {"name": "sub"}]})
+    called = group(Q, "", message=CALL, options={"tools": TOOLS})
     assert encoded(tokenizer, called) == (f"tools: add,sub\n{start}", "<call>add</call><|im_end|>")
     history = group((USER, CALL, {"role": "tool", "content": "7", "name": "add"}), "It is 7.")
     assert encoded(tokenizer, history)[0] == (
@@ -125,7 +126,7 @@ def test_what_the_template_ignores_is_told_once(capsys: pytest.CaptureFixture[st
     encoder = Encoder(byte_tokenizer(), BlankLine())
     reasoned = group(Q, "It is 7.", message=REASONED)
     assert [encoder.written_out([reasoned])[0].rollouts[0].response for _ in range(2)] == ["It is 7."] * 2
-    encoder.encode([group((USER, CALL, USER), "7.", options={"tools": [{"name": "add"}]})] * 2)
+    encoder.encode([group((USER, CALL, USER), "7.", options={"tools": TOOLS})] * 2)
     assert capsys.readouterr().err.splitlines() == [
         "warning: the chat template ignores reasoning_content", "warning: the chat template ignores tool_calls, tools",
     ]  # fmt: skip
@@ -137,3 +138,11 @@ def test_a_message_that_does_not_follow_the_generation_prompt_is_refused() -> No
     odd = FIELDS.replace("assistant\\n' + ", "assistant\\nso: ' + ")
     with pytest.raises(ValueError, match=r"problem p: .*does not continue its generation prompt.*Give the response as"):
         Encoder(byte_tokenizer(odd), BlankLine()).encode([group(Q, "It is 7.", message=REASONED)])
+
+
+def test_a_conversation_that_the_template_refuses_is_named() -> None:
+    strict = byte_tokenizer(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
+    )
+    with pytest.raises(ValueError, match=r"cannot render a chat of system, user \(no system\)"):
+        Encoder(strict, BlankLine()).encode([group(({"role": "system", "content": "Be brief."}, USER), "7.")])

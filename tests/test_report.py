@@ -71,6 +71,7 @@ def test_every_count_is_what_a_person_would_count() -> None:
         "prompt_tokens": {"min": 3, "5%": 3, "50%": 4, "95%": 5, "99%": 5, "max": 5},
         "shared": {"math500": 1, "gsm8k": 0},
         "error_kinds": {},
+        "too_long": 0,
     }
     assert (quantiles["min"], quantiles["50%"], quantiles["max"]) == (1, 3, 7)
     json.dumps(facts)

@@ -126,8 +126,16 @@ class Chat:
             print(f"warning: the chat template ignores {', '.join(sorted(new))}", file=sys.stderr, flush=True)
 
     def _apply(self, chats: Sequence[Sequence[Message]], options: dict[str, Any], how: dict[str, bool]) -> list[str]:
+        from jinja2 import TemplateError
+
         apply: Any = self.tokenizer.apply_chat_template
-        texts: list[str] = apply(list(map(list, chats)), tokenize=False, **options, **how)
+        try:
+            texts: list[str] = apply(list(map(list, chats)), tokenize=False, **options, **how)
+        except TemplateError as error:
+            raise ValueError(
+                f"The template cannot render a chat of {', '.join(m['role'] for m in chats[0])} ({error}). "
+                "Give prompts that it takes."
+            ) from None
         return texts
 
 
