@@ -20,6 +20,7 @@ from lit_prm.models.language_model import load_tokenizer
 from lit_prm.models.probes import why_not_shared
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import MODULE_PREFIX, RewardModel, load_trained
+from lit_prm.models.vocabulary import refuse_other_vocabulary
 from lit_prm.models.weights import combined_hash
 from lit_prm.models.zero_weights import put_weights
 from lit_prm.scoring.model_scorer import ModelScorer
@@ -36,6 +37,9 @@ def build(spec: RewardSpec, options: Options | None = None) -> ModelScorer:
     reward_model, encoder = reward_model_of(spec, dtype), encoder_of(spec)
     identity = scored_by(spec, reward_model, encoder)
     baseline = None if reward_model.references() or spec.reference is None else _reference_of(spec, dtype)
+    for reference in [*reward_model.references(), *([baseline] if baseline else [])]:
+        if reference.model_name:
+            refuse_other_vocabulary(encoder, reference.model_name)
     whole_rows = _why_whole_rows(reward_model, baseline, device)
     if whole_rows:
         print(f"prompts are not shared: {whole_rows}", file=sys.stderr, flush=True)

@@ -74,6 +74,8 @@ class ScoringJob:
 
     def run(self) -> Iterator[Sequence[Group]]:
         """Score the parts that are not saved yet, then join them into the file; yields the groups of each part."""
+        if self.out.suffix == ".parquet":  # before hours are spent on scores that no table can hold
+            _table([group_row(group) for group in self.groups])
         with alone(self.parts):
             parts = []
             for part, groups in self.chunks():
@@ -161,13 +163,19 @@ def _copy(parts: Sequence[Path], file: IO[bytes]) -> None:
 
 
 def _write_parquet(parts: Sequence[Path], file: IO[bytes]) -> None:
-    import pyarrow
     import pyarrow.parquet
 
-    rows: list[dict[str, Any]] = [json.loads(line) for part in parts for line in part.read_bytes().splitlines()]
+    pyarrow.parquet.write_table(
+        _table([json.loads(line) for part in parts for line in part.read_bytes().splitlines()]), file
+    )
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Any:
+    """The rows as a table of Arrow. Raises ValueError if a column holds values of two types."""
+    import pyarrow
+
     columns = dict.fromkeys(column for row in rows for column in row)  # pyarrow takes those of the first row alone
     try:
-        table = pyarrow.Table.from_pylist([columns | row for row in rows])
+        return pyarrow.Table.from_pylist([columns | row for row in rows])
     except pyarrow.ArrowException as error:
         raise ValueError(f"The rows fit no Parquet table ({error}). Give --out a name that ends in .jsonl.") from None
-    pyarrow.parquet.write_table(table, file)

@@ -23,6 +23,7 @@ from lit_prm.models.probes import why_not_shared
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.values import prefix_values, response_rewards, step_rewards, step_values
+from lit_prm.models.vocabulary import refuse_other_vocabulary
 from lit_prm.models.weights import weights_of
 from lit_prm.models.zero_weights import frozen_names, put_weights
 from lit_prm.training.outputs import Scores
@@ -87,10 +88,18 @@ class LitPRM(LightningModule):
             return super().to(*args, **kwargs)
 
     def setup(self, stage: str) -> None:
-        """Let references compute in the dtype of the trained weights, so that equal networks give equal log-probs."""
+        """Let references compute in the dtype of the trained weights, so that equal networks give equal log-probs.
+
+        Raises ValueError for a reference with another vocabulary than the data module's tokenizer.
+        """
         if dtype := weights_type(self.trainer):
             for reference in self.references():
                 reference.compute_in(dtype)
+        data = getattr(self.trainer, "datamodule", None)  # one's own may lack an encoder
+        encoder = data.encoder() if data is not None and hasattr(data, "encoder") else None
+        for name in {reference.model_name for reference in self.references()} - {None}:
+            if encoder is not None:
+                refuse_other_vocabulary(encoder, str(name))
 
     def configure_model(self) -> None:
         if not self._configured:  # Lightning calls this hook in every stage

@@ -58,6 +58,11 @@ class Reference(ABC):
     def compute_in(self, dtype: Dtype) -> None:  # noqa: B027  not every reference computes
         """Use weights of this type. Call before they are loaded."""
 
+    @property
+    def model_name(self) -> str | None:
+        """The folder or hub name of the language model behind this reference; None if there is none."""
+        return None
+
     def network(self, device: torch.device) -> PreTrainedModel | None:
         """The language model behind this reference, on ``device``; None if there is none."""
         return None
@@ -89,6 +94,10 @@ class Frozen(Reference):
 
     def identity(self) -> dict[str, Any]:
         return {"reference": self.name, "reference_weights": weights_hash(self.name)}
+
+    @property
+    def model_name(self) -> str:
+        return self.name
 
     def compute_in(self, dtype: Dtype) -> None:
         if dtype != self.dtype:

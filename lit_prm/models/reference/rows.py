@@ -94,6 +94,10 @@ class ReadOnlyStore(Reference):
             out[torch.tensor(missing, device=out.device)] = self._model.logps(batch.keep(missing))
         return out
 
+    @property
+    def model_name(self) -> str:
+        return self._model.name
+
     def identity(self) -> dict[str, Any]:
         return self._model.identity()
 

@@ -41,6 +41,10 @@ class Stored(Reference):
 
     keeps_copies = True
 
+    @property
+    def model_name(self) -> str:
+        return self.source.name
+
     PART = PART  # tokens of one part, by type of device
     LONG = 128  # tokens that a CPU multiplies nearly as fast alone (62 GFLOP/s) as eight times as many (70)
     WIDTHS = 16  # the width of a part is a multiple of this
