@@ -325,6 +325,25 @@ def test_bad_rows_are_refused_or_counted(root: Path, policy_folder: Path) -> Non
     assert data.report.refused == 1
 
 
+def test_problems_with_too_long_prompts_are_all_named_or_left_out_and_counted(
+    root: Path, policy_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        root / "train.jsonl", ("one?", [True, False]), ("two?" * 50, [True]), ("three?", [True]), ("4?" * 90, [False])
+    )
+    write(root / "v.jsonl", ("four?", [True, False]), ("five?" * 50, [True, True]))
+    with pytest.raises(ValueError, match=r"problem two.* tokens; problem 4.* the 2 of 4 problems"):
+        small(root, policy_folder, max_length=90, validation={}).setup("fit")
+    data = small(root, policy_folder, max_length=90, bad_rows="skip")
+    data.setup("fit")
+    assert data.report is not None
+    assert (data.report.too_long, data.report.problems, data.report.responses) == (2, 2, 3)
+    assert [g.problem.id for g in data.candidates("validate")[0].groups] == ["four?"]
+    shown = capsys.readouterr().out
+    assert "2 problems whose prompt fills max_length, left out" in shown
+    assert "v: 1 problems, 2 candidates each, 1 with prompts that fill max_length" in shown
+
+
 def test_a_step_rule_that_is_defined_again_cuts_the_candidates_again(root: Path, policy_folder: Path) -> None:
     def steps_with(marks: str) -> set[int]:
         class Mine(StepRule):

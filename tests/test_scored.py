@@ -12,7 +12,7 @@ import pytest
 from lit_prm.data.formats import read_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.scoring.rewards import Rewards
-from lit_prm.scoring.scored_files import aligned, is_scored, read_scored, scored_row
+from lit_prm.scoring.scored_files import aligned, is_scored, read_scored, scored_row, shortfalls
 
 GROUP = Group(
     problem=Problem(prompt="1+1?", id="a", answer="2", subject="sums", level=1),
@@ -76,13 +76,28 @@ def test_spoilt_rewards_are_refused_with_their_place(tmp_path: Path) -> None:
         read_scored(saved(tmp_path / "bad.jsonl", row))
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("number", [None, float("nan"), float("inf")])
 @pytest.mark.parametrize("column", ["rewards", "step_rewards", "step_values", "reference_logps", "token_rewards"])
-def test_what_is_no_finite_number_is_refused_with_its_place(tmp_path: Path, column: str, number: float) -> None:
+def test_what_is_no_number_is_no_reward(tmp_path: Path, column: str, number: float | None) -> None:
     row = scored_row(GROUP, REWARDS, IDENTITY)
     row[column][0] = number if column == "rewards" else [number, *row[column][0][1:]]
-    with pytest.raises(ValueError, match=rf"jsonl:1: rewards of response 0 .*{number} is not finite"):
-        read_scored(saved(tmp_path / "bad.jsonl", row))
+    ((first, second),) = read_scored(saved(tmp_path / "bad.jsonl", row)).rewards
+    name = "reward" if column == "rewards" else column
+    whole = getattr(REWARDS[0], name)
+    changed: dict[str, Any] = {name: None if column == "rewards" else (None, *whole[1:])}
+    assert first == replace(REWARDS[0], **changed)
+    assert second == REWARDS[1]
+
+
+def test_what_scores_lack_is_told() -> None:
+    cut = replace(REWARDS[0], truncated=True, step_rewards=(1.0, None))
+    unknown = replace(REWARDS[0], reward=None, step_rewards=(None, None))
+    steps = len(REWARDS[0].step_rewards)
+    assert shortfalls([[REWARDS[0], cut], [unknown]]) == [
+        "1 of 3 responses are longer than max_length and scored up to there", f"3 of {3 * steps} steps have no reward",
+        "1 of 3 responses have rewards that are no numbers: null",
+    ]  # fmt: skip
+    assert shortfalls([REWARDS[:1]]) == []
 
 
 def test_files_are_aligned_by_problem_and_response(tmp_path: Path) -> None:

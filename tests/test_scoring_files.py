@@ -80,6 +80,17 @@ def test_every_kind_of_file_holds_the_same(name: str, args: list[str], tmp_path:
         assert gzip.decompress((tmp_path / name).read_bytes()) == (tmp_path / "s.jsonl").read_bytes()
 
 
+def test_rows_that_fit_no_table_are_refused_before_they_are_scored(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = replace(GROUPS[1], problem=replace(GROUPS[1].problem, prompt=({"role": "user", "content": "1+1?"},)))
+    write_groups(tmp_path / "mixed.jsonl", [GROUPS[0], chat])
+    monkeypatch.setattr(files.ScoringJob, "_save", lambda *_: pytest.fail("scored"))
+    with pytest.raises(SystemExit):
+        main([*args[:2], str(tmp_path / "mixed.jsonl"), *args[3:], "--out", str(tmp_path / "s.parquet")])
+    assert not (tmp_path / "s.parquet").exists()
+
+
 def test_a_finished_file_is_left_alone(args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "s.jsonl"
     main([*args, "--out", str(out)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -245,6 +246,27 @@ def test_every_style_equals_its_slow_restatement(folders: dict[str, Path], style
             assert aggregated(made.step_rewards)["product"] == pytest.approx(math.prod(slow), abs=ROUNDING)
             assert made.reward == made.step_rewards[-1]
             assert len(set(slow)) == len(slow)  # a stand-in that answers alike everywhere proves nothing
+
+
+def test_a_conversation_is_refused_and_a_system_message_is_the_formats_own(
+    folders: dict[str, Path], style: str
+) -> None:
+    scorer, group = scorer_of(folders, style), GROUPS[0]
+    user = {"role": "user", "content": group.problem.text}
+    alone, told = (replace(group, problem=replace(group.problem, prompt=chat)) for chat in (
+        (user,), ({"role": "system", "content": "Be brief."}, user)))  # fmt: skip
+    assert scorer.score([alone]) == scorer.score([told]) == scorer.score([group])
+    for turns in ([user, {"role": "assistant", "content": "5"}, user], [user, {"role": "assistant", "content": "So"}]):
+        talk = replace(group, problem=replace(group.problem, prompt=tuple(turns)))
+        for refuse in (scorer.score, scorer.check):
+            with pytest.raises(
+                ValueError, match=f"is a conversation of user, assistant.* format {style} takes one question"
+            ):
+                refuse([talk])
+    with pytest.raises(ValueError, match="this scorer takes text alone"):
+        scorer.score(
+            [replace(group, rollouts=(replace(group.rollouts[0], message={"role": "assistant", "name": "x"}),))]
+        )
 
 
 def chances(made: Rewards) -> list[float]:

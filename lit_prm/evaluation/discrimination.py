@@ -57,8 +57,9 @@ def outcome_metrics(name: str, groups: Sequence[Group], reward: Floats, length: 
     inside = [auc(r[c], r[~c]) for r, c in pairs if c.any() and not c.all()]
     if inside:
         values["auc_within_problems"] = float(np.mean(inside))
-    if reward.std() > 0 and length.std() > 0:
-        values["length_correlation"] = float(np.corrcoef(reward, length)[0, 1])
+    known = np.isfinite(reward)  # a response without a reward has -inf
+    if known.any() and reward[known].std() > 0 and length[known].std() > 0:
+        values["length_correlation"] = float(np.corrcoef(reward[known], length[known])[0, 1])
     return {f"outcome/{name}/{key}": value for key, value in values.items() if not np.isnan(value)}
 
 

@@ -22,10 +22,10 @@ def refuse_other_vocabulary(encoder: Encoder, reference: str) -> None:
     ours, theirs = _ordinary(encoder.tokenizer), _vocabulary_of(reference)
     if theirs is not None and (other := {token for token, _ in ours.items() ^ theirs.items()}):
         first = min(other)
+        ids = f"{first!r} is {ours.get(first, 'no token')} there and {theirs.get(first, 'no token')} in the reference"
         raise ValueError(
             f"The reference {reference} has another tokenizer than {encoder.tokenizer.name_or_path}: {len(other)} "
-            f"tokens differ, e.g. {first!r} is {ours.get(first, 'no token')} there and {theirs.get(first, 'no token')} in "
-            "the reference. Name the model that the policy was trained from."
+            f"tokens differ, e.g. {ids}. Name the model that the policy was trained from."
         )
     sample = encoder.tokenizer(encoder.prompt_text(Problem(prompt="?", id="")) + encoder.chat.end)
     needed = max([*ours.values(), *sample["input_ids"]]) + 1

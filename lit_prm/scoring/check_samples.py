@@ -114,7 +114,7 @@ def refuse_disagreement(scorer: Scorer, by_training: Callable[[Group], Rewards],
     for group, rewards in zip(chosen, scorer.score(chosen), strict=True):
         for k, together in enumerate(rewards):
             alone = by_training(group.keep([k]))
-            most = tolerance * max(1.0, abs(alone.reward), _subtracted(scorer, alone.reference_logps))
+            most = tolerance * max(1.0, abs(alone.reward or 0.0), _subtracted(scorer, alone.reference_logps))
             ours, trained = ((r.reward, *r.step_rewards) for r in (together, alone))
             if not _close(ours, trained, most):
                 raise ValueError(

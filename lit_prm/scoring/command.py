@@ -27,6 +27,7 @@ def main(args: Sequence[str]) -> None:
     from lit_prm.data.formats import read_groups
     from lit_prm.scoring.files import ScoringJob, refuse_unfit_name
     from lit_prm.scoring.progress import bar
+    from lit_prm.scoring.scored_files import read_scored, shortfalls
 
     refuse_unfit_name(arguments.out)
     reading = read_groups(arguments.file, on_bad="skip" if arguments.skip_bad_rows else "raise")
@@ -46,6 +47,8 @@ def main(args: Sequence[str]) -> None:
             done += sum(len(group.rollouts) for group in scored)
             update(done, "")
     print(f"{arguments.out}: {len(groups)} problems, {sum(len(g.rollouts) for g in groups)} responses")
+    for line in shortfalls(read_scored(str(arguments.out)).rewards):
+        print(line)
 
 
 def _parser() -> CommandParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -188,9 +189,13 @@ def _where(valid: NDArray[np.bool_], numbers: Floats, count: int) -> tuple[float
     return (*known, *[None] * (count - len(known)))
 
 
-def shortest(numbers: Floats) -> list[float]:
-    """Floats of the shortest decimals that round to the same float32, so that files hold no meaningless digits."""
-    return [float(text) for text in numbers.astype(np.float32).astype(str)]
+def shortest(numbers: Floats) -> list[float | None]:
+    """Floats of the shortest decimals that round to the same float32, so that files hold no meaningless digits.
+
+    None for nan and infinities.
+    """
+    floats = map(float, numbers.astype(np.float32).astype(str))
+    return [number if math.isfinite(number) else None for number in floats]
 
 
 def _each_token(step: Tensor) -> Tensor:

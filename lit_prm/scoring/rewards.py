@@ -15,10 +15,11 @@ class Rewards:
     off, or only the last step is judged. ``step_values`` are the values q at the ends of steps, None for the same
     steps. Step rewards of an implicit reward telescope: they sum to ``reward``. ``reference_logps`` are the
     reference's own log-probs summed over each step, for the baselines without training. ``token_rewards`` are empty
-    if only steps are scored. ``truncated``: the response was too long and is scored up to the cut.
+    if only steps are scored. ``truncated``: the response was too long and is scored up to the cut. Where a model gives
+    nan or an infinity there is no reward either: None.
     """
 
-    reward: float
+    reward: float | None
     step_spans: tuple[Span, ...]
     step_rewards: tuple[float | None, ...]
     step_values: tuple[float | None, ...]
@@ -26,7 +27,7 @@ class Rewards:
     truncated: bool = False
     reference_logps: tuple[float | None, ...] | None = None
     token_spans: tuple[Span, ...] = ()
-    token_rewards: tuple[float, ...] = ()
+    token_rewards: tuple[float | None, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {len(self.step_spans), len(self.step_rewards), len(self.step_values)}

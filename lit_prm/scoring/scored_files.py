@@ -77,6 +77,19 @@ def read_scored(source: str) -> ScoredGroups:
     return ScoredGroups(source, tuple(groups), tuple(rewards), identity)
 
 
+def shortfalls(rewards: Sequence[Sequence[Rewards]]) -> list[str]:
+    """What a reader of scores has to know, a line each: numbers of cut responses and of what has no reward."""
+    every = [reward for of_group in rewards for reward in of_group]
+    cut = [reward for reward in every if reward.truncated]
+    steps = sum(x is None for reward in every for x in reward.step_rewards)
+    unknown = [r for r in every if r.reward is None or None in r.token_rewards]
+    return [
+        *([f"{len(cut)} of {len(every)} responses are longer than max_length and scored up to there"] if cut else ()),
+        *([f"{steps} of {sum(len(r.step_rewards) for r in every)} steps have no reward"] if steps else ()),
+        *([f"{len(unknown)} of {len(every)} responses have rewards that are no numbers: null"] if unknown else ()),
+    ]
+
+
 def is_scored(source: str) -> bool:
     """True if the first row of a source has rewards beside its responses."""
     _, row = next(open_source(source).rows, ("", BadRow("empty")))
@@ -139,7 +152,7 @@ def _rewards(i: int, of: Mapping[str, Any]) -> Rewards:
             truncated=bool(of["truncated"]),
             reference_logps=None if reference is None else _numbers(reference),
             token_spans=_spans(of["token_spans"] or ()),
-            token_rewards=tuple(_number(x) for x in items(of["token_rewards"] or (), f"token_rewards[{i}]")),
+            token_rewards=_numbers(items(of["token_rewards"] or (), f"token_rewards[{i}]")),
         )
     except (TypeError, ValueError) as error:
         raise BadRow(f"rewards of response {i} cannot be read ({error}). Score the file again.") from None
@@ -150,12 +163,10 @@ def _spans(value: Any) -> tuple[Span, ...]:
 
 
 def _numbers(value: Any) -> tuple[float | None, ...]:
-    return tuple(None if x is None else _number(x) for x in value)
+    return tuple(map(_number, value))
 
 
-def _number(value: Any) -> float:
-    """A finite number: responses cannot be ordered by nan or infinity."""
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{number} is not finite")
-    return number
+def _number(value: Any) -> float | None:
+    """A finite number; None for null, nan and infinities, by which responses cannot be ordered."""
+    number = math.nan if value is None else float(value)
+    return number if math.isfinite(number) else None

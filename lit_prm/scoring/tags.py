@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -145,9 +146,10 @@ def _options(steps: StepRule) -> dict[str, str]:
 
 
 def _rewards(steps: Sequence[str], odds: Sequence[float], tokens: int, truncated: bool) -> Rewards:
-    each = (*odds, *[None] * (len(steps) - len(odds)))
+    known = [x if math.isfinite(x) else None for x in odds]
+    each = (*known, *[None] * (len(steps) - len(odds)))
     return Rewards(
-        reward=odds[-1] if odds else 0.0,
+        reward=known[-1] if odds else 0.0,
         step_spans=tuple(pairwise(accumulate(map(len, steps), initial=0))),
         step_rewards=each,
         step_values=each,

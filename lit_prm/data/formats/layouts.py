@@ -6,8 +6,8 @@ from difflib import get_close_matches
 
 from lit_prm.data.formats.base import Layout
 from lit_prm.data.formats.columns import BadRow, Row
-from lit_prm.data.formats.shapes import LastTurn, OneResponse, Pairs, PaperRollouts, Problems, Traced
-from lit_prm.data.formats.special import GSM8K, MATH, PRM800K, MathShepherd, Stepwise
+from lit_prm.data.formats.shapes import LastTurn, OneResponse, PairRows, PaperRollouts, ProblemRows, Traced
+from lit_prm.data.formats.special import GSM8K, MATH, PRM800K, Stepwise, TaggedSteps
 
 __all__ = ["LAYOUTS", "PaperRollouts", "layout_of"]
 
@@ -44,18 +44,18 @@ LAYOUTS: tuple[Layout, ...] = (  # a layout stands before those whose columns ar
         question="input", gold="target", steps="steps", error="mistake_index", none=(None,), answer="answer",
     ),
     PRM800K(name="PRM800K", columns=("question", "label"), merges=True),
-    MathShepherd(name="Math-Shepherd", columns=("input", "label", "task"), merges=True, subject=("task",)),
+    TaggedSteps(name="Math-Shepherd", columns=("input", "label", "task"), merges=True, subject=("task",)),
     PaperRollouts(
         name="RLHFlow test set", columns=("prompt", "answers", "label"), nullable=(), responses="answers",
         correct="label", answers="", tag="ки",
     ),
     Stepwise(name="stepwise", columns=("prompt", "completions", "labels"), merges=True),
-    Pairs(
+    PairRows(
         name="RewardBench", columns=("prompt", "chosen", "rejected", "subset"), subject=("subset",),
         generators=("chosen_model", "rejected_model"),
     ),
-    Pairs(name="ShareGPT pairs", columns=("conversations", "chosen", "rejected"), question="conversations"),
-    Pairs(name="TRL pairs", columns=("chosen", "rejected")),
+    PairRows(name="ShareGPT pairs", columns=("conversations", "chosen", "rejected"), question="conversations"),
+    PairRows(name="TRL pairs", columns=("chosen", "rejected")),
     OneResponse(name="TRL unpaired", columns=("prompt", "completion", "label"), nullable=("label",)),
     OneResponse(
         name="paper test set", columns=("prompt", "response", "correctness"), response="response",
@@ -70,7 +70,7 @@ LAYOUTS: tuple[Layout, ...] = (  # a layout stands before those whose columns ar
         name="ShareGPT KTO", columns=("conversations", "kto_tag"), nullable=("kto_tag",), question="conversations",
         correct="kto_tag",
     ),
-    Problems(
+    ProblemRows(
         name="OlympiadBench", columns=("question", "answer", "answer_type"), nullable=("answer",), question="question",
         subject=("subfield",),
     ),
@@ -80,7 +80,7 @@ LAYOUTS: tuple[Layout, ...] = (  # a layout stands before those whose columns ar
     OneResponse(name="one sample a row", columns=("prompt", "completion")),
     LastTurn(name="messages", columns=("messages",), question="messages"),
     LastTurn(name="ShareGPT", columns=("conversations",), question="conversations"),
-    *(Problems(name=f"{name}s", columns=(name,), question=name) for name in ("problem", "question", "prompt")),
+    *(ProblemRows(name=f"{name}s", columns=(name,), question=name) for name in ("problem", "question", "prompt")),
 )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class LastTurn(Layout):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs(Layout):
+class PairRows(Layout):
     """A preference pair a row. Each row is a problem of its own, so the pairs are those of the file and no others.
 
     Without a prompt, the messages that both sides begin with are the prompt.
@@ -183,7 +183,7 @@ class Traced(Layout):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problems(Layout):
+class ProblemRows(Layout):
     """A problem a row, with its answer if the row has one, and no responses yet."""
 
     gold: str = "answer"

@@ -10,7 +10,7 @@ from lit_prm.data.formats import columns as column
 from lit_prm.data.formats.base import Layout, Question
 from lit_prm.data.formats.chat import prompt
 from lit_prm.data.formats.columns import BadRow, Row
-from lit_prm.data.formats.shapes import Problems, untagged
+from lit_prm.data.formats.shapes import ProblemRows, untagged
 from lit_prm.data.records import Rollout
 
 _RATINGS = {1: 1.0, 0: 1.0, -1: 0.0, None: math.nan}  # neutral steps count as right, as in Lightman et al. (2023)
@@ -79,7 +79,7 @@ def _of_steps(steps: tuple[str, ...], right: Iterable[float], correct: bool | No
     return Rollout(response="".join(steps), steps=steps, step_labels=labels, first_error=first, correct=correct)
 
 
-class MathShepherd(Layout):
+class TaggedSteps(Layout):
     """Math-Shepherd's data: question and steps in one text, each step ending with ки, for which ``label`` has + or -.
 
     The last step's label is the outcome: it says whether the final answer is right.
@@ -109,7 +109,7 @@ class MathShepherd(Layout):
         return given[:start].strip(), given[start:], marks
 
 
-class MATH(Problems):
+class MATH(ProblemRows):
     """A problem of MATH with its answer, or with a solution that boxes it."""
 
     def fits(self, row: Row) -> bool:
@@ -128,7 +128,7 @@ class MATH(Problems):
         return answer
 
 
-class GSM8K(Problems):
+class GSM8K(ProblemRows):
     """A question and a solution that ends in `#### 12`."""
 
     def answered(self, row: Row) -> str | None:

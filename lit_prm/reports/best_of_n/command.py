@@ -42,6 +42,7 @@ def _judge_pool(options: argparse.Namespace) -> None:
     from lit_prm.reports.best_of_n.pool import read_pool
     from lit_prm.reports.best_of_n.show import show_findings
     from lit_prm.reports.files import write_json
+    from lit_prm.scoring.scored_files import shortfalls
 
     if options.figure:
         refuse_other_formats(options.figure)
@@ -53,6 +54,9 @@ def _judge_pool(options: argparse.Namespace) -> None:
             f"{pool.sources[0]} holds no scores that --aggregate or --weight could use. Leave the options out, or "
             "score the file first: python -m lit_prm score"
         )
+    for opinion in pool.opinions:
+        for line in shortfalls(opinion.rewards):
+            print(f"{opinion.name}: {line}")
     findings = find(pool, settings)
     show_findings(findings)
     if options.json:

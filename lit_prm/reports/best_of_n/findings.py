@@ -16,7 +16,7 @@ from lit_prm.evaluation.evaluate import Judgement, judge_scores, length_scores
 from lit_prm.evaluation.selection import candidate_counts
 from lit_prm.evaluation.vote_weights import VoteWeight
 from lit_prm.reports.best_of_n import measures
-from lit_prm.reports.best_of_n.pool import TRAINED, CandidatePool, Opinion, lengths, scores_by
+from lit_prm.reports.best_of_n.pool import TRAINED, CandidatePool, Opinion, lengths, rewards_of, scores_by
 from lit_prm.reports.files import json_value
 
 
@@ -83,8 +83,8 @@ def _by_scorer(
         opinion.name, groups, clusters, scores, voters=_voters(scores, primary, settings.weight),
         weight=settings.weight, counts=counts, seed=settings.seed,
     )  # fmt: skip
-    reward = np.array([r.reward for of_group in opinion.rewards for r in of_group])
-    metrics = {**judgement.metrics, **outcome_metrics(opinion.name, groups, reward, length.values)}
+    outcome = outcome_metrics(opinion.name, groups, rewards_of(opinion), length.values)
+    metrics = {**judgement.metrics, **outcome}
     curves, score = judgement.curves, scores[primary]
     return Finding(
         replace(judgement, metrics=metrics), opinion.identity, primary,

@@ -93,7 +93,13 @@ def as_arrays(opinion: Opinion) -> Scored:
     steps, valid = padded(r.step_rewards for r in rewards)
     complete = all(r.reference_logps is not None for r in rewards)
     reference, scored = padded((r.reference_logps or ()) if complete else () for r in rewards)
-    return Scored(np.array([r.reward for r in rewards]), steps, valid, reference, scored)
+    return Scored(rewards_of(opinion), steps, valid, reference, scored)
+
+
+def rewards_of(opinion: Opinion) -> Floats:
+    """The reward of every response, [R]; -inf for a response without one, so that it is chosen last."""
+    rewards = [r.reward for of_group in opinion.rewards for r in of_group]
+    return np.array([-np.inf if reward is None else reward for reward in rewards])
 
 
 def padded(rows: Iterable[Sequence[float | None]]) -> tuple[Floats, NDArray[np.bool_]]:

@@ -167,7 +167,7 @@ def token_pieces(rewards: Rewards) -> list[list[Piece]]:
     steps = step_of_tokens([end - start for start, end in rewards.step_spans], rewards.token_spans)
     tokens_of_steps: list[list[tuple[Span, float]]] = [[] for _ in rewards.step_spans]
     for step, span, reward in zip(steps, rewards.token_spans, rewards.token_rewards, strict=True):
-        tokens_of_steps[step].append((span, reward))
+        tokens_of_steps[step].append((span, math.nan if reward is None else reward))
     return [list(_tiles(span, tokens)) for span, tokens in zip(rewards.step_spans, tokens_of_steps, strict=True)]
 
 
