@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Message, Problem, Rollout
 from lit_prm.data.steps import BlankLine
+from tests import conftest
 from tests.conftest import TEMPLATE, byte_tokenizer
 
 Q = "Ann has 3 pens and buys 4 more. How many pens does she have?"
@@ -83,8 +84,11 @@ def test_a_last_turn_of_the_assistant_is_continued() -> None:
 
 @pytest.mark.parametrize("space", ["\n", " ", "\n\n", "\t", "\u3000"])
 @pytest.mark.parametrize("response", ["It is 7.", "\nIt is 7.", " 7."])
-def test_a_prompt_that_ends_in_white_space_is_continued_without_a_template(space: str, response: str) -> None:
-    tokenizer = byte_tokenizer(None)
+def test_a_prompt_that_ends_in_white_space_is_continued_without_a_template(
+    space: str, response: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conftest, "CORPUS", [*conftest.CORPUS, *[f"{word}\n\n" for word in "abcd"]])
+    tokenizer = byte_tokenizer(None)  # with a token of two line breaks, which a text makes at its end alone
     (row,) = Encoder(tokenizer, BlankLine()).encode([group(Q + space, response)])
     prompt: list[int] = tokenizer(Q + space)["input_ids"]
     assert row.ids[: row.prompt_length].tolist() == prompt
