@@ -126,7 +126,7 @@ def by_training(
 
 
 def told(found: list[list[Rewards]]) -> list[tuple[float, list[float]]]:
-    return [(r.reward, [x for x in r.step_rewards if x is not None]) for group in found for r in group]
+    return [(r.reward or 0.0, [x for x in r.step_rewards if x is not None]) for group in found for r in group]
 
 
 def assert_same(found: list[tuple[float, list[float]]], wanted: list[tuple[float, list[float]]]) -> None:

@@ -45,7 +45,7 @@ def record(run: Path, identity: dict[str, str]) -> None:
 
 
 def rewards(source: Path, **options: Any) -> list[float]:
-    return [r.reward for r in load(source, **options).score_texts("1 + 1?", ["It is 2.", "3"])]
+    return [r.reward or 0.0 for r in load(source, **options).score_texts("1 + 1?", ["It is 2.", "3"])]
 
 
 def other_weights(folder: Path) -> None:

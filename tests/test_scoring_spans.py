@@ -126,7 +126,7 @@ def _laws(rollout: Rollout, rewards: Rewards) -> None:
         assert tuple(text[a:b] for a, b in rewards.step_spans) == rollout.steps
     known = [x for x in rewards.step_rewards if x is not None]
     assert sum(known) == pytest.approx(rewards.reward, abs=2e-4, rel=1e-6)
-    assert sum(rewards.token_rewards) == pytest.approx(rewards.reward, abs=2e-4, rel=1e-6)
+    assert sum(r for r in rewards.token_rewards if r is not None) == pytest.approx(rewards.reward, abs=2e-4, rel=1e-6)
     assert len(rewards.token_rewards) == rewards.tokens
     assert all(0 <= a <= b <= len(text) for a, b in rewards.token_spans)
     starts = [a for a, _ in rewards.token_spans]

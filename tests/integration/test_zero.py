@@ -206,7 +206,7 @@ def test_judging_is_that_of_one_process(ranks: Ranks) -> None:
 
 def rewards(source: Path, world: Path) -> list[float]:
     groups = read_groups(str(world / "candidates" / "test.jsonl")).groups
-    return [r.reward for of_group in lit_prm.load(str(source)).score(groups) for r in of_group]
+    return [r.reward or 0.0 for of_group in lit_prm.load(str(source)).score(groups) for r in of_group]
 
 
 @pytest.mark.slow
