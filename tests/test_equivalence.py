@@ -18,19 +18,19 @@ import pytest
 from lit_prm.answers.workers import Verdict, judge, pool, verdicts
 from lit_prm.answers.workers.pool import MANY, Worker, WorkerPool
 from lit_prm.answers.workers.supervisor import PATIENCE, next_line
-from tests.hostile_answers import EVIL
+from tests.stand_in_judges import ALLOCATE, EXIT, FORK, LEAVE, SLEEP, SPIN, SUPERVISE, WRITE
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Worker]:
-    worker = Worker()
+    worker = Worker(SUPERVISE)
     yield worker
     worker.close()
 
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    worker = Worker()
+    worker = Worker(SUPERVISE)
     yield worker
     worker.close()
 
@@ -77,17 +77,19 @@ def test_the_judges_own_verdict() -> None:
     assert judge.same(r"\{1,2\}", r"\{2,1\}") is True
 
 
-def test_model_output_is_never_run(tmp_path: Path) -> None:
-    trace = tmp_path / "ran"
-    assert not judge.same(f"__import__('pathlib').Path('{trace}').touch()", "1")
-    assert not trace.exists()
+def test_no_parser_that_runs_python_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("parse_expr evaluates Python")
+
+    monkeypatch.setattr("math_verify.parser.parse_expr", refuse)
+    assert judge.same("17x + y", "y + 17x") is True
+    assert judge.same("name", "other name") is False
 
 
 HARMS = [
     "open({path!r}, 'w')", "open({path!r}, 'a')", "os.open({path!r}, os.O_WRONLY | os.O_CREAT)", "os.system('true')",
     "subprocess.run(['true'])", "os.fork()", "os.kill(os.getppid(), 0)", "os.remove({path!r})", "os.mkdir({path!r})",
     "socket.create_connection(('127.0.0.1', 9))", "eval('1 .__class__')", "exec('import os')",
-    "sympy.sympify('exec(1)')",
 ]  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def test_a_judge_can_do_no_harm(tmp_path: Path) -> None:
 def test_a_question_that_spends_its_limit_is_undecided_and_the_next_answered(
     shared: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would take hours: that it ends at all is the limit's doing.
+    """It would spin for a minute: that the limit is spent sooner is the guard's doing.
 
     A judge that gets a twenty-fifth of a processor spends so small a limit before it is interrupted.
     """
@@ -125,7 +127,7 @@ def test_a_question_that_spends_its_limit_is_undecided_and_the_next_answered(
     found = set()
     for _ in range(100):
         judges = children(supervisor)
-        found.add(shared.ask(EVIL, "x", 0.02))
+        found.add(shared.ask(SPIN, "x", 0.02))
         assert not any(_lives(pid) for pid in judges)
         if Verdict.UNDECIDED in found:
             break
@@ -149,16 +151,31 @@ def test_a_judge_that_crashes_is_undecided_and_one_that_is_killed_interrupted(sh
         (pid,) = children(pid_of(shared))
         killer = threading.Timer(0.3, os.kill, (pid, number))
         killer.start()
-        assert shared.ask(EVIL, "x", 10) is verdict
+        assert shared.ask(SPIN, "x", 10) is verdict
         killer.join()
     assert shared.ask("2a", "a+a", 30) is Verdict.EQUAL
 
 
+@pytest.mark.parametrize("order", [ALLOCATE, FORK, WRITE, EXIT, LEAVE])
+def test_a_judge_that_misbehaves_is_undecided_and_replaced(order: str, shared: Worker, tmp_path: Path) -> None:
+    assert shared.ask(order, str(tmp_path / "trace"), 30) is Verdict.UNDECIDED
+    assert shared.ask("2a", "a+a", 30) is Verdict.EQUAL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_judge_that_sleeps_is_interrupted_after_the_patience_of_the_request(
+    shared: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = noted_waits(monkeypatch)
+    assert shared.ask(SLEEP, "x", 0.1, 0.2) is Verdict.INTERRUPTED
+    assert {0.1 + 0.2 + 9 * PATIENCE} <= set(waited)
+
+
 def test_dying_often_costs_the_asking_process_nothing(shared: Worker) -> None:
-    shared.ask(EVIL, "x", 0.02)
+    shared.ask(SPIN, "x", 0.02)
     opened, supervisor = len(os.listdir("/proc/self/fd")), pid_of(shared)
     for _ in range(30):
-        assert shared.ask(EVIL, "x", 0.02) is not Verdict.EQUAL
+        assert shared.ask(SPIN, "x", 0.02) is not Verdict.EQUAL
     assert pid_of(shared) == supervisor  # a new judge is a fork of it, not an import
     assert len(os.listdir("/proc/self/fd")) == opened
     assert len(children(pid_of(shared))) <= 1
@@ -167,7 +184,7 @@ def test_dying_often_costs_the_asking_process_nothing(shared: Worker) -> None:
 
 def test_a_judge_retires_and_nobody_notices() -> None:
     code = "from lit_prm.answers.workers import judge, supervisor; judge.QUESTIONS = 2; supervisor.supervise()"
-    questions = "".join(json.dumps(["x+1", f"{i}+x", 30]) + "\n" for i in range(7))
+    questions = "".join(json.dumps(["x+1", f"{i}+x", 30, 1]) + "\n" for i in range(7))
     done = subprocess.run([sys.executable, "-c", code], input=questions, capture_output=True, text=True)
     assert done.stdout.split() == ["ready", *"0100000"]
 
@@ -186,13 +203,13 @@ def test_a_judge_that_lost_its_supervisor_computes_no_longer_than_the_limit(work
     (pid,) = children(supervisor)
     killer = threading.Timer(0.3, os.kill, (supervisor, signal.SIGKILL))
     killer.start()
-    assert worker.ask(EVIL, "x", 1) in (Verdict.INTERRUPTED, Verdict.UNDECIDED)
+    assert worker.ask(SPIN, "x", 1) in (Verdict.INTERRUPTED, Verdict.UNDECIDED)
     killer.join()
     wait_until(lambda: not _lives(pid))
 
 
 def test_nothing_outlives_an_asking_process_that_is_killed() -> None:
-    code = f"from lit_prm.answers.workers.pool import Worker; w = Worker(); w.ask('x', '2x', 30); print(w._child.pid, flush=True); w.ask({EVIL!r}, 'x', 2)"  # noqa: E501
+    code = f"from lit_prm.answers.workers.pool import Worker; w = Worker({SUPERVISE!r}); w.ask('x', '2x', 30); print(w._child.pid, flush=True); w.ask({SPIN!r}, 'x', 2)"  # noqa: E501
     asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert asking.stdout is not None
     supervisor = int(asking.stdout.readline())

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from lit_prm.answers import counted, told
 from lit_prm.answers import workers as equivalence
-from lit_prm.answers.verdict_cache import Verdicts, _rules, symbolically_equal
-from lit_prm.answers.workers import Pair, Verdict
+from lit_prm.answers.verdict_cache import BUSY_PATIENCE, Verdicts, _rules, symbolically_equal
+from lit_prm.answers.workers import PATIENCE, Pair, Verdict
 
 Asked = list[tuple[Pair, float]]
 
@@ -26,7 +27,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Verdict], Asked]:
     def judge(verdict: Verdict) -> Asked:
         asked: Asked = []
 
-        def ask(pairs: Sequence[Pair], timeout: float) -> Iterator[Verdict]:
+        def ask(pairs: Sequence[Pair], timeout: float, patience: float) -> Iterator[Verdict]:
             for pair in pairs:
                 asked.append((pair, timeout))
                 yield verdict
@@ -38,14 +39,14 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Verdict], Asked]:
 
 
 @pytest.mark.parametrize("verdict", [Verdict.EQUAL, Verdict.UNEQUAL])
-def test_a_pair_is_asked_once_in_either_order(
+def test_each_direction_of_a_pair_is_asked_once(
     verdict: Verdict, judged: Callable[[Verdict], Asked], tmp_path: Path
 ) -> None:
     asked = judged(verdict)
     pairs = [("x", "y"), ("y", "x"), ("x", "y\ud800\0"), ("x", "y")]
     for _ in range(2):
         assert Verdicts(tmp_path / "v").equal(pairs, 3) == [verdict is Verdict.EQUAL] * 4
-    assert asked == [(("y", "x"), 3), (("x", "y\ud800\0"), 3)] or asked == [(("x", "y"), 3), (("x", "y\ud800\0"), 3)]
+    assert [pair for pair, _ in asked] == pairs[:3]
 
 
 def test_undecided_is_asked_again_only_with_a_longer_limit(judged: Callable[[Verdict], Asked], tmp_path: Path) -> None:
@@ -71,15 +72,53 @@ def late_keys(verdicts: Verdicts) -> list[bytes]:
     return [key for (key,) in verdicts._file.execute("SELECT key FROM verdicts")]
 
 
-def test_what_a_busy_machine_interrupted_is_known_to_one_process_only(
+def test_what_a_busy_machine_interrupted_is_asked_again_at_once_and_by_each_call(
     judged: Callable[[Verdict], Asked], tmp_path: Path
 ) -> None:
     asked = judged(Verdict.INTERRUPTED)
     mine = Verdicts(tmp_path / "v")
-    assert mine.equal([("x", "y")], 3) == mine.equal([("x", "y")], 3) == [False]
-    assert len(asked) == 1
+    with counted() as undecided:
+        assert mine.equal([("x", "y")], 3) == mine.equal([("x", "y")], 3) == [False]
+    assert undecided.count == 2
+    assert len(asked) == 4
     judged(Verdict.EQUAL)
+    with counted() as undecided:
+        assert mine.equal([("x", "y")], 3) == [True]
+    assert undecided.count == 0
+
+
+def test_the_second_time_it_is_given_more_patience(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[float] = []
+
+    def ask(pairs: Sequence[Pair], timeout: float, patience: float) -> Iterator[Verdict]:
+        given.extend(patience for _ in pairs)
+        return iter([Verdict.EQUAL if patience > PATIENCE else Verdict.INTERRUPTED] * len(pairs))
+
+    monkeypatch.setattr(equivalence, "verdicts", ask)
     assert Verdicts(tmp_path / "v").equal([("x", "y")], 3) == [True]
+    assert given == [PATIENCE, BUSY_PATIENCE]
+
+
+def test_what_spent_its_limit_is_counted_also_when_it_is_remembered(
+    judged: Callable[[Verdict], Asked], tmp_path: Path
+) -> None:
+    judged(Verdict.UNDECIDED)
+    with counted() as undecided:
+        for _ in range(2):
+            Verdicts(tmp_path / "v").equal([("x", "y"), ("x", "z")], 3)
+    assert undecided.count == 4
+
+
+def test_the_count_is_told_and_silence_means_none(judged: Callable[[Verdict], Asked], tmp_path: Path) -> None:
+    judged(Verdict.UNDECIDED)
+    with (
+        pytest.warns(UserWarning, match="labels of f: 1 comparisons of answers ended without a verdict"),
+        told("labels of f"),
+    ):
+        Verdicts(tmp_path / "v").equal([("x", "y")], 3)
+    judged(Verdict.UNEQUAL)
+    with told("labels of f"):
+        Verdicts(tmp_path / "v").equal([("x", "z")], 3)
 
 
 def test_another_version_of_what_judges_asks_again(
@@ -117,7 +156,7 @@ from pathlib import Path
 from lit_prm.answers import workers as equivalence
 from lit_prm.answers.workers import Verdict
 from lit_prm.answers.verdict_cache import Verdicts
-equivalence.verdicts = lambda pairs, timeout: [Verdict.EQUAL if len(a) % 2 else Verdict.UNEQUAL for a, _ in pairs]
+equivalence.verdicts = lambda pairs, *_: [Verdict.EQUAL if len(a) % 2 else Verdict.UNEQUAL for a, _ in pairs]
 verdicts = Verdicts(Path(sys.argv[1]))
 print("writing", flush=True)
 for i in range(10**6):

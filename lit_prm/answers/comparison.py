@@ -1,9 +1,10 @@
-"""Compares two answers: as text, as numbers, or symbolically."""
+"""Compares a candidate with the gold answer, or two candidates: as text, as numbers, or symbolically."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 
 from lit_prm.answers.extraction import extract_answer
 from lit_prm.answers.normal import LONGEST, WORDS, normalise, number
@@ -11,30 +12,35 @@ from lit_prm.answers.verdict_cache import symbolically_equal
 
 _BASE = re.compile(r"(\d[\dA-F]*)_(?:(\d+)|\{(\d+)\})")  # 1101_2; in x_1 and \log_2 a letter stands before it
 _NEGATED = re.compile(r"-\d*[A-Za-z]=[^=]+")  # -x = 12
+_LETTER = re.compile(r"[A-J]")
+_OPTION = re.compile(r"(?:\(([A-J])\)|([A-J])[.:)])(.+)")  # (C) 14, E: the third one
+_CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?:([ap])\.?m\.?)?", re.IGNORECASE)
+_RATIO = re.compile(r"\d{1,9}(?::\d{1,9})+")
+
+Pair = tuple[str, str]
 
 
-def equivalent(a: str, b: str, timeout: float = 3.0) -> bool:
-    """Whether two answers are equal as text, as exact numbers, or symbolically. Symmetric; never raises.
+def matches(gold: str, candidate: str, timeout: float = 3.0) -> bool:
+    r"""Whether the candidate is right if ``gold`` is the right answer. The order matters; never raises.
 
-    math-verify compares symbolically in a worker process. Two answers are not equivalent if the comparison takes more
-    than ``timeout`` seconds or crashes. Words and very long answers are equal only as text. Numbers with different
-    bases, or with and without a base, differ, although math-verify reads ``10_2`` and ``10`` alike. Of an equation
-    math-verify compares the right side, so ``-x = 12`` would equal 12; this function returns False for such a pair.
+    They are compared as text, as exact numbers, clock times, ratios or options, else by math-verify in a worker
+    process. ``x + y = 0`` is right for the gold answer 0, but 0 is not right for the plane ``x + y = 0``. Words and
+    very long answers are equal only as text. Numbers with different bases, or with and without a base, differ. A
+    comparison that takes more than ``timeout`` seconds or crashes is False, and ``counted()`` counts it.
     """
-    return all_equivalent([(a, b)], timeout)[0]
+    return all_match([(gold, candidate)], timeout)[0]
 
 
-def all_equivalent(pairs: Sequence[tuple[str, str]], timeout: float = 3.0) -> list[bool]:
-    """``equivalent`` of every pair; many pairs are compared on all cores."""
+def all_match(pairs: Sequence[Pair], timeout: float = 3.0) -> list[bool]:
+    """``matches`` of every pair (gold, candidate); many pairs are compared on all cores."""
     equal: list[bool] = []
-    unsettled: dict[tuple[str, str], list[int]] = {}
-    for row, (a, b) in enumerate(pairs):
-        first, second = normalise(a), normalise(b)
-        settled = _settled(first, second)
+    unsettled: dict[Pair, list[int]] = {}
+    for row, (gold, candidate) in enumerate(pairs):
+        wanted, given = _same_kind(normalise(gold), normalise(candidate))
+        settled = _settled(wanted, given)
         equal.append(settled or False)
         if settled is None:
-            first, second = sorted(_BASE.sub(r"\1", x) for x in (first, second))
-            unsettled.setdefault((first, second), []).append(row)
+            unsettled.setdefault((_BASE.sub(r"\1", wanted), _BASE.sub(r"\1", given)), []).append(row)
     verdicts = symbolically_equal(list(unsettled), timeout) if unsettled else []
     for rows, verdict in zip(unsettled.values(), verdicts, strict=True):
         for row in rows:
@@ -42,20 +48,50 @@ def all_equivalent(pairs: Sequence[tuple[str, str]], timeout: float = 3.0) -> li
     return equal
 
 
-def _settled(first: str, second: str) -> bool | None:
-    """Equality of two normalised answers by text, numbers and bases; None if it needs a symbolic comparison."""
-    if first == second:
+def equivalent(a: str, b: str, timeout: float = 3.0) -> bool:
+    """Whether two candidates are equal: each matches the other as gold answer. Symmetric; never raises."""
+    return all_equivalent([(a, b)], timeout)[0]
+
+
+def all_equivalent(pairs: Sequence[Pair], timeout: float = 3.0) -> list[bool]:
+    """``equivalent`` of every pair; the second direction is compared only where the first is equal."""
+    pairs = [min(pair, pair[::-1]) for pair in pairs]
+    equal = all_match(pairs, timeout)
+    rows = [row for row, same in enumerate(equal) if same]
+    for row, same in zip(rows, all_match([pairs[row][::-1] for row in rows], timeout), strict=True):
+        equal[row] = same
+    return equal
+
+
+def _same_kind(gold: str, candidate: str) -> Pair:
+    """Of an option and a letter the letters, ``(C) 14`` and ``C``; of an option and a text the texts."""
+    options = _OPTION.fullmatch(gold), _OPTION.fullmatch(candidate)
+    if (options[0] is None) == (options[1] is None):
+        return gold, candidate
+    letters = any(_LETTER.fullmatch(answer) for answer in (gold, candidate))
+    texts = zip(options, (gold, candidate), strict=True)
+    first, second = (((o[1] or o[2]) if letters else normalise(o[3])) if o else text for o, text in texts)
+    return first, second
+
+
+def _settled(gold: str, candidate: str) -> bool | None:
+    """Equality of two normalised answers without symbols; None if it needs a symbolic comparison."""
+    if gold == candidate:
         return True
-    if max(len(first), len(second)) > LONGEST or _bases(first) != _bases(second):
+    if max(len(gold), len(candidate)) > LONGEST or _bases(gold) != _bases(candidate):
         return False
-    first, second = (_BASE.sub(r"\1", x) for x in (first, second))
-    if first == second:
+    gold, candidate = (_BASE.sub(r"\1", x) for x in (gold, candidate))
+    if gold == candidate:
         return True
-    if number(first) is not None and number(second) is not None:
-        return number(first) == number(second)
-    if any(_NEGATED.fullmatch(x) and "=" not in y for x, y in ((first, second), (second, first))):
+    if number(gold) is not None and number(candidate) is not None:
+        return number(gold) == number(candidate)
+    if _CLOCK.fullmatch(gold) or _CLOCK.fullmatch(candidate):
+        return _same_time(gold, candidate)
+    if _RATIO.fullmatch(gold) and _RATIO.fullmatch(candidate):
+        return _shares(gold) == _shares(candidate)
+    if any(_NEGATED.fullmatch(x) and "=" not in y for x, y in ((gold, candidate), (candidate, gold))):
         return False
-    return False if any(not x or WORDS.fullmatch(x) for x in (first, second)) else None
+    return False if any(not x or WORDS.fullmatch(x) for x in (gold, candidate)) else None
 
 
 def _bases(answer: str) -> list[str]:
@@ -63,7 +99,25 @@ def _bases(answer: str) -> list[str]:
     return [plain or braced for _, plain, braced in _BASE.findall(answer)]
 
 
+def _same_time(*answers: str) -> bool:
+    """Whether both are clock times, of the same minute; a time without am or pm may be either."""
+    times = [_CLOCK.fullmatch(answer) for answer in answers]
+    hours, halves = zip(*((int(t[1]), (t[4] or "").lower()) for t in times if t), strict=True)
+    if len(hours) < 2 or len({(t[2], t[3] or "00") for t in times if t}) > 1:
+        return False
+    if "" not in halves:
+        return (hours[0] % 12, halves[0]) == (hours[1] % 12, halves[1])
+    full = {h % 12 + 12 * (half == "p") if half else h for h, half in zip(hours, halves, strict=True)}
+    return len(set(hours)) == 1 or len(full) == 1
+
+
+def _shares(ratio: str) -> list[Fraction]:
+    """Parts of a ratio as shares of the whole: 2:4 is 1:2."""
+    parts = [int(part) for part in ratio.split(":")]
+    return [Fraction(part, sum(parts) or 1) for part in parts]
+
+
 def is_correct(response: str, gold: str) -> bool:
-    """Whether the response states an answer equivalent to ``gold``; False if it states none."""
+    """Whether the response states an answer that matches ``gold``; False if it states none."""
     answer = extract_answer(response)
-    return answer is not None and equivalent(answer, gold)
+    return answer is not None and matches(gold, answer)

@@ -13,12 +13,15 @@ from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
+from lit_prm.answers import undecided
 from lit_prm.answers import workers as equivalence
-from lit_prm.answers.workers import Pair, Verdict
+from lit_prm.answers.workers import PATIENCE, Pair, Verdict
+
+BUSY_PATIENCE = 30.0  # wall-clock seconds beyond the limit, once a busy machine has interrupted a comparison
 
 
 def symbolically_equal(pairs: Sequence[Pair], timeout: float) -> list[bool]:
-    """Whether math-verify calls the answers of each pair equal; False if it does not decide in time."""
+    """Whether math-verify calls the candidate of each pair (gold, candidate) right; False without a verdict in time."""
     return _memory(os.getpid(), _file()).equal(pairs, timeout)
 
 
@@ -36,13 +39,13 @@ class Verdicts:
 
     The key of a verdict is a hash of the pair, the versions of math-verify and its dependencies, and the source of
     ``workers/judge.py``. "Undecided" holds for time limits up to the one that was used; a longer limit compares again.
-    A comparison that a busy machine interrupted is remembered by this process only. A file that cannot be used causes
-    a warning and no error.
+    A comparison that a busy machine interrupted is asked again at once, with ``BUSY_PATIENCE``, and by every later
+    call. ``counted()`` counts each use of a pair without a verdict. A file that cannot be used causes a warning and no
+    error.
     """
 
     def __init__(self, file: Path) -> None:
         self._lock = threading.Lock()
-        self._interrupted: set[tuple[bytes, float]] = set()
         self._path = file
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,30 +55,33 @@ class Verdicts:
 
     def equal(self, pairs: Sequence[Pair], timeout: float) -> list[bool]:
         keys = [_key(pair) for pair in pairs]
-        equal = self._stored(keys, timeout)
-        unknown = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in equal}
-        outcomes = equivalence.verdicts(list(unknown.values()), timeout)
-        for key, verdict in zip(unknown, outcomes, strict=True):
-            equal[key] = verdict is Verdict.EQUAL
-            self._keep(key, verdict, timeout)
-        return [equal[key] for key in keys]
+        found = self._stored(keys, timeout)
+        unknown = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in found}
+        for patience in (PATIENCE, BUSY_PATIENCE):
+            outcomes = equivalence.verdicts(list(unknown.values()), timeout, patience)
+            found |= dict(zip(unknown, outcomes, strict=True))
+            unknown = {key: pair for key, pair in unknown.items() if self._keep(key, found[key], timeout)}
+        verdicts = [found[key] for key in keys]
+        undecided.add(sum(verdict in (Verdict.UNDECIDED, Verdict.INTERRUPTED) for verdict in verdicts))
+        return [verdict is Verdict.EQUAL for verdict in verdicts]
 
-    def _stored(self, keys: Sequence[bytes], timeout: float) -> dict[bytes, bool]:
-        equal = {key: False for key in keys if (key, timeout) in self._interrupted}
+    def _stored(self, keys: Sequence[bytes], timeout: float) -> dict[bytes, Verdict]:
+        found: dict[bytes, Verdict] = {}
         with self._trying():
             for key in keys:
                 row = self._file.execute("SELECT equal, seconds FROM verdicts WHERE key = ?", (key,)).fetchone()
                 if row and (row[0] is not None or timeout <= row[1]):
-                    equal[key] = bool(row[0])
-        return equal
+                    found[key] = _VERDICTS[row[0]]
+        return found
 
-    def _keep(self, key: bytes, verdict: Verdict, timeout: float) -> None:
+    def _keep(self, key: bytes, verdict: Verdict, timeout: float) -> bool:
+        """Store a verdict; True if there is none because a busy machine interrupted the judge."""
         if verdict is Verdict.INTERRUPTED:
-            self._interrupted.add((key, timeout))
-            return
+            return True
         equal = None if verdict is Verdict.UNDECIDED else verdict is Verdict.EQUAL
         with self._trying():
             self._file.execute(_INSERT, (key, equal, timeout))
+        return False
 
     @contextlib.contextmanager
     def _trying(self) -> Iterator[None]:
@@ -94,6 +100,7 @@ class Verdicts:
         self._file = _opened(":memory:")
 
 
+_VERDICTS = {None: Verdict.UNDECIDED, 0: Verdict.UNEQUAL, 1: Verdict.EQUAL}
 _INSERT = (
     "INSERT INTO verdicts VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET equal = excluded.equal, "
     "seconds = excluded.seconds WHERE equal IS NULL AND (excluded.equal IS NOT NULL OR excluded.seconds > seconds)"
@@ -118,8 +125,8 @@ def _opened(name: str) -> sqlite3.Connection:
 
 
 def _key(pair: Pair) -> bytes:
-    """[32 bytes] hash of the pair, in either order, and of the rules."""
-    return hashlib.sha256(json.dumps([*sorted(pair), _rules()]).encode()).digest()
+    """[32 bytes] hash of the pair (gold, candidate) and of the rules."""
+    return hashlib.sha256(json.dumps([*pair, _rules()]).encode()).digest()
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
 from typing import IO, Any, NoReturn
@@ -20,13 +21,13 @@ QUESTIONS = 2000  # comparisons of one judge; then a new one replaces it, since 
 HARMFUL = ("os.", "shutil.", "subprocess.", "socket.", "ctypes.", "pty.", "webbrowser.", "urllib.", "sqlite3.")
 
 
-def judge_all(questions: IO[bytes], answer: int) -> NoReturn:
+def judge_all(same: Callable[[str, str], bool], questions: IO[bytes], answer: int) -> NoReturn:
     """Compare pairs until the pipe closes. A kernel timer kills the process at the limit, even without a supervisor."""
     _harmless()
     for line, _ in zip(questions, range(QUESTIONS), strict=False):
-        a, b, timeout = json.loads(line)
+        gold, candidate, timeout, _ = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, timeout)  # processor seconds
-        verdict = Verdict.EQUAL if same(a, b) else Verdict.UNEQUAL
+        verdict = Verdict.EQUAL if same(gold, candidate) else Verdict.UNEQUAL
         signal.setitimer(signal.ITIMER_PROF, 0)
         os.write(answer, verdict.value + b"\n")
     os._exit(0)
@@ -68,36 +69,82 @@ def _text(source: Any) -> str:
     return source.decode(errors="replace") if isinstance(source, bytes) else str(source)
 
 
-def same(a: str, b: str) -> bool:
-    """Whether math-verify calls the answers equal; in either order, which matters for relations and sets."""
-    from math_verify import verify
-    from sympy import Expr
+def same(gold: str, candidate: str) -> bool:
+    r"""Whether math-verify calls the candidate equal to the gold answer. The order matters.
 
-    first, second = parsed(a), parsed(b)
-    if not first or not second:
+    Of a candidate's equation the right side counts if the gold answer is none. A candidate's relation equals a gold set
+    only if it is solved: ``x \ge 2`` for ``[2, \infty)``, but not the problem's own ``x^2 - 5x - 4 \le 10``.
+    """
+    from math_verify import verify
+
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+    wanted, given = parsed(gold), parsed(candidate)
+    if wanted is None or given is None or (_is_curve(wanted) and not _is_relation(given)):
         return False
-    orders = ((first, second), (second, first))
-    plain = isinstance(first[0], Expr) and isinstance(second[0], Expr)
-    return any(verify(x, y, timeout_seconds=None) for x, y in orders[: 1 if plain else 2])
+    equal = verify(wanted, given, allow_set_relation_comp=_is_solved(given), timeout_seconds=None)
+    return equal and not _differ(wanted, given)
 
 
 @lru_cache(maxsize=4096)
-def parsed(answer: str) -> list[Any]:
-    """Sympy expressions of a LaTeX answer; empty if it cannot be parsed.
+def parsed(answer: str) -> Any:
+    """Sympy expression of a LaTeX answer; None if it cannot be parsed.
 
     Only the LaTeX grammar parses model output: math-verify's parser of plain expressions ends in sympy's
-    ``parse_expr``, which evaluates Python. math-verify's timers are off, since they use SIGALRM; the kernel's timer
-    kills instead. A closing brace without an opening one would end the box around the answer: ``1} and 2`` must not be
-    parsed as 1.
+    ``parse_expr``, which evaluates Python. math-verify's cutting of units is off, since it reads ``4t`` as 4, and so is
+    its lower case, since R/r is not 1. A chain of equations that the grammar cannot read counts by its last side.
     """
-    if _closes_too_much(answer):
-        return []
-    from math_verify import LatexExtractionConfig, parse
+    from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+    from math_verify.grader import should_treat_as_complex
+    from math_verify.parser import get_last_eq
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
-    readers = [LatexExtractionConfig(boxed_match_priority=0)]
-    expressions = parse(f"\\boxed{{{answer}}}", readers, fallback_mode="no_fallback", parsing_timeout=None)
-    return list(expressions)
+    if _closes_too_much(answer):
+        return None
+    letters = ConversionConfig(lowercase_symbols=False)
+    text = normalize_latex(answer, NormalizationConfig(malformed_operators=True, boxed="none"))
+    for part in dict.fromkeys((text, get_last_eq(text))):
+        real = not should_treat_as_complex(part)
+        with contextlib.suppress(Exception):  # whatever the grammar and sympy raise
+            return latex2sympy(part, is_real=real, normalization_config=None, conversion_config=letters)
+    return None
+
+
+def _is_relation(expression: Any) -> bool:
+    from latex2sympy2_extended.logic import And
+    from sympy.core.relational import Relational
+
+    return isinstance(expression, Relational | And)
+
+
+def _is_curve(expression: Any) -> bool:
+    """Whether it is an equation of a sum, such as ``x + y = 0``, which does not name the value 0."""
+    from sympy import Eq
+
+    return isinstance(expression, Eq) and bool(expression.lhs.is_Add)
+
+
+def _is_solved(relation: Any) -> bool:
+    """Whether every relation has a symbol alone on one side and a number on the other."""
+    from latex2sympy2_extended.logic import And
+    from sympy.core.relational import Relational
+
+    if isinstance(relation, And):
+        return all(map(_is_solved, relation.args))
+    sides = (relation.lhs, relation.rhs) if isinstance(relation, Relational) else ()
+    return sorted((side.is_Symbol, bool(side.free_symbols)) for side in sides) == [(False, False), (True, True)]
+
+
+def _differ(wanted: Any, given: Any) -> bool:
+    """Whether two numbers differ in proportion to their size: math-verify takes 2^{-98} and its negative for 0."""
+    from sympy import Expr, Float
+
+    if not all(isinstance(x, Expr) and not x.free_symbols for x in (wanted, given)):
+        return False
+    tolerance = 1e-4 if wanted.has(Float) or given.has(Float) else 1e-10
+    with contextlib.suppress(TypeError, ValueError):  # no number after all
+        size = max(abs(wanted.evalf(30)), abs(given.evalf(30)))
+        return bool(size > 1e-60 and abs((wanted - given).evalf(30)) > tolerance * size)
+    return False
 
 
 def _closes_too_much(answer: str) -> bool:

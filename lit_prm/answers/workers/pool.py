@@ -11,21 +11,25 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import IO
 
 from lit_prm.answers.workers.supervisor import PATIENCE, next_line
 from lit_prm.answers.workers.verdict import Verdict
 
 START_SECONDS = 120.0  # to import sympy on a busy machine; no part of a comparison's time limit
+SUPERVISE = "from lit_prm.answers.workers.supervisor import supervise; supervise()"
 MANY = 32  # pairs in one call from which a second worker is worth its start
 
-Pair = tuple[str, str]
+Pair = tuple[str, str]  # gold answer, candidate
 
 
-def verdicts(pairs: Sequence[Pair], timeout: float) -> Iterator[Verdict]:
-    """Yield the verdict of each pair in order, with ``timeout`` seconds for each; safe in threads and after a fork."""
-    return _pool(os.getpid()).ask(pairs, timeout)
+def verdicts(pairs: Sequence[Pair], timeout: float, patience: float = PATIENCE) -> Iterator[Verdict]:
+    """Yield the verdict of each pair (gold, candidate) in order; safe in threads and after a fork.
+
+    A comparison may take ``timeout`` seconds of processor time and ``patience`` more of wall-clock time.
+    """
+    return _pool(os.getpid()).ask(pairs, timeout, patience)
 
 
 @lru_cache(maxsize=1)
@@ -41,21 +45,22 @@ class WorkerPool:
         self._free = threading.Semaphore(size)
         self._idle: list[Worker] = []
 
-    def ask(self, pairs: Sequence[Pair], timeout: float) -> Iterator[Verdict]:
+    def ask(self, pairs: Sequence[Pair], timeout: float, patience: float = PATIENCE) -> Iterator[Verdict]:
+        one = partial(self._one, timeout, patience)
         if len(pairs) < MANY:
-            yield from (self._one(pair, timeout) for pair in pairs)
+            yield from map(one, pairs)
             return
         with ThreadPoolExecutor(self._size) as threads:
-            yield from threads.map(self._one, pairs, [timeout] * len(pairs))
+            yield from threads.map(one, pairs)
 
-    def _one(self, pair: Pair, timeout: float) -> Verdict:
+    def _one(self, timeout: float, patience: float, pair: Pair) -> Verdict:
         with self._free:
             try:
                 worker = self._idle.pop()
             except IndexError:
                 worker = Worker()
             try:
-                return worker.ask(*pair, timeout)
+                return worker.ask(*pair, timeout, patience)
             finally:
                 self._idle.append(worker)
 
@@ -67,20 +72,21 @@ class Worker:
     module, daemonic workers of a DataLoader may start it, and it needs no signal handler, so any thread may use it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, code: str = SUPERVISE) -> None:
         self._lock = threading.Lock()
+        self._code = code
         self._child: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         atexit.register(self.close)
 
-    def ask(self, a: str, b: str, timeout: float) -> Verdict:
-        """Verdict of math-verify on two LaTeX answers, in either order."""
+    def ask(self, gold: str, candidate: str, timeout: float, patience: float = PATIENCE) -> Verdict:
+        """Verdict of math-verify on a LaTeX answer, given the gold answer."""
         with self._lock:
             child = self._child if self._child and self._child.poll() is None else self._start()
-            request = json.dumps([a, b, timeout]).encode() + b"\n"
+            request = json.dumps([gold, candidate, timeout, patience]).encode() + b"\n"
             with contextlib.suppress(BrokenPipeError):
                 _pipe(child.stdin).write(request)
-            reply = next_line(_pipe(child.stdout), timeout + 10 * PATIENCE)
+            reply = next_line(_pipe(child.stdout), timeout + patience + 9 * PATIENCE)
             if not reply:
                 self.close()
             return Verdict(reply.strip() or b"!")
@@ -88,7 +94,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         self.close()
         self._child = child = subprocess.Popen(
-            [sys.executable, "-c", "from lit_prm.answers.workers.supervisor import supervise; supervise()"],
+            [sys.executable, "-c", self._code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # its log lines would interleave with the caller's progress bars

@@ -9,30 +9,40 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import IO, NoReturn
 
 from lit_prm.answers.workers.verdict import Verdict
 
-PATIENCE = 0.5  # wall-clock seconds added to the limit, which is in processor seconds
+Compare = Callable[[str, str], bool]
+PATIENCE = 0.5  # wall-clock seconds added to the limit, which is in processor seconds, unless the request has others
 
 
-def supervise() -> None:
-    """Answer requests from stdin, one line each, until it closes. Only the forked judges parse answers."""
+def supervise(same: Compare | None = None) -> None:
+    """Answer requests from stdin, one line each, until it closes. Only the forked judges parse answers.
+
+    ``same`` compares a gold answer with a candidate: without it, math-verify does.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent process only
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a library prints must not reach the pipe
     try:
-        from lit_prm.answers.workers.judge import judge_all, same
+        from lit_prm.answers.workers import judge
 
-        same(r"\frac{x}{2}", "0.5x")  # imports sympy and builds the grammar tables
+        can_read = judge.same(r"\frac{x}{2}", "0.5x")  # imports sympy and builds the grammar tables
+        trouble = "" if can_read else "the LaTeX grammar and its antlr4 runtime do not fit together"
     except ImportError as error:
-        replies.write(f"{error}\n".encode())
+        trouble = str(error)
+    if trouble:
+        replies.write(f"{trouble}\n".encode())
         return
     replies.write(b"ready\n")
-    judge = JudgeProcess(judge_all, replies)
+    judge_all = partial(judge.judge_all, same or judge.same)
+    process = JudgeProcess(judge_all, replies)
     for line in sys.stdin.buffer:
-        while (verdict := judge.verdict(line)) is None:
-            judge = JudgeProcess(judge_all, replies)
+        if (verdict := process.verdict(line)) is None:
+            process = JudgeProcess(judge_all, replies)
+            verdict = process.verdict(line) or Verdict.UNDECIDED  # it left without an answer
         replies.write(verdict.value + b"\n")
 
 
@@ -60,7 +70,8 @@ class JudgeProcess:
             return None
         with contextlib.suppress(BrokenPipeError):
             os.write(self._ask, line)
-        reply = next_line(self._answers, json.loads(line)[2] + PATIENCE)
+        _, _, timeout, patience = json.loads(line)
+        reply = next_line(self._answers, timeout + patience)
         return Verdict(reply.strip()) if reply else self._end()
 
     def _end(self) -> Verdict | None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from lit_prm.answers import extract_answer
+from lit_prm.answers import reference_answer
 from lit_prm.data.steps import laid
 
 Row = Mapping[str, Any]
@@ -203,7 +203,7 @@ def gold(value: object, name: str) -> str | None:
     solution = answer(value, name) or None
     if solution is None or not ("\\boxed" in solution or "####" in solution):
         return solution
-    final = extract_answer(solution)
+    final = reference_answer(solution)
     if final is None:
         raise wrong(name, solution[-40:], "a solution with its answer in \\boxed{...}", "complete it")
     return final
