@@ -1,6 +1,6 @@
-"""Speed, safety and strictness of grading: counts and pairs per second, with a cold and a warm cache.
+"""Speed and strictness of grading: counts and pairs per second, with a cold and a warm cache.
 
-LIT_PRM_DATA=FOLDER python -m benchmarks.grading [--hostile 4000] [--limit 1.0]
+LIT_PRM_DATA=FOLDER python -m benchmarks.grading [--odd 4000] [--limit 1.0]
 
 FOLDER holds math_train.jsonl.gz, the training problems of MATH with their solutions.
 """
@@ -15,17 +15,16 @@ from collections import Counter
 from pathlib import Path
 
 from lit_prm.answers import all_equivalent, equivalent
-from tests.hostile_answers import EVIL, gold_answers, hostile_pairs
+from tests.hostile_answers import gold_answers, odd_pairs
+from tests.stand_in_judges import SPIN, SUPERVISE
 from tests.test_hostile import near_misses, only_ours
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--odd", type=int, default=4000, help="number of odd pairs of answers (default: %(default)s)")
     parser.add_argument(
-        "--hostile", type=int, default=4000, help="number of hostile pairs of answers (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--limit", type=float, default=1.0, help="time limit of a hostile pair in seconds (default: %(default)s)"
+        "--limit", type=float, default=1.0, help="time limit of an odd pair in seconds (default: %(default)s)"
     )
     parser.add_argument(
         "--answers", type=int, default=7500, help="number of answers of math_train (default: %(default)s)"
@@ -34,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LIT_PRM_CACHE"] = folder
         print(f"restart after a kill: {1000 * _restart():.0f} ms; first start: {_start():.1f} s")
-        _hostile(arguments.hostile, arguments.limit)
+        _odd(arguments.odd, arguments.limit)
         _near(gold_answers(Path(os.environ["LIT_PRM_DATA"]))[: arguments.answers])
 
 
@@ -51,18 +50,18 @@ def _start() -> float:
 def _restart() -> float:
     from lit_prm.answers.workers.pool import Worker
 
-    worker = Worker()
+    worker = Worker(SUPERVISE)
     worker.ask("x+1", "1+x", 60)
     begun = time.monotonic()
     for _ in range(20):
-        worker.ask(EVIL, "x", 0.05)
+        worker.ask(SPIN, "x", 0.05)
     worker.close()
     return (time.monotonic() - begun) / 20 - 0.05
 
 
-def _hostile(count: int, limit: float) -> None:
+def _odd(count: int, limit: float) -> None:
     equivalent("x+1", "1+x", 60)
-    pairs = list(hostile_pairs(3, count))
+    pairs = list(odd_pairs(3, count))
     for cache in ("cold", "warm"):
         begun, longest = time.monotonic(), 0.0
         walls, equal = Counter[str](), Counter[str]()
@@ -75,9 +74,7 @@ def _hostile(count: int, limit: float) -> None:
             if wall > limit + 1:
                 print(f"  LATE: {wall:.2f} s, {kind}: {a[:99]!r} {b[:99]!r}", flush=True)
         spent = time.monotonic() - begun
-        print(
-            f"hostile, {cache}: {count} pairs in {spent:.0f} s, {count / spent:.0f}/s; longest {longest:.2f} s", end=""
-        )
+        print(f"odd, {cache}: {count} pairs in {spent:.0f} s, {count / spent:.0f}/s; longest {longest:.2f} s", end="")
         print(f" (limit {limit}); equal {sum(equal.values())}; at the limit: {dict(+walls)}", flush=True)
 
 
