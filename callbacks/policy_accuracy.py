@@ -9,6 +9,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from transformers import PreTrainedModel
 
+from lit_prm.answers import told
 from lit_prm.data.encoding import Encoder
 from lit_prm.evaluation.candidates import CandidateSet
 from lit_prm.evaluation.discrimination import with_interval
@@ -74,6 +75,7 @@ class PolicyAccuracy(Callback):
         for how, temperature, n in (("greedy", 0.0, 1), ("sampled", self.temperature, self.samples)):
             decoder = Decoder(policy, encoder.tokenizer, temperature, self.max_new_tokens)
             groups = map(graded_group, problems, decoder.sample(prompts, n))
-            right = np.array([group.accuracy for group in groups])
+            with told(f"policy/{candidates.name}/{how}"):
+                right = np.array([group.accuracy for group in groups])
             metrics |= with_interval(f"policy/{candidates.name}/{how}", right) if problems else {}
         return metrics

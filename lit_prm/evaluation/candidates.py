@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from lit_prm.answers import cluster, guess_answer
+from lit_prm.answers import cluster, guess_answer, told
 from lit_prm.data.batch import Encoded
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group
@@ -85,8 +85,9 @@ def refuse_unfit(name: str, groups: Sequence[Group], judged: bool = True) -> Non
 def answer_clusters(name: str, groups: Sequence[Group]) -> NDArray[np.intp]:
     """[R] number of each response's answer within its problem, -1 without one; missing answers are extracted."""
     clusters: list[int] = []
-    for group in _watched(f"{name}: comparing answers", groups):
-        clusters += cluster([guess_answer(r.response) if r.answer is None else r.answer for r in group.rollouts])
+    with told(f"votes of {name}"):
+        for group in _watched(f"{name}: comparing answers", groups):
+            clusters += cluster([guess_answer(r.response) if r.answer is None else r.answer for r in group.rollouts])
     return np.array(clusters, dtype=np.intp)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lit_prm.answers import told
 from lit_prm.data.formats import group_row, write_rows
 from lit_prm.data.formats.columns import BadRow, Row, parallel
 from lit_prm.data.formats.layouts import PaperRollouts
@@ -54,9 +55,10 @@ class SamplingJob:
                 refused = yield from self._drawn(names, samples)
                 kept = [problem for problem in self.problems if _key(problem) not in refused]
                 rows, total = [], self.samples
-                for row in self._rows(kept, [[samples[name] for name in names[_key(p)]] for p in kept]):
-                    rows.append(row)
-                    yield Done(total, len(rows))
+                with told(f"labels of {self.out}"):
+                    for row in self._rows(kept, [[samples[name] for name in names[_key(p)]] for p in kept]):
+                        rows.append(row)
+                        yield Done(total, len(rows))
             self._record(refused)
             write_rows(self.out, rows)
             clear(self.parts)

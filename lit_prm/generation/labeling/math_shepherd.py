@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lit_prm.answers import is_correct
+from lit_prm.answers import is_correct, told
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.generation.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
@@ -74,7 +74,7 @@ class MathShepherd(Labeler):
         taken = 0
         labelled: dict[int, Group] = {}
         spent = Counter(generated=0, prompt=0)
-        with closing(self._counted(groups, encoder, device)) as counted:
+        with told("labels of steps"), closing(self._counted(groups, encoder, device)) as counted:
             for g, counts in counted:
                 own = Counter(generated=sum(c.generated for c in counts.values()))
                 own.update(prompt=sum(c.prompt for c in counts.values()))
