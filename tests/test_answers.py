@@ -170,6 +170,8 @@ def test_the_gold_answer_comes_first(gold: str, candidate: str, right: bool, als
         ("4t", "4", False),
         (r"\pi r^2 h", r"\pi r^2", False),
         (r"\frac{R}{r}", "1", False),
+        (r"\text{(E)}+1", r"\text{(E)}", False),  # no option with a text
+        (r"\left(\frac{7}{9}, \frac{2}{9}\right)", r"-\left(\frac{7}{9}, \frac{2}{9}\right)", False),
         ("2X + 1", "2x + 1", False),
         (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}", False),
         (r"\frac{1}{2^{98}}", r"-\frac{1}{2^{98}}", False),
@@ -202,6 +204,7 @@ def test_letters_and_sizes_count(a: str, b: str, same: bool) -> None:
         (r"\text{E: the third one}", "E", True),
         ("(B) 12", "12", True),
         ("(B) 12", "(C) 12", False),
+        ("(B) 12", "(B) 13", False),
         ("3e5", r"3\times10^5", True),
         (r"1.6\times 10^{-19}", "1.7e-19", False),
         (r"0.\overline{3}", "1/3", True),

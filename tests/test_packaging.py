@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +116,17 @@ def test_every_file_that_is_read_at_run_time_is_shipped() -> None:
     }
     there = {f for package in ("lit_prm", "callbacks") for f in (REPOSITORY / package).rglob("*") if f.is_file()}
     assert shipped == {f for f in there if f.suffix not in (".py", ".pyc")}
+
+
+def test_the_versions_below_the_grader_are_pinned_together() -> None:
+    """The grammar of antlr 4.9.3, which older releases of omegaconf ask for, reads no percent sign."""
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    assert "antlr4-13-2" in dependencies()["math-verify"].extras
+    asked = [Requirement(text) for name in ("latex2sympy2_extended", "omegaconf") for text in requires(name) or []]
+    extra = {"extra": "antlr4-13-2"}
+    antlr = [r for r in asked if r.name.startswith("antlr4") and (r.marker is None or r.marker.evaluate(extra))]
+    assert pinned["antlr4-python3-runtime"] == "4.13.2"
+    assert antlr
+    assert all(r.specifier.contains("4.13.2") for r in antlr)
+    assert not dependencies()["omegaconf"].specifier.contains("2.3.1")

@@ -13,7 +13,7 @@ from lit_prm.answers.verdict_cache import symbolically_equal
 _BASE = re.compile(r"(\d[\dA-F]*)_(?:(\d+)|\{(\d+)\})")  # 1101_2; in x_1 and \log_2 a letter stands before it
 _NEGATED = re.compile(r"-\d*[A-Za-z]=[^=]+")  # -x = 12
 _LETTER = re.compile(r"[A-J]")
-_OPTION = re.compile(r"(?:\(([A-J])\)|([A-J])[.:)])(.+)")  # (C) 14, E: the third one
+_OPTION = re.compile(r"(?:\(([A-J])\)|([A-J])[.:)])([^-+*/^=,].*)")  # (C) 14, E: the third one
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?:([ap])\.?m\.?)?", re.IGNORECASE)
 _RATIO = re.compile(r"\d{1,9}(?::\d{1,9})+")
 
