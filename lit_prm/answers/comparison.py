@@ -64,13 +64,15 @@ def all_equivalent(pairs: Sequence[Pair], timeout: float = 3.0) -> list[bool]:
 
 
 def _same_kind(gold: str, candidate: str) -> Pair:
-    """Of an option and a letter the letters, ``(C) 14`` and ``C``; of an option and a text the texts."""
-    options = _OPTION.fullmatch(gold), _OPTION.fullmatch(candidate)
-    if (options[0] is None) == (options[1] is None):
+    """The letters of two options, of ``(C) 14`` and ``C``; the texts of the same option, of ``(C) 14`` and ``14``."""
+    answers = gold, candidate
+    options = [_OPTION.fullmatch(answer) for answer in answers]
+    if not any(options):
         return gold, candidate
-    letters = any(_LETTER.fullmatch(answer) for answer in (gold, candidate))
-    texts = zip(options, (gold, candidate), strict=True)
-    first, second = (((o[1] or o[2]) if letters else normalise(o[3])) if o else text for o, text in texts)
+    letters = [(o[1] or o[2]) if o else _LETTER.fullmatch(x) and x for o, x in zip(options, answers, strict=True)]
+    if all(letters) and not (all(options) and letters[0] == letters[1]):
+        return str(letters[0]), str(letters[1])
+    first, second = (normalise(o[3]) if o else answer for o, answer in zip(options, answers, strict=True))
     return first, second
 
 
@@ -89,6 +91,8 @@ def _settled(gold: str, candidate: str) -> bool | None:
         return _same_time(gold, candidate)
     if _RATIO.fullmatch(gold) and _RATIO.fullmatch(candidate):
         return _shares(gold) == _shares(candidate)
+    if _LETTER.fullmatch(gold) and _LETTER.fullmatch(candidate):
+        return False
     if any(_NEGATED.fullmatch(x) and "=" not in y for x, y in ((gold, candidate), (candidate, gold))):
         return False
     return False if any(not x or WORDS.fullmatch(x) for x in (gold, candidate)) else None
