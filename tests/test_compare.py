@@ -82,9 +82,9 @@ def test_the_finished_run_of_every_seed_is_read(runs: Path) -> None:
 
 @pytest.mark.parametrize(("file", "content"), [
     ("summary.json", b'{"status": "FINISHED"}'),
-    ("scores/test-problems.jsonl.gz", gzip.compress(b'{"problem": "a"}\n' * 99)[:30]),
-    ("scores/test-problems.jsonl.gz", gzip.compress(b'{"problem": "a"}\n')),
-    ("scores/test-problems.jsonl.gz", gzip.compress(b"")),
+    ("scores/test-problems.jsonl.gz", gzip.compress(b'{"problem": "a"}\n' * 99, mtime=0)[:30]),
+    ("scores/test-problems.jsonl.gz", gzip.compress(b'{"problem": "a"}\n', mtime=0)),
+    ("scores/test-problems.jsonl.gz", gzip.compress(b"", mtime=0)),
     ("scores/test-problems.jsonl.gz", b"not gzipped"),
 ])  # fmt: skip
 def test_a_damaged_or_foreign_file_is_named_with_its_folder(runs: Path, file: str, content: bytes) -> None:
