@@ -173,11 +173,11 @@ def test_the_answer_of_a_solution_is_its_box_whatever_is_remarked_behind_it() ->
     "answer\n", "#### Step\n", r"\boxed{1} and ", "is ", "(C) ", r"\text{ cm}", " per m", r"\frac ",
 ])  # fmt: skip
 def test_time_grows_with_the_length(unit: str) -> None:
-    for text in ((unit * 10**6)[: 10**6], "the answer is " + (unit * 10**6)[: 10**6] + "!"):
+    for text in ((unit * 10**5)[: 10**5], "the answer is " + (unit * 10**5)[: 10**5] + "!"):
         start = time.process_time()
         guess_answer(text)
         normalise(text)
         normalise(text[:2000])
         assert equivalent(text, text)
         assert not equivalent(text, text + "1")
-        assert time.process_time() - start < 60  # 0.3 s; a square would take hours
+        assert time.process_time() - start < 60  # 0.03 s; a square would take minutes

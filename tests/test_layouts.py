@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from dataclasses import asdict
@@ -227,6 +228,7 @@ def facts(groups: tuple[Group, ...]) -> list[Any]:
 
 
 def test_csv_holds_labels_lists_and_messages_as_text(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
     path = tmp_path / "a.csv"
     path.write_text('prompt,completion,label\n"A, b?\nC?","It is ""7"".",True\nD?,8,0\nE?,9,\n')
     assert facts(read_groups(str(path)).groups) == [
@@ -242,6 +244,7 @@ def test_csv_holds_labels_lists_and_messages_as_text(tmp_path: Path) -> None:
     path.write_text('prompt,completion,label\nA?,"7')
     with pytest.raises(ValueError, match=r"a.csv:2: no CSV .*looks cut"):
         read_groups(str(path))
+    assert csv.field_size_limit() >= limit  # of the whole process, which other readers share
 
 
 def test_an_object_of_lists_is_their_rows_in_order(tmp_path: Path) -> None:

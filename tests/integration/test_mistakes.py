@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -118,27 +117,6 @@ def test_a_truncated_line_is_named_with_its_file_and_number(refused: Refused, de
     message = refused("exp", "ce-8resp", *desk.options("--data.train", str(cut)))
     assert f"cut.jsonl:{lines}" in message
     assert "looks cut" in message
-
-
-def test_a_response_whose_tokens_do_not_follow_its_prompts_is_named(
-    refused: Refused, desk: Desk, micro_world: Path
-) -> None:
-    """A tokenizer that merges across the boundary: the prompt's last token is another one with the response."""
-    from transformers import AutoTokenizer
-
-    from tests.conftest import byte_tokenizer
-
-    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    merging = byte_tokenizer(template)
-    assert len(merging("7 * 2")["input_ids"]) < len(merging("7 *")["input_ids"]) + len(merging(" 2")["input_ids"]) + 1
-    folder = desk.folder / "merging"
-    merging.save_pretrained(folder)
-    assert AutoTokenizer.from_pretrained(folder).is_fast
-    row = {"prompt": "Find the fi", "completions": ["rst five odd", "no"], "correctness": [True, False]}
-    (desk.folder / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    options = desk.options("--data.train", str(desk.folder / "rows.jsonl"), "--data.tokenizer", str(folder))
-    message = refused("exp", "ce-8resp", *options, "--data.responses=2", "--data.batch_size=2")
-    assert "do not follow its prompt's" in message
 
 
 def test_a_resolved_config_in_another_folder_is_refused(

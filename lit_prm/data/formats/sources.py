@@ -145,7 +145,7 @@ def _csv(name: str, data: bytes) -> Iterator[Placed]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: no text in UTF-8 ({error}); save the table in UTF-8") from None
-    csv.field_size_limit(max(len(text), 1))
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))  # of the whole process
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in table:
