@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -256,6 +257,23 @@ def test_identity_changes_with_all_that_scores_hang_on(folders: tuple[str, str])
 def test_a_language_model_needs_its_reference(folders: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match=r"relative to another one\. Give the model that it was trained from"):
         lit_prm.load(folders[0])
+
+
+def test_a_pair_of_models_cuts_no_response_that_both_can_read(folders: tuple[str, str], tmp_path: Path) -> None:
+    """512 positions are the models' own; a reference with fewer decides, and so does an option."""
+    words = [Group(problem=Problem(prompt="1?", id="1"), rollouts=(Rollout(response="word " * 900),))]
+    short = Path(shutil.copytree(folders[1], tmp_path / "short"))
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 300}))
+    for reference, options, limit in (
+        (folders[1], {}, 512),
+        (str(short), {}, 300),
+        (folders[1], {"max_length": 99}, 99),
+    ):
+        scorer = lit_prm.load(folders[0], reference=reference, beta=1.0, **options)
+        assert scorer.identity["max_length"] == limit
+        ((found,),) = scorer.score(words)
+        assert found.truncated
 
 
 def test_without_reference_the_log_prob_is_the_reward(folders: tuple[str, str]) -> None:

@@ -12,6 +12,7 @@ import torch
 from jsonargparse import ArgumentParser, set_parsing_settings
 from jsonargparse._common import parsing_settings
 from safetensors.torch import load_file
+from transformers import AutoConfig
 
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.steps import StepRule
@@ -87,8 +88,17 @@ def reward_model_of(spec: RewardSpec, dtype: str | None = None) -> RewardModel:
 def encoder_of(spec: RewardSpec) -> Encoder:
     """The encoder of training, with character spans: it also knows which text each token stands for."""
     steps = instantiate(StepRule, spec.steps)
-    tokenizer = load_tokenizer(spec.tokenizer)
-    return Encoder(tokenizer, steps, max_length=spec.max_length, prompt_template=spec.prompt_template, spans=True)
+    tokenizer, limit = load_tokenizer(spec.tokenizer), spec.max_length or _limit_of_models(spec)
+    return Encoder(tokenizer, steps, max_length=limit, prompt_template=spec.prompt_template, spans=True)
+
+
+def _limit_of_models(spec: RewardSpec) -> int:
+    """Number of tokens that the policy and its references all have positions for; 2,048 if no configuration says."""
+    model: RewardModel = instantiate(RewardModel, spec.reward_model)
+    references = [*model.references(), *filter(None, [_reference_of(spec, None)])]
+    names = [sources_of(model)[-1], *(reference.model_name for reference in references)]
+    configs = [AutoConfig.from_pretrained(name, trust_remote_code=False).get_text_config() for name in names if name]
+    return min(filter(None, (getattr(config, "max_position_embeddings", None) for config in configs)), default=2048)
 
 
 def scored_by(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -> dict[str, Any]:
@@ -105,7 +115,7 @@ def scored_by(spec: RewardSpec, reward_model: RewardModel, encoder: Encoder) -> 
         "template": encoder.identity,
         "prompt_template": spec.prompt_template,
         "steps": {**spec.steps, "class_path": f"{type(encoder.steps).__module__}.{type(encoder.steps).__qualname__}"},
-        "max_length": spec.max_length,
+        "max_length": encoder.max_length,
         "dtype": str(getattr(reward_model, "dtype", "float32")),
         "aggregate": spec.aggregate,
     }

@@ -74,7 +74,11 @@ def add_scorer_options(parser: argparse.ArgumentParser) -> None:
     add("--beta", type=float, help="factor from log-ratios to rewards; default: what FROM says, else 0.05")
     add("--style", help="input format of a tag-token model; needed if its name does not tell")
     add("--prompt-template", help='text around each plain prompt, e.g. "Solve: {prompt}"')
-    add("--max-length", type=count, help="tokens of prompt and response; longer ones are truncated")
+    add(
+        "--max-length",
+        type=count,
+        help="tokens of prompt and response, at most; default: that of training, else all that the models take",
+    )
     add("--dtype", help="float32, bfloat16 or float16; default: that of training")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:0 (default: auto)")
     add("--eval-tokens", type=count, help="padded tokens per batch; default: by device")

@@ -117,7 +117,8 @@ def _own_spec(source: str, options: Options) -> RewardSpec:
 
 def _of_policy(class_path: str, policy: str, **arguments: Any) -> RewardSpec:
     reward_model = named(class_path, {"policy": policy, **arguments})
-    return RewardSpec(reward_model=reward_model, tokenizer=policy, steps=named("lit_prm.data.steps.BlankLine"))
+    steps = named("lit_prm.data.steps.BlankLine")
+    return RewardSpec(reward_model=reward_model, tokenizer=policy, steps=steps, max_length=None)
 
 
 def _with_beta(spec: RewardSpec, beta: float) -> RewardSpec:

@@ -31,7 +31,7 @@ class RewardSpec:
     tokenizer: str
     steps: Named
     reference: Named | None = None
-    max_length: int = 2048
+    max_length: int | None = 2048  # None: as many tokens as the models take
     prompt_template: str = "{prompt}"
     aggregate: str = "min"
     loss: str | None = None

@@ -92,7 +92,7 @@ def _facts(facts: Facts, spec: RewardSpec) -> dict[str, Any]:
         "beta": spec.beta,
         "steps": _shown(spec.steps),
         "score of a response": f"{spec.aggregate} of its step rewards",
-        "longest input": f"{spec.max_length} tokens",
+        "longest input": f"{spec.max_length} tokens" if spec.max_length else "as many tokens as the models take",
         "prompt": f"`{spec.prompt_template!r}` in the chat template of the tokenizer",
         "trained by commit": facts.commit,
     }
