@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,80 @@ def test_a_saved_data_set_with_columns_of_mixed_types_is_read_as_what_it_held(tm
         assert facts(groups) == [("q1", [("a", None, None)]), (tuple(ASKED), [("b", None, None)])]
     with pytest.raises(ValueError, match=r"splits: holds the splits test; give one of them, .*splits/test"):
         read_groups(str(tmp_path / "splits"))
+
+
+# --- what a review lost or crashed ------------------------------------------------------------------
+
+
+def read_rows_of(tmp_path: Path, *rows: object) -> Reading:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_groups(str(path), on_bad="skip")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"problem": "a", "answer": "7", "completions": ["x", "y"], "correctness": [True, False]},
+        {"problem": "a", "answer": "7", "steps": ["x", "y"], "label": 1},
+        {"problem": "a", "answer": "7", "response": "x", "correct": True},
+        {"prompt": "b", "completions": ["x"], "correctness": [True]},
+    ],
+)
+def test_no_response_is_lost_beside_problems(row: dict[str, object], tmp_path: Path) -> None:
+    """In the first row of a problem file, or in a later one."""
+    before = {"prompt": "a"} if "prompt" in row else {"problem": "z", "answer": "1"}
+    assert "would be lost" in read_rows_of(tmp_path, before, row).refused[0].reason
+    if "problem" in row:
+        with pytest.raises(ValueError, match="would be lost: MATH holds problems alone"):
+            read_rows_of(tmp_path, row)
+
+
+def test_doubtful_responses_are_those_that_the_text_says(tmp_path: Path) -> None:
+    row = {"prompt": "a", "completions": ["x", "y"], "correctness": [True, False], "ambiguous": ["False", "True"]}
+    (group,) = read_rows_of(tmp_path, row).groups
+    assert [rollout.response for rollout in group.rollouts] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"completions": [{"text": "a", "rating": 1}], "chosen_completion": 3},
+        {"completions": [{"text": "a", "rating": 1}], "chosen_completion": -1},
+        {"completions": [{"text": "a", "rating": 1}], "chosen_completion": "0"},
+        {"completions": [{"text": "a", "rating": [1]}], "chosen_completion": 0},
+        {"completions": ["a"], "chosen_completion": 0},
+        {"completions": [], "chosen_completion": None, "human_completion": "x"},
+        {"completions": [], "chosen_completion": None, "human_completion": {"text": None}},
+        None,
+    ],
+)
+def test_a_damaged_step_of_prm800k_is_one_refused_row(step: object, tmp_path: Path) -> None:
+    label = {"finish_reason": "solution", "steps": [step]}
+    row = {"question": {"problem": "q", "ground_truth_answer": "4"}, "label": label}
+    with pytest.raises(ValueError, match=re.escape("label.steps[0]")):
+        read_rows_of(tmp_path, row)
+
+
+def test_gold_answers_of_one_prompt_are_one(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "completion": t, "label": True, "reference": gold} for t, gold in (("x", None), ("y", "7"))]
+    assert [group.problem.answer for group in read_rows_of(tmp_path, *rows).groups] == ["7"]
+    other = {"prompt": "a", "completion": "z", "label": True, "reference": "6"}
+    assert "the gold answer is '6'" in read_rows_of(tmp_path, *rows, other).refused[0].reason
+
+
+def test_a_line_of_brackets_is_one_refused_row(tmp_path: Path) -> None:
+    path = tmp_path / "deep.jsonl"
+    path.write_text("[" * 10_000 + "\n" + json.dumps({"prompt": "a", "completion": "x", "label": True}) + "\n")
+    found = read_groups(str(path), on_bad="skip")
+    assert (len(found.groups), len(found.refused)) == (1, 1)
+
+
+def test_a_wrong_response_without_a_wrong_step_has_an_unknown_one(tmp_path: Path) -> None:
+    row = {
+        "question": "q", "ground_truth_answer": "4", "model_output_steps": ["a", "b"],
+        "model_output_answer_correctness": "wrong", "model_output_solution_correctness": "wrong",
+        "model_output_solution_first_error_step": None, "model_output_solution_first_error_reason": "",
+    }  # fmt: skip
+    ((rollout,),) = [group.rollouts for group in read_rows_of(tmp_path, row).groups]
+    assert (rollout.correct, rollout.first_error) == (False, None)

@@ -125,3 +125,11 @@ def test_a_second_time_changes_nothing_however_many_digits() -> None:
 @pytest.mark.parametrize("answer", [r"5\%", "5%", "5 percent", "5 percentage", r"3\% + 2\%"])
 def test_no_percent_sign_reaches_the_grammar(answer: str) -> None:
     assert not {"%", "percent"} & set(re.findall(r"%|percent", normalise(answer)))
+
+
+@pytest.mark.parametrize(
+    "text", ["3 dozens", "3 hundreds", "3 tenths", "2 thirds", "7 halves", "4 factorial", "5 infinity"]
+)
+def test_words_that_are_numbers_are_no_units(text: str) -> None:
+    assert normalise(text) != normalise(text.split()[0])
+    assert normalise("3 months") == normalise("3 baths") == "3"

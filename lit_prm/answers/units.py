@@ -15,8 +15,8 @@ _NAMES = (
 )
 _POWER = r"(?:\s*\^\s*(?:-?\d|\{\s*-?\d\s*\}))?"
 _STOP = (
-    r"(?:and|or|if|for|when|where|mod|times|over|is|are|to|pi|plus|minus|base|remainder|dozen|hundred|thousand"
-    r"|[mbtr]+illion|[ap]\.?m)\b"
+    r"(?:and|or|if|for|when|where|mod|times|over|is|are|to|pi|plus|minus|base|remainder|dozens?|hundreds?|thousands?"
+    r"|[mbtr]+illions?|halves|quarters?|thirds?|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths?|factorial|infinity|modulo|[ap]\.?m)\b"
 )
 _END = r"(?=\s*(?:$|[,;)\]]|\\(?:text|mathrm|mbox)\s*\{\s*,?\s*(?:and|or)\b|,?\s*\b(?:and|or)\b))"
 _COMPOUND = (

@@ -81,7 +81,7 @@ class _Collected:
         self.layout = layout
         key = json.dumps([group.problem.prompt, group.problem.options]) if layout.merges else number
         if key in self.groups:
-            group = replace(self.groups[key], rollouts=self.groups[key].rollouts + group.rollouts)
+            group = joined(self.groups[key], group)
         else:
             group = replace(group, problem=replace(group.problem, id=self._id(group.problem.id or str(number))))
         self.groups[key] = group
@@ -94,6 +94,17 @@ class _Collected:
             name = f"{wanted}-{n}"
         self.ids.add(name)
         return name
+
+
+def joined(first: Group, more: Group) -> Group:
+    """The responses of two rows with one prompt, and the gold answer that one of them or both give."""
+    answers = list(dict.fromkeys(g.problem.answer for g in (first, more) if g.problem.answer is not None))
+    if len(answers) > 1:
+        raise BadRow(
+            f"the gold answer is {answers[1]!r}, and an earlier row with this prompt has {answers[0]!r}; correct one"
+        )
+    problem = replace(first.problem, answer=next(iter(answers), None))
+    return replace(first, problem=problem, rollouts=first.rollouts + more.rollouts)
 
 
 def write_groups(path: Path, groups: Iterable[Group]) -> None:

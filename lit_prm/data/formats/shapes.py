@@ -102,7 +102,7 @@ class PaperRollouts(Layout):
         names = (self.correct, self.answers, "steps", "first_errors", "step_labels", "generators", "error_kinds")
         columns = [column.parallel(row, name, responses) for name in names]
         for i, values in enumerate(zip(responses, *columns, strict=True)):
-            if not doubtful[i]:
+            if not column.maybe_label(doubtful[i], f"ambiguous[{i}]"):
                 yield self._rollout(i, question, *values)
 
     def _rollout(
@@ -162,13 +162,17 @@ class Traced(Layout):
         every = isinstance(found, list | tuple)  # each wrong step is named, so the others are right
         named: Sequence[object] = [] if found in self.none else items(found, self.error) if every else [found]
         wrong = [column.step_index(n, len(steps), self.error, self.first) for n in named]
+        if every and (None in wrong or (len(wrong) > 1 and -1 in wrong)):
+            raise column.wrong(self.error, found, "a list of step numbers", "correct or remove the row")
+        right = self._is_right(row)
+        unknown = None in wrong or (found is None and right is False)  # a wrong response has a wrong step
         kind = column.maybe_text(row.get(self.kind), self.kind)
         yield Rollout(
             response="".join(steps),
             steps=steps,
-            correct=self._is_right(row),
+            correct=right,
             answer=column.answer(row.get(self.answer), self.answer),
-            first_error=None if None in wrong else min((n for n in wrong if n is not None), default=-1),
+            first_error=None if unknown else min((n for n in wrong if n is not None), default=-1),
             step_labels=tuple(float(k not in wrong) for k in range(len(steps))) if every else None,
             error_kinds=tuple(kind if k in wrong else "" for k in range(len(steps))) if kind and wrong else None,
             generator=column.maybe_text(row.get(self.generator), self.generator),
@@ -192,9 +196,17 @@ class ProblemRows(Layout):
         return super().fits(row) and not any(map(_OF_RESPONSES.search, row.keys() - set(self.columns)))
 
     def rollouts(self, row: Row, question: Question) -> Iterable[Rollout]:
+        if lost := sorted(n for n in _RESPONSES & row.keys() - set(self.columns) if row[n] is not None):
+            raise BadRow(
+                f"{', '.join(lost)} would be lost: {self.name} holds problems alone. Name the columns as a layout with "
+                "responses does (docs/formats.md), or remove them"
+            )
         return ()
 
 
+_RESPONSES = frozenset(
+    {"completion", "completions", "response", "responses", "correct", "correctness", "label", "labels", "steps"}
+)
 _OF_RESPONSES = re.compile(
     "answers|chosen|completion|conversation|correct|generation|label|message|output|reject|respon|rollout|score|steps"
 )

@@ -120,7 +120,7 @@ def _jsonl(name: str, data: bytes) -> Iterator[Placed]:
 def _line(line: bytes, *, last: bool) -> Row | BadRow:
     try:
         return _row(json.loads(line))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, or brackets without end
         # the writer of a whole file ends its last line
         remedy = "the file looks cut, copy or write it again" if last else "correct or remove the line"
         return BadRow(f"the line is no JSON ({_why(error)}); {remedy}")
@@ -158,7 +158,7 @@ def _csv(name: str, data: bytes) -> Iterator[Placed]:
         raise ValueError(f"{name}:{table.line_num + 1}: no CSV ({error}); the file looks cut, copy it again") from None
 
 
-def _why(error: ValueError) -> str:
+def _why(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}, character {error.pos + 1}"
     return str(error)  # bytes that are no UTF-8

@@ -47,11 +47,16 @@ class PRM800K(Layout):
     def rollouts(self, row: Row, question: Question) -> Iterator[Rollout]:
         path = list[tuple[str, float]]()
         for i, step in enumerate(column.items(row["label"].get("steps"), "label.steps")):
-            offered = [_rated(c, f"label.steps[{i}]") for c in step.get("completions") or ()]
+            name = f"label.steps[{i}]"
+            step = _object(step, name)
+            offered = [_rated(_object(c, name), name) for c in step.get("completions") or ()]
             chosen = step.get("chosen_completion")
-            taken = offered.pop(chosen) if chosen is not None else None
+            if chosen is not None and chosen not in range(len(offered)):
+                raise column.wrong(f"{name}.chosen_completion", chosen, "the number of a completion", "correct the row")
+            taken = offered.pop(int(chosen)) if chosen is not None else None
             if chosen is None and step.get("human_completion"):
-                taken = (str(step["human_completion"]["text"]), 1.0)
+                said = _object(step["human_completion"], f"{name}.human_completion")
+                taken = (column.string(said.get("text"), f"{name}.human_completion.text"), 1.0)
             for other in offered:
                 yield _judged([*path, other], None)
             if taken is None:
@@ -61,9 +66,15 @@ class PRM800K(Layout):
             yield _judged(path, True if row["label"].get("finish_reason") == "solution" else None)
 
 
+def _object(value: object, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise column.wrong(name, value, "an object", "correct the row")
+    return value
+
+
 def _rated(completion: Mapping[str, Any], name: str) -> tuple[str, float]:
     rating = completion.get("rating")
-    if rating not in _RATINGS:
+    if isinstance(rating, list | dict) or rating not in _RATINGS:
         raise column.wrong(f"{name}.rating", rating, "one of -1, 0, 1 and null", "correct the row")
     return column.string(completion.get("text"), f"{name}.text"), _RATINGS[rating]
 
