@@ -34,7 +34,7 @@ class RunIdentity:
         """A new run. Its hash is that of its configuration, wherever it lies: a copy in another folder is the same."""
         self.hashes = {"run": hashlib.sha256(config.replace(str(self.folder), "").encode()).hexdigest(), **models}
 
-    def go_on(self, models: Identity, config: str) -> None:
+    def go_on(self, models: Identity) -> None:
         """The run that the folder holds. Raises ValueError if it was begun with other models than it has now."""
         recorded = read_identity(self.folder)
         remedy = (
@@ -42,8 +42,7 @@ class RunIdentity:
             f"{self.folder}-other."
         )
         refuse_mismatch(recorded, models, f"the run {self.folder}", "the models of its configuration", remedy)
-        self.begin(models, config)
-        self.hashes = {**self.hashes, **recorded}
+        self.hashes = {**models, **recorded}  # without a record, the run's own hash is that of its checkpoint
 
     def write(self) -> None:
         """Record the hashes in the run's folder."""
@@ -61,6 +60,9 @@ class RunIdentity:
         shared = {name: self.hashes[name] for name in ("base", "tokenizer") if name in self.hashes}
         remedy = "Give the checkpoint of a run with this configuration."
         refuse_mismatch(saved, self.hashes if own else shared, f"the checkpoint {path}", "this run", remedy)
+        if own and saved and "run" not in self.hashes:
+            self.hashes = {**saved, **self.hashes}
+            self.write()
 
     def save(self, checkpoint: dict[str, Any]) -> None:
         """Add the hashes to a checkpoint."""

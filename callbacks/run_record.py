@@ -67,7 +67,7 @@ class RunRecord(SaveConfigCallback):
 
     def _identify(self, models: Mapping[str, str], *, goes_on: bool) -> None:
         config = self.parser.dump(self.config, skip_link_targets=False, skip_validation=True)
-        (self._identity.go_on if goes_on else self._identity.begin)(models, config)
+        self._identity.go_on(models) if goes_on else self._identity.begin(models, config)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if _writes_nothing(trainer):

@@ -19,7 +19,7 @@ from lit_prm.scoring.export.command import export
 from lit_prm.scoring.loading import load
 from lit_prm.scoring.run_spec import spec_of_run
 from lit_prm.storage.checkpoint_files import read_checkpoint
-from lit_prm.storage.identity import refuse_mismatch, write_identity
+from lit_prm.storage.identity import read_identity, refuse_mismatch, write_identity
 from tests.conftest import Touch, small_llama
 from tests.test_export import run_folder, trained
 
@@ -161,9 +161,36 @@ def begun(folder: Path, config: str = "seed: 0") -> RunIdentity:
 @pytest.mark.parametrize("what", MODELS)
 def test_a_run_does_not_go_on_with_another_model(what: str, tmp_path: Path) -> None:
     begun(tmp_path)
-    RunIdentity(tmp_path).go_on(MODELS, "")
+    RunIdentity(tmp_path).go_on(MODELS)
     with pytest.raises(ValueError, match=rf"hashes are {what} \w{{12}} against 0{{12}}\. Put back .*--run_dir"):
-        RunIdentity(tmp_path).go_on(MODELS | {what: "0" * 64}, "")
+        RunIdentity(tmp_path).go_on(MODELS | {what: "0" * 64})
+
+
+def test_a_run_whose_record_is_lost_takes_it_over_from_its_checkpoint(tmp_path: Path) -> None:
+    checkpoint: dict[str, Any] = {}
+    begun(tmp_path).save(checkpoint)
+    (tmp_path / "identity.json").unlink()
+    again = RunIdentity(tmp_path)
+    again.go_on(MODELS)
+    again.check(checkpoint, str(tmp_path / "last.ckpt"))
+    assert read_identity(tmp_path) == again.hashes == checkpoint["identity"]
+    with pytest.raises(ValueError, match="do not belong together"):
+        again.check({"identity": checkpoint["identity"] | {"run": "0" * 64}}, str(tmp_path / "last.ckpt"))
+
+
+@pytest.mark.parametrize("record", ['{"base": 3, "run": null}', '{"base": ["a"]}'])
+def test_a_damaged_identity_is_told(record: str, tmp_path: Path) -> None:
+    (tmp_path / "identity.json").write_text(record)
+    with pytest.raises(ValueError, match=r"identity\.json is damaged"):
+        read_identity(tmp_path)
+
+
+def test_a_missing_base_is_told_before_any_hub_is_asked(started: Path) -> None:
+    shutil.rmtree(started / "models" / "base")
+    with pytest.raises(ValueError, match="Download the model and give the folder"):  # owner/model could be on the hub
+        load(started / "run")
+    with pytest.raises(ValueError, match="does not exist"):
+        weights_hash("a/folder/base")
 
 
 def test_a_run_takes_its_own_checkpoint_and_that_of_its_copy_alone(tmp_path: Path) -> None:

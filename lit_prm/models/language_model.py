@@ -21,7 +21,7 @@ Attention = str  # "auto", "packed", or one of transformers: "sdpa", "eager", "f
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or a hub model."""
-    _refuse_missing_folder(name)
+    refuse_missing_folder(name)
     return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(name, trust_remote_code=False))
 
 
@@ -34,7 +34,7 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
     transformers' or "packed", None the model's default. "auto" means packed, unless a sample shows that the model
     cannot use it; the reason is then logged.
     """
-    _refuse_missing_folder(name)
+    refuse_missing_folder(name)
     cast(Any, disable_progress_bar)()  # the bar of shards takes half a second
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}. Give one of them.")
@@ -81,7 +81,7 @@ def may_be_on_hub(name: str) -> bool:
     return slashes == 1 or (slashes == 0 and isinstance(try_to_load_from_cache(name, "config.json"), str))
 
 
-def _refuse_missing_folder(name: str) -> None:
+def refuse_missing_folder(name: str) -> None:
     """Raise ValueError for a local path that does not exist; the hub would answer with a puzzling network error."""
     if name.startswith("~"):
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from lit_prm.models.language_model import Dtype
+from lit_prm.models.language_model import Dtype, refuse_missing_folder
 from lit_prm.models.zero_weights import LATEST, consolidated, standing
 from lit_prm.storage.checkpoint_files import read_checkpoint
 
@@ -101,6 +101,7 @@ def local_path(name: str, file: str) -> str | None:
 
 def commit_of(name: str) -> str:
     """The commit of a hub model, read from its files in the cache."""
+    refuse_missing_folder(name)
     for file in _CONFIGS:
         path = local_path(name, file)
         if path and (commit := extract_commit_hash(path, None)):

@@ -50,7 +50,7 @@ def _identity_of(folder: Path, checkpoint: Path | None) -> dict[str, str]:
     """The identity that a run and its checkpoint record; raises ValueError if they record different ones."""
     recorded = read_identity(folder)
     saved = identity_in(content_of(checkpoint)) if checkpoint else recorded
-    if not saved or not recorded:
+    if not (saved or recorded):
         warn_unknown(str(checkpoint or folder))
     if checkpoint:
         remedy = "Give the folder of the run that saved this checkpoint."

@@ -36,7 +36,7 @@ def read_checkpoint(file: str | Path, *, mmap: bool = True) -> dict[str, Any]:
                 "code, so the file is not read. Save the checkpoint again without them."
             ) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
-        damaged = (str(error).splitlines() or [type(error).__name__])[0]
+        damaged = (str(error).splitlines() or [type(error).__name__])[0][:200]
     if damaged:
         raise ValueError(f"{file} is damaged ({damaged}); {REMEDY}")
     if not isinstance(content, dict):
@@ -48,7 +48,7 @@ def read_checkpoint(file: str | Path, *, mmap: bool = True) -> dict[str, Any]:
 def _damaged(file: str, *unchanged: int) -> str:
     """Why the file's bytes are not those that were written; empty if they are. ``unchanged`` makes the cache notice."""
     if not zipfile.is_zipfile(file):
-        return "" if Path(file).stat().st_size else "it is empty"  # written before torch 1.6, or torch says what it is
+        return "it is no zip file, as torch has written since 1.6" if Path(file).stat().st_size else "it is empty"
     with zipfile.ZipFile(file) as archive:
         wrong = archive.testzip()
     return f"the checksum of {wrong} is wrong" if wrong else ""

@@ -30,12 +30,18 @@ def write_identity(folder: Path, identity: Identity) -> None:
 
 def read_identity(folder: Path) -> dict[str, str]:
     """The identity of the run in ``folder``; empty for a run begun before identities were recorded."""
-    return read_record(folder / FILE)
+    return _hashes(read_record(folder / FILE), folder / FILE)
 
 
 def identity_in(checkpoint: Mapping[str, Any]) -> dict[str, str]:
     """The identity in a checkpoint's content; empty for a checkpoint saved before identities were recorded."""
-    return dict(checkpoint.get(KEY) or {})
+    return _hashes(checkpoint.get(KEY) or {}, "the checkpoint")
+
+
+def _hashes(record: Any, place: object) -> dict[str, str]:
+    if not (isinstance(record, Mapping) and all(isinstance(value, str) for value in record.values())):
+        raise ValueError(f"the identity in {place} is damaged: {str(record)[:80]} are not hashes by name. Restore it")
+    return dict(record)
 
 
 def of_models(identity: Identity) -> dict[str, str]:
