@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,12 @@ class RunRecord(SaveConfigCallback):
             tracker.go_on()
 
     def _identify(self, models: Mapping[str, str], *, goes_on: bool) -> None:
-        config = self.parser.dump(self.config, skip_link_targets=False, skip_validation=True)
-        self._identity.go_on(models) if goes_on else self._identity.begin(models, config)
+        self._identity.go_on(models) if goes_on else self._identity.begin(models, self._dumped)
+
+    @cached_property
+    def _dumped(self) -> str:
+        """The configuration as YAML; a dump takes a tenth of a second."""
+        return str(self.parser.dump(self.config, skip_link_targets=False, skip_validation=True))
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if _writes_nothing(trainer):
@@ -75,10 +80,9 @@ class RunRecord(SaveConfigCallback):
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._trained and stage != "fit":
             self._remember(read_record(self.folder / "summary.json"))
-        config = self.parser.dump(self.config, skip_link_targets=False, skip_validation=True)
-        self._write_inputs(trainer, config, stage)
+        self._write_inputs(trainer, self._dumped, stage)
         if tracker := _tracker(trainer):
-            self._log_inputs(tracker, config, _digests(trainer))
+            self._log_inputs(tracker, self._dumped, _digests(trainer))
 
     def _write_inputs(self, trainer: Trainer, config: str, stage: str) -> None:
         stored = self.folder / "config.yaml"

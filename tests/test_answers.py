@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,33 +17,11 @@ from hypothesis import strategies as st
 
 from lit_prm.answers import (
     all_equivalent,
-    comparison,
     equivalent,
     is_correct,
     matches,
 )
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("verdicts"))
-
-
-@pytest.fixture(autouse=True)
-def _own_verdicts(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an older judge found must not answer for this one."""
-    monkeypatch.setenv("LIT_PRM_CACHE", cache)
-
-
-@pytest.fixture
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail when a comparison leaves the fast paths."""
-
-    def refuse(pairs: Sequence[tuple[str, str]], timeout: float) -> list[bool]:
-        raise AssertionError(f"symbolic comparison of {pairs}")
-
-    monkeypatch.setattr(comparison, "symbolically_equal", refuse)
-
+from tests.fresh_verdicts import cache, no_worker, own_verdicts  # noqa: F401  fixtures
 
 # ---- equality ----
 

@@ -150,3 +150,14 @@ def test_a_conversation_that_the_template_refuses_is_named() -> None:
     )
     with pytest.raises(ValueError, match=r"cannot render a chat of system, user \(no system\)"):
         Encoder(strict, BlankLine()).encode([group(({"role": "system", "content": "Be brief."}, USER), "7.")])
+
+
+def test_a_call_without_text_under_a_template_that_joins_texts_is_told_and_empty(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Such a template adds content to text, which null cannot be added to."""
+    joins = byte_tokenizer(LOOP.replace("BODY", "{{ '' + m['content'] }}") + START.replace("OPEN", ""))
+    history = group((USER, CALL, {"role": "tool", "content": "7"}), "It is 7.")
+    prompt, _ = encoded(joins, history)
+    assert "<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n7<|im_end|>" in prompt
+    assert "the chat template ignores tool_calls" in capsys.readouterr().err

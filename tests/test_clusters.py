@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_prm.answers import cluster, comparison, equivalent
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("verdicts"))
-
-
-@pytest.fixture(autouse=True)
-def _own_verdicts(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an older judge found must not answer for this one."""
-    monkeypatch.setenv("LIT_PRM_CACHE", cache)
-
-
-@pytest.fixture
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail when a comparison leaves the fast paths."""
-
-    def refuse(pairs: Sequence[tuple[str, str]], timeout: float) -> list[bool]:
-        raise AssertionError(f"symbolic comparison of {pairs}")
-
-    monkeypatch.setattr(comparison, "symbolically_equal", refuse)
+from lit_prm.answers import cluster, equivalent
+from tests.fresh_verdicts import cache, no_worker, own_verdicts  # noqa: F401  fixtures
 
 
 def test_clusters_are_numbered_by_first_appearance_without_gold() -> None:

@@ -360,3 +360,10 @@ def test_a_wrong_response_without_a_wrong_step_has_an_unknown_one(tmp_path: Path
     }  # fmt: skip
     ((rollout,),) = [group.rollouts for group in read_rows_of(tmp_path, row).groups]
     assert (rollout.correct, rollout.first_error) == (False, None)
+
+
+@pytest.mark.parametrize("name", ["add_generation_prompt", "tokenize", "conversation"])
+def test_options_of_the_template_cannot_replace_what_the_encoder_sets(name: str, tmp_path: Path) -> None:
+    row = {"prompt": "a", "completion": "x", "label": True, "chat_template_kwargs": {name: False}}
+    with pytest.raises(ValueError, match=f"chat_template_kwargs is .*{name}"):
+        read_rows_of(tmp_path, row)

@@ -114,11 +114,18 @@ class Chat:
         if not self.tokenizer.chat_template:
             self._warn(more)
             return "", True
-        text = self._apply([chat], options, how)[0]
-        if text != self._apply([bare], without, how)[0]:
+        text = self._with_nulls(chat, options, how)
+        if text != self._with_nulls(bare, without, how):
             return text, False
         self._warn(more)
-        return self._apply([[m | {"content": m["content"] or ""} for m in bare]], without, how)[0], True
+        return self._apply([_filled(bare)], without, how)[0], True
+
+    def _with_nulls(self, chat: Sequence[Message], options: dict[str, Any], how: dict[str, bool]) -> str:
+        """The text of a chat; a content of null is the empty text if the template cannot take it."""
+        try:
+            return self._apply([chat], options, how)[0]
+        except ValueError:
+            return self._apply([_filled(chat)], options, how)[0]
 
     def _warn(self, fields: set[str]) -> None:
         if new := fields - self._ignored:
@@ -137,6 +144,11 @@ class Chat:
                 "Give prompts that it takes."
             ) from None
         return texts
+
+
+def _filled(chat: Sequence[Message]) -> list[Message]:
+    """The messages with an empty text in place of a content of null."""
+    return [message | {"content": message["content"] or ""} for message in chat]
 
 
 def _continues(chat: Sequence[Message]) -> bool:

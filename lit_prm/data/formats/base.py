@@ -69,10 +69,20 @@ class Layout(ABC):
         """The responses of a row to its prompt ``question``."""
 
 
+_OWN = frozenset(
+    {"add_generation_prompt", "chat_template", "continue_final_message", "conversation", "return_dict",
+     "return_tensors", "tokenize"}
+)  # fmt: skip
+
+
 def _options(row: Row) -> dict[str, object] | None:
     """What a row gives the chat template beside the messages: its ``tools`` and ``chat_template_kwargs``."""
     tools, more = row.get("tools"), row.get("chat_template_kwargs")
     if more is not None and not isinstance(more, Mapping):
         raise wrong("chat_template_kwargs", more, "an object", 'write it as {"enable_thinking": false}')
     options = {k: v for k, v in (more or {}).items() if v is not None}
+    if taken := sorted(_OWN & options.keys()):
+        raise wrong(
+            "chat_template_kwargs", taken, "options of the template alone", "remove what the encoder sets itself"
+        )
     return options | ({"tools": list(items(tools, "tools"))} if tools else {}) or None
