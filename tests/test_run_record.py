@@ -316,15 +316,12 @@ def test_config_is_what_refuse_mixing_compares(monkeypatch: pytest.MonkeyPatch) 
         "logger": False,
     }
     Path("base.yaml").write_text(yaml.safe_dump({"name": "ce-1resp", "run_dir": "runs/${name}", "trainer": quiet}))
-    cli = LitCLI(
-        Weight, Ones, args=["fit", "--config=base.yaml", "--name=dpo-8resp"], auto_configure_optimizers=False,
-        save_config_callback=RunRecord, save_config_kwargs={"overwrite": True},
-        parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
-    )  # fmt: skip
+    cli = LitCLI("fit", ["--config=base.yaml", "--name=dpo-8resp"], Weight, Ones)
+    cli.execute()
     folder = Path("runs/dpo-8resp")
     stored = (folder / "config.yaml").read_text()
     assert yaml.safe_load(stored)["trainer"]["default_root_dir"] == str(folder)  # resolved
-    assert stored == cli._subcommand_parsers["fit"].dump(cli.config.fit, skip_link_targets=False)
+    assert stored == cli.parser.dump(cli.config, skip_link_targets=False)
     refuse_mixing(folder, lambda: stored)
     with pytest.raises(ValueError, match="max_epochs: 1 -> 2"):
         refuse_mixing(folder, lambda: stored.replace("max_epochs: 1", "max_epochs: 2"))

@@ -185,9 +185,9 @@ def run_experiment(options: Sequence[str]) -> Path:
     """Train or resume, evaluate the test sets, print; return the run's folder. A finished run is only printed."""
     from lit_prm.commands.lightning import exit_when_stopped, run
 
-    cli = run(["fit", *options])
-    folder = Path(cli.config.fit.run_dir)
-    if cli.config.fit.trainer.fast_dev_run:  # such a run writes nothing to evaluate or print
+    cli = run("fit", options)
+    folder = Path(cli.config.run_dir)
+    if cli.config.trainer.fast_dev_run:  # such a run writes nothing to evaluate or print
         return folder
     if not cli.finished and cli.datamodule.sets["test"]:
         with exit_when_stopped(cli.trainer):

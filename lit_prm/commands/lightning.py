@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import set_parsing_settings
-from lightning import Trainer
+import yaml
+from jsonargparse import set_dumper, set_parsing_settings
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
@@ -39,6 +40,15 @@ set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 OmegaConf.register_resolver("fast_precision", fast_precision, replace=True)
 
 
+def as_yaml(data: Any) -> str:
+    """The text that jsonargparse writes, by libyaml if PyYAML has it: ten times faster, and each run dumps twice."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump(data, Dumper=dumper, default_flow_style=False, allow_unicode=True, sort_keys=False))
+
+
+set_dumper("yaml", as_yaml)
+
+
 @dataclass
 class Tuned:
     """Settings that depend on hardware and model, named `${tuned.lr}` in configs; the defaults are the paper's."""
@@ -52,10 +62,34 @@ class Tuned:
 
 
 class LitCLI(LightningCLI):
-    """Adds the options that several parts share, and keeps two runs from writing into one folder."""
+    """Parses the options of one ``command``, a method of the trainer; keeps two runs from writing into one folder."""
 
     finished = False  # True if the folder has all results of this command
     config_dump: Mapping[str, Any] = {}  # what `save_hyperparameters` would store; LitPRM does not call it
+
+    def __init__(
+        self,
+        command: str,
+        args: Sequence[str],
+        model_class: type[LightningModule] = LitPRM,
+        datamodule_class: type[LightningDataModule] = RolloutDataModule,
+    ) -> None:
+        self.command = command
+        super().__init__(
+            model_class,
+            datamodule_class,
+            args=arguments_of_today(args),
+            auto_configure_optimizers=False,
+            save_config_callback=RunRecord,
+            save_config_kwargs={"overwrite": True},
+            run=False,  # a parser with subcommands resolves and validates every option twice
+            parser_kwargs={
+                "prog": f"python -m lit_prm {command}",
+                "parser_mode": "omegaconf+",  # resolves ${...} after all files and overrides are merged
+                "exit_on_error": False,
+                "allow_abbrev": False,  # abbreviations would accept misspelt options
+            },
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         add = parser.add_argument
@@ -66,25 +100,27 @@ class LitCLI(LightningCLI):
         add("--base_model", type=str, help="folder or hub name of the initial policy and the reference")
         add("--tuned", type=Tuned, default=Tuned(), help="settings tuned at this scale, by objective")
         add("--after", type=str | None, default=None, help="experiment whose run must be finished first")
+        given = self.subcommands()[self.command]  # model and data, which have options of their own
+        self.method_options = parser.add_method_arguments(Trainer, self.command, skip=set(given))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            known = [option for word in args[:1] for option in self._subcommand_parsers[word]._option_string_actions]
-            message = with_similar_option(str(error), known, "; python -m lit_prm fit --help lists all")
+            known = list(parser._option_string_actions)
+            message = with_similar_option(str(error), known, f"; python -m lit_prm {self.command} --help lists all")
             raise ArgumentError(None, with_class_names(message)) from error
 
     def before_instantiate_classes(self) -> None:
         """Prepare the run's folder; raise ValueError if another configuration made the run in there."""
-        config = self.config[self.subcommand]
+        config = self.config
         if config.threads:
             torch.set_num_threads(config.threads)
         if config.trainer.enable_progress_bar is False:  # Lightning refuses a progress bar callback then
             given = run_folder.listed(config.trainer.callbacks)
             config.trainer.callbacks = [c for c in given if not run_folder.is_progress(c)]
         if not config.trainer.fast_dev_run:
-            folder, fits = Path(config.run_dir), self.subcommand == "fit"
+            folder, fits = Path(config.run_dir), self.command == "fit"
             refuse_missing_gpu(config.trainer.accelerator, config.scale)
             run_folder.refuse_other_folders(config)
             run_folder.refuse_mixing(folder, self._dumped, judging=not fits)
@@ -97,7 +133,7 @@ class LitCLI(LightningCLI):
         return trainer
 
     def _before_fit(self, folder: Path) -> None:
-        config = self.config[self.subcommand]
+        config = self.config
         self.finished = run_folder.is_finished(folder, config.get("data.test") or {})
         if self.finished:
             return
@@ -112,7 +148,7 @@ class LitCLI(LightningCLI):
 
     def _before_evaluation(self, folder: Path) -> None:
         """Choose the weights: of ``--ckpt_path``, else of the folder's last checkpoint, else the untrained ones."""
-        config = self.config[self.subcommand]
+        config = self.config
         config.ckpt_path = config.ckpt_path or run_folder.last_checkpoint(folder)
         if config.trainer.max_epochs == 0:  # a run without training: its weights are those it starts from
             return
@@ -126,13 +162,17 @@ class LitCLI(LightningCLI):
 
     def _dumped(self) -> str:
         """The configuration as YAML, as a run's folder stores it."""
-        parser = self._subcommand_parsers[str(self.subcommand)]
-        return str(parser.dump(self.config[self.subcommand], skip_link_targets=False, skip_validation=True))
+        return str(self.parser.dump(self.config, skip_link_targets=False, skip_validation=True))
+
+    def execute(self) -> None:
+        """Call the method of the command, with its options."""
+        options = {name: self.config_init[name] for name in self.method_options}
+        getattr(self, self.command)(model=self.model, datamodule=self.datamodule, **options)
 
     def fit(self, **options: Any) -> None:
         """Train or resume the run; a finished run stays as it is."""
         if self.finished:
-            _print(f"{self.config.fit.run_dir} is finished; remove the folder to run the experiment again")
+            _print(f"{self.config.run_dir} is finished; remove the folder to run the experiment again")
         else:
             with exit_when_stopped(self.trainer):
                 self.trainer.fit(**options)
@@ -149,7 +189,7 @@ class LitCLI(LightningCLI):
         """Score the test sets and write one file for each; labels are not read."""
         with exit_when_stopped(self.trainer):
             outputs = self.trainer.predict(**options) or []
-        folder = Path(self.config.predict.run_dir) / "predictions"
+        folder = Path(self.config.run_dir) / "predictions"
         for file in write_predictions(folder, self.datamodule.candidates("test"), outputs):
             _print(f"predictions: {file}")
 
@@ -160,24 +200,12 @@ class LitCLI(LightningCLI):
             best_of_n_table({name: float(value) for name, value in self.trainer.callback_metrics.items()})
 
 
-def run(args: Sequence[str], cli: type[LitCLI] = LitCLI) -> LitCLI:
-    """Parse and run one LightningCLI command; the returned object holds trainer, model and data."""
+def run(command: str, args: Sequence[str]) -> LitCLI:
+    """Parse and run ``fit``, ``validate``, ``test`` or ``predict``; the returned object has trainer, model and data."""
     keep_quiet()
-    strict = {"exit_on_error": False, "allow_abbrev": False}  # abbreviations would accept misspelt options
-    methods = LightningCLI.subcommands()
-    if args and args[0] in methods:
-        methods = {args[0]: methods[args[0]]}  # each parser takes a tenth of a second
-    limited: type[LitCLI] = type("LitCLI", (cli,), {"subcommands": staticmethod(lambda: methods)})
-    return limited(
-        LitPRM,
-        RolloutDataModule,
-        args=arguments_of_today(args),
-        auto_configure_optimizers=False,
-        save_config_callback=RunRecord,
-        save_config_kwargs={"overwrite": True},
-        # omegaconf+ resolves ${...} after all files and overrides are merged
-        parser_kwargs={"parser_mode": "omegaconf+", **strict, **{command: dict(strict) for command in methods}},
-    )
+    cli = LitCLI(command, args)
+    cli.execute()
+    return cli
 
 
 class _Parsed(Exception):
@@ -191,8 +219,9 @@ class _ParseOnly(LitCLI):
 
 def resolved_config(options: Sequence[str]) -> str:
     """The configuration that `fit` with these options would write as ``config.yaml``; nothing is built or written."""
+    keep_quiet()
     try:
-        run(["fit", *options], _ParseOnly)
+        _ParseOnly("fit", options)
     except _Parsed as parsed:
         return str(parsed)
     raise AssertionError("LightningCLI called no before_instantiate_classes")

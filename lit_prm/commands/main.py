@@ -74,7 +74,7 @@ def _run(command: str, rest: Sequence[str]) -> None:
     elif command in LIGHTNING:
         from lit_prm.commands.lightning import run
 
-        run([command, *rest])
+        run(command, rest)
     elif command in JOBS:
         module, _, job = JOBS[command].partition(":")
         getattr(import_module(module), job)(rest)

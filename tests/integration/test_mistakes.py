@@ -50,7 +50,7 @@ def refused(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["exp", "ce-1resp", "--scale", "huge"], ["unknown SCALE 'huge'", "tiny", "smol"]),
         (["fits"], ["There is no command 'fits'. Did you mean fit?"]),
         (["fit", "--config", "none.yaml"], ["none.yaml"]),
-        (["fit"], ["fit.model.loss", "required"]),
+        (["fit"], ["model.loss", "required"]),
     ],
 )
 def test_unknown_names_list_the_known(args: list[str], expected: list[str], refused: Refused) -> None:

@@ -273,14 +273,14 @@ def test_every_experiment_is_one_at_the_papers_scale(
     monkeypatch.setattr(LitCLI, "fit", lambda *_, **__: None)
     files = [option for file in config_files(name, "paper-8b") for option in ("--config", str(file))]
     here = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto", "--trainer.logger=false"]
-    cli = run(["fit", *files, f"--name={name}", *here, "--trainer.precision=32-true"])
-    assert cli.config.fit.run_dir == f"runs/paper-8b/{name}/seed-0"
+    cli = run("fit", [*files, f"--name={name}", *here, "--trainer.precision=32-true"])
+    assert cli.config.run_dir == f"runs/paper-8b/{name}/seed-0"
     assert (cli.datamodule.batch_size, cli.datamodule.max_length) == (64, 8192)
     model = cli.model.reward_model
     assert getattr(model, "policy_name", None) == "meta-llama/Llama-3.1-8B-Instruct"
     if isinstance(model, ImplicitReward):
         assert model.beta == (10.0 if name.startswith("ipvrm") else 0.05)
-    assert cli.config.fit.model.optimizer.init_args.lr == 5e-7
+    assert cli.config.model.optimizer.init_args.lr == 5e-7
     plain = yaml.safe_load((REPOSITORY / "experiments" / "scale" / "paper-8b.yaml").read_text())["trainer"]
     assert (plain["devices"], plain["strategy"]["init_args"]["stage"]) == (8, 3)
 
