@@ -29,7 +29,7 @@ from lit_prm.reports.run_tables import best_of_n_table
 from lit_prm.scoring.options import with_similar_option
 from lit_prm.storage import run_folder
 from lit_prm.storage.moved import arguments_of_today
-from lit_prm.storage.run_files import status
+from lit_prm.storage.run_files import is_finished, status
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 from lit_prm.training.predictions import write_predictions
@@ -134,7 +134,7 @@ class LitCLI(LightningCLI):
 
     def _before_fit(self, folder: Path) -> None:
         config = self.config
-        self.finished = run_folder.is_finished(folder, config.get("data.test") or {})
+        self.finished = is_finished(folder, config.get("data.test") or {})
         if self.finished:
             return
         run_folder.hold(folder)

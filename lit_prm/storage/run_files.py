@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +24,13 @@ def read_record(file: Path) -> dict[str, Any]:
 def status(folder: Path) -> str | None:
     """Final status of the run in ``folder``; None if it has not ended."""
     return read_record(folder / "summary.json").get("status")
+
+
+def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
+    """Whether the run of ``folder`` was trained to its end and tested on every set."""
+    summary = read_record(folder / "summary.json")
+    tested = all(f"bon/{name}/acc@1" in summary.get("metrics", {}) for name in test_sets)
+    return summary.get("status") == "FINISHED" and tested
 
 
 def config_of(file: Path, text: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lit_prm.storage.checkpoint_files import read_checkpoint
 from lit_prm.storage.class_paths import class_of, is_safe
 from lit_prm.storage.moved import with_names_of_today
-from lit_prm.storage.run_files import config_of, flatten, read_record, status
+from lit_prm.storage.run_files import config_of, flatten, status
 
 # Options that may differ between a run and its continuation.
 _FREE = {
@@ -28,13 +28,6 @@ _FREE = {
 
 # Locks of the run folders that this process uses, by lock file; held until the process ends.
 _LOCKS: dict[Path, FileLock] = {}
-
-
-def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
-    """Whether the run of ``folder`` was trained to its end and tested on every set."""
-    summary = read_record(folder / "summary.json")
-    tested = all(f"bon/{name}/acc@1" in summary.get("metrics", {}) for name in test_sets)
-    return summary.get("status") == "FINISHED" and tested
 
 
 def refuse_mixing(folder: Path, config: Callable[[], str], *, judging: bool = False) -> None:

@@ -15,7 +15,7 @@ from lit_prm.commands.lightning import LitCLI, run
 from lit_prm.commands.main import main
 from lit_prm.evaluation.rows import read_rows
 from lit_prm.models.reward_model import ImplicitReward
-from lit_prm.storage.run_folder import is_finished
+from lit_prm.storage.run_files import is_finished
 from tests.fake_server import FakeServer
 from tests.integration.conftest import BRIEF, REPOSITORY, Desk, callbacks, metrics, same_weights, summary, weights
 

@@ -17,6 +17,7 @@ from lit_prm.commands.paper.schedule import Schedule, SeededRun, with_predecesso
 from lit_prm.commands.paper.view import ProgressView
 from lit_prm.commands.paper.workers import RunJob, RunProcess, interruptible, tail
 from lit_prm.scoring.options import CommandParser, count
+from lit_prm.storage.run_files import is_finished
 
 RUNS, DOCS = Path("runs"), Path("docs")
 
@@ -123,8 +124,6 @@ class Place:
 
     def finished(self, job: SeededRun) -> bool:
         """True if the run was trained to its end and judged on every test set of the scale."""
-        from lit_prm.storage.run_folder import is_finished
-
         scale = yaml.safe_load((EXPERIMENTS / "scale" / f"{self.scale}.yaml").read_text())
         return is_finished(self.folder(job), scale["data"]["test"])
 
