@@ -82,8 +82,8 @@ format: $(DEV) ## write what check asks for
 test: $(DEV) ## the tests (5 to 10 minutes on two cores); COVER=1 measures their coverage too, half as long again
 	$(ONE_THREAD) $(KEPT) $(QUIET) $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVER),--cov --cov-report=term:skip-covered --cov-fail-under=90)
 
-test-slow: $(DEV) ## tests that take minutes
-	$(ONE_THREAD) $(KEPT) $(QUIET) $(BIN)/python -m pytest -m slow
+test-slow: $(DEV) ## tests that take minutes, and laws on ten times as many drawn inputs
+	$(ONE_THREAD) $(KEPT) $(QUIET) $(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile=thorough
 
 nightly: check test test-slow ## everything that needs no GPU, for a nightly job
 

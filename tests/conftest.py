@@ -16,12 +16,16 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 if TYPE_CHECKING:  # the process that only deals tests out to workers, which reads this file too, needs no torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     from lit_prm.data.records import Group
     from lit_prm.training.worlds.tinymath.problems import TinyProblem
+
+settings.register_profile("quick", max_examples=40)  # make test
+settings.register_profile("thorough", max_examples=400)  # make test-slow
 
 # a TinyMath of seconds, as init_args of data.world in a config
 MICRO: dict[str, Any] = {

@@ -27,7 +27,7 @@ from tests.fresh_verdicts import cache, no_worker, own_verdicts  # noqa: F401  f
 
 
 @given(st.integers(-50, 50), st.integers(1, 50), st.integers(-50, 50), st.integers(1, 50))
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_numbers_are_compared_exactly_in_every_spelling(a: int, b: int, c: int, d: int) -> None:
     assert equivalent(f"{a}/{b}", rf"\frac{{{c}}}{{{d}}}") == (Fraction(a, b) == Fraction(c, d))
     assert equivalent(f"{a}.50", str(a)) is False

@@ -24,7 +24,7 @@ LENGTHS = st.lists(st.integers(2, 40), min_size=12, max_size=40)  # six problems
 
 
 @given(LENGTHS, st.integers(1, 3), st.integers(1, 2), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_an_epoch_sees_every_response_once_and_the_cut_does_not_choose_the_update(
     lengths: list[int], cuts: int, ranks: int, epoch: int
 ) -> None:
@@ -116,7 +116,7 @@ def test_a_micro_batch_knows_the_labels_of_its_whole_update() -> None:
 
 
 @given(st.lists(st.integers(1, 4), min_size=3, max_size=8), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_every_prompt_meets_a_response_of_another_problem_and_every_response_is_used_once(
     sizes: list[int], seed: int
 ) -> None:

@@ -63,7 +63,7 @@ def test_who_cuts_the_steps_is_known(tokenizer: PreTrainedTokenizerFast) -> None
 @given(
     text=st.text(st.characters(codec="utf-8"), max_size=60), rule=st.sampled_from([BlankLine(), Newline(), EachToken()])
 )
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_steps_tile_any_response(template: str | None, text: str, rule: StepRule) -> None:
     """Law 1: every response token has one step, steps do not go back, and no text is lost."""
     tokenizer = TOKENIZERS[template]

@@ -216,15 +216,24 @@ BETA = "--model.reward_model.init_args.beta"
     ("overrides", "named"),
     [
         ((), ""),
-        (("--trainer.limit_val_batches=0", "--trainer.enable_progress_bar=false"), ""),
-        (("--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor",), ""),
-        ((BETA, "0.1"), "beta: 0.1 -> 0.5"),
+        (
+            (
+                "--trainer.limit_val_batches=0",
+                "--trainer.enable_progress_bar=false",
+                "--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor",
+            ),
+            "",
+        ),
+        ((BETA, "0.1", "--trainer.max_steps=3"), "max_steps: 3 -> -1"),
         (("--model.loss=CE",), r"loss.class_path: 'lit_prm.losses.CE' -> 'lit_prm.losses.DPO'"),
-        (("--model.loss.pairs=BestWorst",), "pairs"),
-        (("--model.reward_model.init_args.scoring_reference=Uniform",), "scoring_reference"),
-        (('--data.regimes=[{"class_path": "Balanced", "init_args": {"within": "dataset"}}]',), "data.regimes"),
-        (("--trainer.max_steps=3",), "max_steps: 3 -> -1"),
-        (("--data.prompt_template", "Solve: {prompt}"), "prompt_template"),
+        (("--model.loss.pairs=BestWorst", "--data.prompt_template", "Solve: {prompt}"), "prompt_template"),
+        (
+            (
+                "--model.reward_model.init_args.scoring_reference=Uniform",
+                '--data.regimes=[{"class_path": "Balanced", "init_args": {"within": "dataset"}}]',
+            ),
+            "data.regimes",
+        ),
     ],
 )
 def test_a_run_with_other_options_than_its_files_is_told_with_each(
@@ -235,9 +244,12 @@ def test_a_run_with_other_options_than_its_files_is_told_with_each(
     seed = 2
     run = made(tmp_path / "run", *overrides, seed=seed)
     assert experiment.other_options(run, "dpo-8resp", "tiny", seed, overrides) == []  # as it was asked for
-    other = experiment.other_options(run, "dpo-8resp", "tiny", seed)
+    other = "\n".join(experiment.other_options(run, "dpo-8resp", "tiny", seed))
     assert bool(other) == bool(named)
-    assert named in "\n".join(other)
+    assert named in other
+    assert ("beta: 0.1 -> 0.5" in other) == (BETA in overrides)
+    for option in ("pairs", "scoring_reference"):
+        assert (option in other) == (f".{option}=" in "".join(overrides))
 
 
 def test_all_runs_with_other_options_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def grouped(draw: st.DrawFn) -> list[Group]:
     ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(groups=grouped(), name=st.sampled_from(["a.jsonl", "a.jsonl.gz"]))
 def test_what_is_written_is_read_again(tmp_path: Path, groups: list[Group], name: str) -> None:
     write_groups(tmp_path / name, groups)

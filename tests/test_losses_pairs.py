@@ -35,13 +35,13 @@ def counts(labels: Tensor, group: Tensor) -> Counter[tuple[int, bool]]:
 
 
 @given(rewarded())
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_dpo_equals_its_slow_reference(data: Data) -> None:
     assert_equals_reference(DPO(), data, lambda r: reference.dpo(r, data[1], data[2]))
 
 
 @given(rewarded())
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_nca_equals_its_slow_reference(data: Data) -> None:
     assert_equals_reference(NCA(), data, lambda r: reference.nca(r, data[1], data[2]))
 
@@ -75,7 +75,7 @@ def test_pairs_are_all_right_times_wrong_of_one_problem() -> None:
 
 @every_strategy
 @given(rewarded())
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 def test_every_strategy_chooses_among_all_pairs_by_number(pairs: Pairs, data: Data) -> None:
     """Each problem has its number of distinct pairs, whatever the rewards, and no pair crosses problems."""
     rewards, labels, group = data
@@ -113,7 +113,7 @@ def test_capped_pairs_begin_with_the_disjoint_ones() -> None:
 
 
 @given(rewarded())
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 def test_best_and_worst_are_the_largest_margin_of_a_problem(data: Data) -> None:
     rewards, _, group = data
     chosen = pairs_of(BestWorst(), *data)
@@ -129,7 +129,7 @@ def test_of_equal_rewards_the_first_row_is_best_and_worst() -> None:
 
 
 @given(rewarded())
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 def test_per_problem_is_the_mean_of_the_means_of_problems(data: Data) -> None:
     rewards, labels, group = data
     of_problem = [DPO()(*(column[group == g] for column in data)) for g in group.unique()]
@@ -138,7 +138,7 @@ def test_per_problem_is_the_mean_of_the_means_of_problems(data: Data) -> None:
 
 
 @given(rewarded())
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 def test_pair_losses_do_not_depend_on_row_order(data: Data) -> None:
     for loss in (DPO(), NCA(), DPO(BestWorst())):
         assert_close(loss(*shuffled(data)).sort().values, loss(*data).sort().values, rtol=0, atol=roundings(data[0])[0])

@@ -33,13 +33,13 @@ PAIR: tuple[Tensor, Tensor] = (torch.tensor([1.0, 0.0]), torch.zeros(2, dtype=to
 
 
 @given(rewarded())
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_ce_equals_its_slow_reference(data: Data) -> None:
     assert_equals_reference(CE(), data, lambda r: reference.ce(r, data[1]))
 
 
 @given(rewarded(), st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=5), st.floats(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_kto_equals_its_slow_reference(data: Data, mismatched: list[float], weight: float) -> None:
     loss, drift = KTO(desirable=weight, undesirable=0.75), torch.tensor(mismatched)
     rewards, labels, group = data
@@ -53,14 +53,14 @@ def test_kto_equals_its_slow_reference(data: Data, mismatched: list[float], weig
 
 
 @given(rewarded(), st.sampled_from([0.01, 0.3, 2.0]))
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_kway_losses_equal_their_slow_references(data: Data, alpha: float) -> None:
     assert_equals_reference(InfoNCA(alpha), data, lambda r: reference.info_nca(r, data[1], data[2], alpha))
     assert_equals_reference(KWayNCA(alpha), data, lambda r: reference.kway_nca(r, data[1], data[2], alpha))
 
 
 @given(rewarded(), st.sampled_from([0.0, 1.0, 5.0]), st.sampled_from([-2.0, 0.0, 1.5]))
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_prefix_ce_equals_its_slow_reference(data: Data, margin: float, late: float) -> None:
     loss = PrefixCE(margin=margin, late=late)
     assert_equals_reference(loss, data, lambda v: reference.prefix_ce(v, data[1], data[2], margin, late))
@@ -91,7 +91,7 @@ def test_confidently_wrong_responses_have_a_gradient(loss: Loss, size: float) ->
 
 
 @given(rewarded())
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 def test_losses_on_responses_do_not_depend_on_row_order(data: Data) -> None:
     for loss in (CE(), KTO(), InfoNCA(), KWayNCA()):
         assert_close(loss(*shuffled(data)).sort().values, loss(*data).sort().values, rtol=0, atol=roundings(data[0])[0])
@@ -111,7 +111,7 @@ def test_only_kto_asks_for_mismatched_rewards() -> None:
 
 
 @given(rewarded())
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 def test_one_right_and_one_wrong_response_make_info_nca_dpo_and_kway_nca_nca(data: Data) -> None:
     rewards = data[0][:2]
     rounding = roundings(rewards)[0]

@@ -21,7 +21,7 @@ every_step_loss = pytest.mark.parametrize("loss", EVERY, ids=lambda x: type(x)._
 
 
 @given(rewarded(), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_step_means_equal_their_slow_references(data: Data, soft: bool) -> None:
     rewards, labels, group = data
     labels = (labels * 0.75 + 0.125) if soft else labels
@@ -35,7 +35,7 @@ def test_step_means_equal_their_slow_references(data: Data, soft: bool) -> None:
 
 
 @given(rewarded(), st.sampled_from([0.0, 4.0]))
-@settings(max_examples=80, deadline=None)
+@settings(deadline=None)
 def test_step_rank_equals_its_slow_reference(data: Data, margin: float) -> None:
     assert_equals_reference(StepRank(margin), data, lambda q: reference.step_rank(q, data[1], data[2], margin))
 

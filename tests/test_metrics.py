@@ -306,7 +306,7 @@ def test_honest_chances_are_calibrated_and_boasts_are_not() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=20), st.integers(1, 6))
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_calibration_error_is_its_slow_restatement(responses: list[tuple[int, bool]], bins: int) -> None:
     scores, right = [float(s) for s, _ in responses], [int(r) for _, r in responses]
     chance = 1 / (1 + np.exp(-np.array(scores)))

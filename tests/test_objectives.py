@@ -109,13 +109,13 @@ CASES = [
 def test_an_update_does_not_depend_on_the_size_of_its_micro_batches(
     rows: list[Encoded], policy_folder: Path, reference_folder: Path, kind: str, loss: Loss
 ) -> None:
-    """Micro-batches of 8, 4, 2 and 1 problems, to float32's rounding."""
+    """Micro-batches of 8, 4 and 1 problems, to float32's rounding."""
     whole, value = gradient(rows, MODELS[kind](policy_folder, reference_folder), loss, 1)
     most = max(map(largest, whole.values()))
     assert most > 1e-3
     tokens = sum(map(len, rows))
     rounding = network_bound(tokens, most, gradient=True)
-    for cuts in (2, 4, 8):
+    for cuts in (2, 8):
         parts, other = gradient(rows, MODELS[kind](policy_folder, reference_folder), loss, cuts)
         assert other == pytest.approx(value, abs=network_bound(tokens, max(1.0, value)))
         for name, change in whole.items():

@@ -95,7 +95,7 @@ def found(loss: Loss, reward: ImplicitReward, batches: list[Batch]) -> Found:
     return Found(rewards, total, gradient)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     loss=st.sampled_from([CE(), DPO(), NCA()]),
     attention=st.sampled_from(["packed", "sdpa", "eager"]),

@@ -25,7 +25,7 @@ def responses(draw: st.DrawFn) -> tuple[list[float], list[int]]:
 
 
 @given(responses(), st.integers(0, 4), st.integers(0, 4))
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_step_rewards_telescope_and_equal_sums_over_tokens(
     response: tuple[list[float], list[int]], prompt: int, padding: int
 ) -> None:

@@ -300,7 +300,7 @@ def killed_and_rerun(args: list[str], out: Path, kills: int, seed: int) -> bytes
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_killed_and_rerun_gives_the_same_bytes(
     seed: int, args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,7 +138,7 @@ def test_a_model_without_a_cache_is_refused() -> None:
         token_logps(model, collate(rows_of([(3, [2, 2])]), share_prompts=True))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 @given(problems=problems, budget=st.sampled_from([1, 30, 1000]), may_share=st.booleans())
 def test_plans_hold_every_row_once_within_the_budget(
     problems: list[tuple[int, list[int]]], budget: int, may_share: bool

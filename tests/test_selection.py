@@ -69,14 +69,14 @@ def slow_vote(weights: list[float], answers: list[int], correct: list[float], n:
 
 
 @given(cases())
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_best_of_n_is_the_mean_over_all_subsets(case: Case) -> None:
     scores, correct, _, n = case
     assert best_of_n(scores, correct, n) == pytest.approx(slow_best(scores, correct, n), abs=1e-12)
 
 
 @given(cases())
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 def test_best_of_1_is_the_mean_accuracy_and_any_increasing_map_changes_nothing(case: Case) -> None:
     scores, correct, _, n = case
     assert best_of_n(scores, correct, 1) == pytest.approx(np.mean(correct), abs=1e-12)
@@ -85,7 +85,7 @@ def test_best_of_1_is_the_mean_accuracy_and_any_increasing_map_changes_nothing(c
 
 
 @given(cases())
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 def test_any_of_n_is_the_mean_over_all_subsets_and_bounds_every_choice(case: Case) -> None:
     scores, correct, _, n = case
     found = any_of_n(correct, n)
@@ -116,7 +116,7 @@ def test_minus_infinity_is_the_lowest_score() -> None:
 
 
 @given(cases())
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 def test_majority_is_the_mean_over_all_subsets(case: Case) -> None:
     _, correct, answers, n = case
     slow = slow_vote([1.0] * len(answers), answers, correct, n)
@@ -124,7 +124,7 @@ def test_majority_is_the_mean_over_all_subsets(case: Case) -> None:
 
 
 @given(cases(), st.sampled_from(WEIGHTS))
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_a_weighted_vote_is_the_mean_over_all_subsets(case: Case, weight: VoteWeight) -> None:
     scores, correct, answers, n = case
     weights = weight(np.array(scores))

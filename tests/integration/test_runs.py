@@ -27,14 +27,22 @@ FEW_COMPLETIONS = [f"--data.labeler.init_args.{o}" for o in ("completions=1", "m
 
 # of experiments that differ in a number or in one option, one is run, and a few are parsed at the paper's scale; the
 # others are slow tests
-ALIKE = re.compile("-(2resp|4resp|[257][05]inst|instbalanced|dedup|noref-infer|noref-train|equaltokens|soft)$|^orm-bt-")
+ALIKE = re.compile(
+    "-(2resp|4resp|[257][05]inst|instbalanced|dedup|noref-infer|noref-train|equaltokens|soft|steplabels)$|^orm-bt-"
+)
 PARSED = re.compile("^(ce|dpo|ipvrm|orm|autopsv)-8resp$|-hard$")
 RUN = [pytest.param(name, marks=pytest.mark.slow) if ALIKE.search(name) else name for name in NAMES]
 PLANNED = [name if PARSED.search(name) else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
+@pytest.fixture(scope="module")
+def references(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("references")
+
+
 @pytest.mark.parametrize("name", RUN)
-def test_every_experiment_file_trains_and_is_judged(name: str, desk: Desk) -> None:
+def test_every_experiment_file_trains_and_is_judged(name: str, desk: Desk, references: Path) -> None:
+    (desk.folder / ".cache").symlink_to(references)  # the first computes the log-probs of the reference for all
     file = REPOSITORY / "experiments" / f"{name}.yaml"
     completes = "MathShepherd" in file.read_text()
     run = desk.exp(name, *BRIEF, *(FEW_COMPLETIONS if completes else ()))
