@@ -54,7 +54,7 @@ class RunIdentity:
         A checkpoint outside the run's folder may be that of another run, to begin with or to judge, whose base and
         tokenizer must be those of this one.
         """
-        saved, own = identity_in(checkpoint), Path(path).resolve().is_relative_to(self.folder.resolve())
+        saved, own = identity_in(checkpoint, path), Path(path).resolve().is_relative_to(self.folder.resolve())
         if not saved:
             warn_unknown(path)
         shared = {name: self.hashes[name] for name in ("base", "tokenizer") if name in self.hashes}

@@ -29,7 +29,7 @@ from lit_prm.models.reference import Frozen, Stored
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
 from lit_prm.models.weights import tokenizer_hash, weights_hash
 from lit_prm.scoring.building import build
-from lit_prm.scoring.check_samples import SAMPLES, verify, verify_folder
+from lit_prm.scoring.check_samples import SAMPLES, CheckSample, verify, verify_folder
 from lit_prm.scoring.export import folder as writing
 from lit_prm.scoring.export.command import export
 from lit_prm.scoring.loading import load
@@ -356,10 +356,7 @@ def test_rewards_near_zero_may_lie_as_far_apart_as_their_sums_are_rounded(
     folder = exports("ImplicitReward") / "export"
     scorer = build(read_spec(folder / "reward.json"))
     rows = scorer.encoder.encode([SAMPLES])
-    samples = [
-        {"ids": row.ids.tolist(), "prompt_length": row.prompt_length, "reward": apart, "step_rewards": [apart]}
-        for row in rows
-    ]
+    samples = [CheckSample(row.ids.tolist(), reward=apart, step_rewards=[apart]) for row in rows]
 
     class Zero:
         identity: ClassVar[dict[str, Any]] = {"beta": 1.0}

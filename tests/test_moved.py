@@ -101,13 +101,14 @@ def test_an_unknown_name_below_an_old_module_is_refused_by_the_present_one() -> 
         importlib.import_module("lit_prm.never")
 
 
-def test_a_recorded_configuration_gets_the_present_names_at_any_depth() -> None:
+def test_a_recorded_configuration_gets_the_present_names_at_any_depth(tmp_path: Path) -> None:
     text = """
     model: {loss: {class_path: lit_prm.losses.ce.CE}, reference: {class_path: lit_prm.reference.Stored}}
     trainer: {callbacks: [{class_path: callbacks.BestOfN, init_args: {weight: {class_path: lit_prm.votes.Sigmoid}}}]}
     """
+    (tmp_path / "config.yaml").write_text(text)
     with pytest.warns(FutureWarning, match=r"lit_prm\.reference\.Stored is now lit_prm\.models\.reference\.Stored"):
-        config = config_of(Path("config.yaml"), text)
+        config = config_of(tmp_path / "config.yaml")
     assert config["model"]["loss"]["class_path"] == "lit_prm.losses.ce.CE"
     assert config["model"]["reference"]["class_path"] == "lit_prm.models.reference.Stored"
     weight = config["trainer"]["callbacks"][0]["init_args"]["weight"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,9 +18,8 @@ from lit_prm.scoring.export.command import export
 from lit_prm.scoring.loading import load
 from lit_prm.storage.run_folder import refuse_mixing
 from tests.conftest import Touch
+from tests.damages import OWN, PAYLOAD, path
 from tests.test_export import run_folder, trained
-
-OWN = "own_payload"  # the module that lies in the folder; importing or making its class leaves a file there
 
 
 @pytest.fixture
@@ -34,19 +32,7 @@ def folder(
         trained("ImplicitReward", policy_folder, reference_folder),
     )  # fmt: skip
     export(str(run), tmp_path / "export")
-    (tmp_path / "export" / f"{OWN}.py").write_text(
-        "from pathlib import Path\n"
-        "from lit_prm.data.steps import Newline\n"
-        "from lit_prm.models.kernels import Kernels\n"
-        "from lit_prm.models.reference import Uniform\n"
-        "from lit_prm.models.reward_model import ImplicitReward\n"
-        "Path(__file__).with_name('touched').touch()\n"
-        "class Model(ImplicitReward): pass\n"
-        "class Source(Uniform): pass\n"
-        "class Rule(Newline): pass\n"
-        "class Fast(Kernels):\n"
-        "    def __call__(self, policy): pass\n"
-    )
+    (tmp_path / "export" / f"{OWN}.py").write_text(PAYLOAD)
     shutil.copy(tmp_path / "export" / f"{OWN}.py", run)
     monkeypatch.chdir(tmp_path / "export")
     monkeypatch.syspath_prepend(tmp_path / "export")
@@ -54,63 +40,9 @@ def folder(
     sys.modules.pop(OWN, None)
 
 
-def path(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"class_path": f"{OWN}.{name}", "init_args": arguments}
-
-
-def argument(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    def change(spec: dict[str, Any]) -> None:
-        spec["reward_model"]["init_args"][name] = value
-
-    return change
-
-
-CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
-    "model": lambda spec: spec.update(reward_model=path("Model", policy=".")),
-    "steps": lambda spec: spec.update(steps=path("Rule")),
-    "reference": lambda spec: spec.update(reference=path("Source")),
-    "argument": argument("reference", path("Source")),
-    "in-a-list": argument("kernels", [path("Fast")]),
-    "deep": argument("reference", {"class_path": "lit_prm.models.reference.Frozen", "init_args": {"model": path("M")}}),
-}
-HIDDEN: dict[str, Callable[[dict[str, Any]], None]] = {  # in texts that jsonargparse takes for classes
-    "name": argument("reference", f"{OWN}.Source"),
-    "name-in-a-list": argument("kernels", [f"{OWN}.Fast"]),
-    "json": argument("reference", json.dumps(path("Source"))),
-    "file": argument("reference", "reference.yaml"),
-}
-
-
-@pytest.mark.parametrize("change", [*CHANGES, *HIDDEN])
-def test_an_export_imports_no_module_of_its_own(change: str, folder: Path) -> None:
-    (folder / "reference.yaml").write_text(yaml.safe_dump(path("Source")))
-    spec = json.loads((folder / "reward.json").read_text()) | {"identity": {}}
-    (CHANGES | HIDDEN)[change](spec)
-    (folder / "reward.json").write_text(json.dumps(spec))
-    told = f"reward.json names a class of {OWN}, which is not part" if change in CHANGES else "cannot be built as a Rew"
-    with pytest.raises(ValueError, match=told):
-        load(folder)
-    assert not (folder / "touched").exists()
-
-
-@pytest.mark.parametrize("change", ["model", "steps", "reference", "argument"])
-def test_a_run_imports_no_module_of_its_own(change: str, folder: Path) -> None:
-    run = folder.parent / "run"
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    spec = {"reward_model": config["model"]["reward_model"]}
-    CHANGES[change](spec)
-    config["data"] |= {"steps": spec.pop("steps")} if "steps" in spec else {}
-    config["model"] |= spec
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
-    for command in (load, lambda source: export(str(source), folder / "again")):
-        with pytest.raises(ValueError, match=f"config.yaml names a class of {OWN}, .* add --import {OWN}"):
-            command(run)
-    assert not (folder / "touched").exists()
-
-
 def test_a_module_that_the_user_names_is_imported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = json.loads((folder / "reward.json").read_text()) | {"identity": {}}
-    CHANGES["model"](spec)
+    spec.update(reward_model=path("Model", policy="."))
     (folder / "reward.json").write_text(json.dumps(spec))
     (folder / "check.json").unlink()
     rollouts = folder / "rollouts.jsonl"
@@ -184,6 +116,6 @@ def test_code_beside_a_model_is_neither_run_nor_asked_about(
         if known:
             read(str(folder))
         else:
-            with pytest.raises(ValueError, match=r"trust_remote_code|model type `payload`"):
+            with pytest.raises(ValueError, match=r"custom code|model type `payload`"):
                 read(str(folder))
     assert not (folder / "touched").exists()

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lit_prm.scoring.options import CommandParser
+from lit_prm.scoring.options import CommandParser, seed_number
 from lit_prm.storage.run_files import config_of, read_record
 
 EXPERIMENTS = Path("experiments")
@@ -29,7 +29,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("name", metavar="NAME", help=stem)
     parser.add_argument("--scale", default="tiny", help="a file's stem in experiments/scale/ (default: %(default)s)")
     seed = "seed of the run, part of its folder's name (default: %(default)s)"
-    parser.add_argument("--seed", type=int, default=0, help=seed)
+    parser.add_argument("--seed", type=seed_number, default=0, help=seed)
     arguments, overrides = parser.parse_known_args(list(args))
     if _without("--after", overrides) != overrides:
         raise ValueError(
@@ -108,8 +108,9 @@ def other_options(folder: Path, name: str, scale: str, seed: int, overrides: Seq
     stored = folder / "config.yaml"
     if not stored.exists():
         return []
-    as_seed_0 = re.sub(rf"(\bseed(?:_everything)?: |/seed-){seed}\b", r"\g<1>0", stored.read_text())
-    lines = differing(config_of(stored, as_seed_0), _resolved(name, scale, tuple(overrides)))
+    own_seed = re.compile(rb"(\bseed(?:_everything)?: |/seed-)%d\b" % seed)
+    as_seed_0 = config_of(stored, lambda text: own_seed.sub(rb"\g<1>0", text))
+    lines = differing(as_seed_0, _resolved(name, scale, tuple(overrides)))
     return [line for line in lines if not line.startswith("  trainer.callbacks:")]
 
 

@@ -85,7 +85,10 @@ def _run(command: str, rest: Sequence[str]) -> None:
 
 
 # modules whose ValueErrors and RuntimeErrors mean a user's mistake
-_CHECKERS = ("lit_prm.", "callbacks.", "jsonargparse.", "lightning.pytorch.trainer.connectors.accelerator_connector.")
+_CHECKERS = (
+    "lit_prm.", "callbacks.", "jsonargparse.", "lightning.pytorch.trainer.connectors.accelerator_connector.",
+    "lightning.fabric.utilities.seed.",
+)  # fmt: skip
 
 
 def is_mistake(error: Exception) -> bool:

@@ -139,9 +139,10 @@ class Chat:
         try:
             texts: list[str] = apply(list(map(list, chats)), tokenize=False, **options, **how)
         except TemplateError as error:
+            roles = ", ".join(message["role"] for message in chats[0])
             raise ValueError(
-                f"The template cannot render a chat of {', '.join(m['role'] for m in chats[0])} ({error}). "
-                "Give prompts that it takes."
+                f"The chat template of {self.tokenizer.name_or_path} cannot render a chat of {roles} ({error}). Give "
+                "prompts that it takes."
             ) from None
         return texts
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lit_prm.generation.http import Endpoint
 from lit_prm.generation.server_source import ServerSampler
-from lit_prm.scoring.options import CommandParser, count
+from lit_prm.scoring.options import CommandParser, count, seed_number
 
 if TYPE_CHECKING:
     from lit_prm.generation.files import SamplingJob
@@ -71,7 +71,7 @@ def _parser() -> CommandParser:
     add("--n", type=count, default=8, help="responses to each problem (default: 8)")
     add("--temperature", type=float, help="0 takes the most likely tokens (default: %(default)g)")
     add("--max-tokens", type=count, help="longest response in tokens (default: %(default)s)")
-    add("--seed", type=int, help="seed from which the samples' seeds follow (default: %(default)s)")
+    add("--seed", type=seed_number, help="seed from which the samples' seeds follow (default: %(default)s)")
     template = 'wraps each prompt, e.g. "{prompt} Box the answer."; the output holds the problems unwrapped'
     add("--prompt-template", dest="template", metavar="TEXT", help=template)
     add("--limit", type=count, help="use only the first problems")

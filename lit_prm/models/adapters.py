@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +13,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_prm.data.batch import Batch
-from lit_prm.models.language_model import Attention, Dtype, load_model
+from lit_prm.models.language_model import Attention, Dtype, load_model, reading
 from lit_prm.models.logps import token_logps
 from lit_prm.models.probes import in_eval_mode
 from lit_prm.models.reference import Reference
 from lit_prm.models.reward_model import ImplicitReward, RewardModel
 from lit_prm.models.weights import ADAPTER_FILE, local_path, weights_hash
 from lit_prm.models.zero_weights import made_whole
+from lit_prm.storage.schemas import read_file
 
 
 class AdapterOff(Reference):
@@ -158,12 +158,13 @@ def is_adapter(name: str) -> bool:
 def base_of(name: str) -> str:
     """The model that an adapter was trained on, as the adapter's configuration names it."""
     file = local_path(name, ADAPTER_FILE)
-    base = json.loads(Path(file).read_text()).get("base_model_name_or_path") if file else None
-    if not base:
+    config = read_file(Path(file), dict[str, Any], "download it again") if file else {}
+    base = config.get("base_model_name_or_path")
+    if not (isinstance(base, str) and base):
         where = file or f"{name}, which has no {ADAPTER_FILE}"
         raise ValueError(f"No base model is named in {where}. Give the model that the adapter was trained on.")
     beside = Path(name) / base  # an exported adapter may hold its base
-    return str(beside) if beside.is_dir() else str(base)
+    return str(beside) if beside.is_dir() else base
 
 
 def load_adapted(
@@ -183,7 +184,8 @@ def load_adapted(
     """
     from peft import PeftConfig, PeftModel
 
-    config = PeftConfig.from_pretrained(name)
+    with reading(name):
+        config = PeftConfig.from_pretrained(name)
     if config.is_prompt_learning:
         raise ValueError(
             f"{name} is a {config.peft_type.value} adapter, which adds tokens to the prompt and changes no weights. "

@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch import OutOfMemoryError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from lit_prm.models.probes import check_readable, first_line, pack
 from lit_prm.models.zero_weights import whole_in_turn
+from lit_prm.storage.schemas import one_line
 
 Dtype = str  # one of DTYPES, as configs write it
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 Attention = str  # "auto", "packed", or one of transformers: "sdpa", "eager", "flash_attention_2", ...
 
 
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Inside, whatever a library raises at the files of a model becomes a ValueError in one line with the model's name.
+
+    At a damaged file they raise classes of any kind: tokenizers a plain ``Exception``, transformers ``TypeError``.
+    """
+    try:
+        yield
+    except (ImportError, MemoryError, OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{name} cannot be read ({type(error).__name__}: {one_line(error)}). Give the folder of a whole model; "
+            "download or export a damaged one again."
+        ) from error
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or a hub model."""
     refuse_missing_folder(name)
-    return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+    with reading(name):
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+
+
+def load_config(name: str) -> Any:
+    """The configuration of a local folder or a hub model."""
+    with reading(name):
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
 
 
 def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None = None) -> PreTrainedModel:
@@ -40,9 +67,10 @@ def load_model(name: str, dtype: Dtype = "float32", attention: Attention | None 
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}. Give one of them.")
     given = None if attention == "auto" else attention
     try:
-        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
-            name, dtype=dtype, attn_implementation=given, trust_remote_code=False, output_loading_info=True
-        )
+        with reading(name):
+            model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
+                name, dtype=dtype, attn_implementation=given, trust_remote_code=False, output_loading_info=True
+            )
     except (ImportError, ValueError) as error:  # of an attention that is unknown or not installed
         if given is None or not re.search("attn|attention", str(error), re.IGNORECASE):
             raise

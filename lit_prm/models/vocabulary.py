@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Problem
-from lit_prm.models.language_model import load_tokenizer
+from lit_prm.models.language_model import load_config, load_tokenizer
 
 
 def refuse_other_vocabulary(encoder: Encoder, reference: str) -> None:
@@ -29,7 +29,7 @@ def refuse_other_vocabulary(encoder: Encoder, reference: str) -> None:
         )
     sample = encoder.tokenizer(encoder.prompt_text(Problem(prompt="?", id="")) + encoder.chat.end)
     needed = max([*ours.values(), *sample["input_ids"]]) + 1
-    has = AutoConfig.from_pretrained(reference, trust_remote_code=False).get_text_config().vocab_size
+    has = load_config(reference).get_text_config().vocab_size
     if has < needed:
         raise ValueError(
             f"The reference {reference} has embeddings of {has} tokens, but prompts and responses have ids up to "

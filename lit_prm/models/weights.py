@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from lit_prm.models.language_model import Dtype, refuse_missing_folder
 from lit_prm.models.zero_weights import LATEST, consolidated, standing
-from lit_prm.storage.checkpoint_files import read_checkpoint
+from lit_prm.storage.checkpoint_files import REMEDY, read_checkpoint
+from lit_prm.storage.schemas import refuse_damaged
 
 ADAPTER_FILE = "adapter_config.json"
 _CONFIGS = ("config.json", ADAPTER_FILE)
-_WEIGHTS = {".safetensors", ".bin"}
+_PICKLED = (  # files that are loaded where there is no safetensors file whose name begins so
+    ("pytorch_model*.bin", "model"),
+    ("adapter_model*.bin", "adapter_model"),
+)
 _TOKENIZER = (
     "tokenizer",
     "special_tokens",
@@ -65,9 +70,14 @@ def weights_id(name: str, dtype: Dtype) -> str:
 def _weight_files(folder: Path) -> list[Path]:
     """The files that are loaded: those of a model, or else the parts of a sharded checkpoint.
 
+    Others beside them, such as ``training_args.bin`` or the optimizer of a trainer, are no part of the model.
     Released models may hold the file ``latest`` of the checkpoint that they were made from, without its parts.
     """
-    files = sorted(p for p in folder.glob("*") if p.name in _CONFIGS or p.suffix in _WEIGHTS)
+    safe = sorted(folder.glob("*.safetensors"))
+    pickled = [
+        p for kind in _PICKLED if not any(s.name.startswith(kind[1]) for s in safe) for p in folder.glob(kind[0])
+    ]
+    files = sorted([*(p for name in _CONFIGS if (p := folder / name).is_file()), *safe, *pickled])
     if not any(p.name in _CONFIGS for p in files) and (folder / LATEST).is_file():
         files = sorted(standing(folder).glob("*.pt"))
     if all(p.name in _CONFIGS for p in files):
@@ -121,5 +131,8 @@ def weights_of(checkpoint: str) -> dict[str, Any]:
             f"There is no checkpoint {checkpoint} to start from. First run the experiment of the first stage (make exp "
             "does this if the experiment file names it under `after`)."
         )
-    weights: dict[str, Any] = read_checkpoint(checkpoint)["state_dict"]
-    return weights
+    weights: Any = read_checkpoint(checkpoint).get("state_dict")
+    named = isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)
+    if not (named and all(isinstance(weight, Tensor) for weight in weights.values())):
+        refuse_damaged(checkpoint, "its state_dict holds no tensors by name", REMEDY)
+    return dict(weights)

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from lit_prm.evaluation.rows import read_rows
-from lit_prm.storage.run_files import config_of, flatten, read_record, refuse_damaged, status
+from lit_prm.storage.run_files import config_of, flatten, read_record, status
+from lit_prm.storage.schemas import refuse_damaged
 
 Curve = Sequence[tuple[int, float]]  # (step, value)
 _PROBLEMS = "-problems.jsonl.gz"
@@ -96,7 +97,7 @@ def read_run(folder: Path) -> Run | None:
     if summary.get("status") != "FINISHED":
         return None
     with _intact(folder / "summary.json"):
-        metrics = dict(summary["metrics"])
+        metrics = summary["metrics"]
     config, run_id = folder / "config.yaml", folder / "mlflow-run-id"
     scores = sorted((folder / "scores").glob(f"*{_PROBLEMS}"))
     return Run(
@@ -104,7 +105,7 @@ def read_run(folder: Path) -> Run | None:
         seed=int(folder.name.removeprefix("seed-")),
         metrics=metrics,
         problems={file.name.removesuffix(_PROBLEMS): read_problems(file) for file in scores},
-        params=flatten(config_of(config, config.read_text())) if config.exists() else {},
+        params=flatten(config_of(config)) if config.exists() else {},
         digests=read_record(folder / "data.json").get("digests", {}),
         versions=summary.get("versions", {}),
         commit=summary.get("commit"),

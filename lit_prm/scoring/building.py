@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, set_parsing_settings
-from jsonargparse._common import parsing_settings
+from jsonargparse._common import parsing_settings  # private: there is no other way to take a denylist back
 from safetensors.torch import load_file
-from transformers import AutoConfig
 
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.steps import StepRule
 from lit_prm.models.identity import identity_of, sources_of
-from lit_prm.models.language_model import load_tokenizer
+from lit_prm.models.language_model import load_config, load_tokenizer, reading
 from lit_prm.models.probes import why_not_shared
 from lit_prm.models.reference import Reference, Uniform
 from lit_prm.models.reward_model import MODULE_PREFIX, RewardModel, load_trained
@@ -97,7 +96,7 @@ def _limit_of_models(spec: RewardSpec) -> int:
     model: RewardModel = instantiate(RewardModel, spec.reward_model)
     references = [*model.references(), *filter(None, [_reference_of(spec, None)])]
     names = [sources_of(model)[-1], *(reference.model_name for reference in references)]
-    configs = [AutoConfig.from_pretrained(name, trust_remote_code=False).get_text_config() for name in names if name]
+    configs = [load_config(name).get_text_config() for name in names if name]
     return min(filter(None, (getattr(config, "max_position_embeddings", None) for config in configs)), default=2048)
 
 
@@ -196,7 +195,8 @@ def _load_weights(model: RewardModel, file: str) -> None:
     if not file.endswith(".safetensors"):
         load_trained(model, file)
         return
-    stored = load_file(file)
+    with reading(file):
+        stored = load_file(file)
     weights = {n.removeprefix(MODULE_PREFIX): w for n, w in stored.items() if n.startswith(MODULE_PREFIX)}
     if not weights:
         raise ValueError(f"{file} holds no weights named {MODULE_PREFIX}*. Export the run again.")

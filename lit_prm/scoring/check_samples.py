@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, FiniteFloat
 
 from lit_prm.data.batch import collate
 from lit_prm.data.encoding import Encoder
@@ -17,6 +18,7 @@ from lit_prm.models.probes import in_eval_mode
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
+from lit_prm.storage.schemas import read_file
 
 CHECK_FILE = "check.json"  # in an exported folder
 
@@ -57,40 +59,60 @@ def sampled(reward_model: RewardModel, encoder: Encoder) -> list[dict[str, Any]]
     ]
 
 
+@dataclass(frozen=True)
+class CheckSample:
+    """A response of ``SAMPLES`` in training: its tokens and rewards."""
+
+    ids: list[int]
+    reward: FiniteFloat
+    step_rewards: list[FiniteFloat | None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The content of a ``check.json``."""
+
+    dtype: str
+    samples: Annotated[list[CheckSample], Field(min_length=len(_RESPONSES), max_length=len(_RESPONSES))]
+
+
+def read_check(folder: Path) -> Check | None:
+    """What the folder's scorer has to reproduce; None for a folder that is no export."""
+    file = folder / CHECK_FILE
+    return read_file(file, Check, "export the model again with python -m lit_prm export") if file.is_file() else None
+
+
 def verify_folder(folder: Path, scorer: Scorer, encoder: Encoder, *, exact: bool = False) -> None:
     """Raise ValueError unless the scorer of an exported folder reproduces the rewards in its ``check.json``.
 
     ``exact``: the export was just made, so that only the order of sums may differ.
     """
-    file = folder / CHECK_FILE
-    if not file.is_file():
+    check = read_check(folder)
+    if check is None:
         raise ValueError(
             f"{folder} has no {CHECK_FILE} to compare with. Export the model again with python -m lit_prm export."
         )
-    check = json.loads(file.read_text())
-    precisions = (str(check["dtype"]), str(scorer.identity.get("dtype", "float32")))
+    precisions = (check.dtype, str(scorer.identity.get("dtype", "float32")))
     known = _SAME_MACHINE if exact else _NOISE
     noise = max(known.get(name, min(known.values())) for name in precisions)
     other = "Give the reference that reward.json names, or export again with python -m lit_prm export."
-    verify(scorer, encoder, check["samples"], noise * (scorer.identity.get("beta") or 1.0), _BUG if exact else other)
+    verify(scorer, encoder, check.samples, noise * (scorer.identity.get("beta") or 1.0), _BUG if exact else other)
 
 
-def verify(
-    scorer: Scorer, encoder: Encoder, samples: Sequence[Mapping[str, Any]], noise: float, remedy: str = _BUG
-) -> None:
+def verify(scorer: Scorer, encoder: Encoder, samples: Sequence[CheckSample], noise: float, remedy: str = _BUG) -> None:
     """Raise ValueError if the samples get other tokens than in training, or other rewards.
 
     Rewards may differ by ``noise`` and by the rounding of the sums that they are differences of.
     """
     for i, (row, sample) in enumerate(zip(encoder.encode([SAMPLES]), samples, strict=True)):
-        if row.ids.tolist() != sample["ids"]:
+        if row.ids.tolist() != sample.ids:
             raise ValueError(
                 "The tokenizer or chat template is not the one that this model was trained with: response "
-                f"{i} of its check has {len(row)} tokens instead of {len(sample['ids'])}, or other tokens. Give the "
+                f"{i} of its check has {len(row)} tokens instead of {len(sample.ids)}, or other tokens. Give the "
                 "exported tokenizer."
             )
     for i, (scored, sample) in enumerate(zip(scorer.score([SAMPLES])[0], samples, strict=True)):
-        ours, trained = (scored.reward, *scored.step_rewards), (sample["reward"], *sample["step_rewards"])
+        ours, trained = (scored.reward, *scored.step_rewards), (sample.reward, *sample.step_rewards)
         most = noise + _ROUNDING * _subtracted(scorer, scored.reference_logps)
         if not _close(ours, trained, most):
             raise ValueError(

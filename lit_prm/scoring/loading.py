@@ -10,9 +10,10 @@ from lit_prm.data.steps import StepRule
 from lit_prm.scoring import sources
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.building import build, device_of, instantiate
-from lit_prm.scoring.check_samples import CHECK_FILE, verify_folder
+from lit_prm.scoring.check_samples import read_check, verify_folder
 from lit_prm.scoring.sources import Options
 from lit_prm.scoring.tags import TagScorer, style_of
+from lit_prm.storage.schemas import about
 
 
 def load(source: str | Path, **options: Any) -> Scorer:
@@ -30,13 +31,15 @@ def load(source: str | Path, **options: Any) -> Scorer:
     """
     source, chosen = os.path.expanduser(source), Options.of(options)
     sources.refuse_unknown_source(source)
-    if _is_tag_model(source, chosen):
-        return _tag_scorer(source, chosen)
-    scorer = build(sources.spec_of(source, chosen), chosen)
-    changed = (chosen.beta, chosen.reference, chosen.max_length, chosen.prompt_template, chosen.steps)
-    if not any(changed) and (Path(source) / CHECK_FILE).is_file():
-        verify_folder(Path(source), scorer, scorer.encoder)
-    return scorer
+    with about(source):
+        if _is_tag_model(source, chosen):
+            return _tag_scorer(source, chosen)
+        spec, check = sources.spec_of(source, chosen), read_check(Path(source))
+        scorer = build(spec, chosen)
+        changed = (chosen.beta, chosen.reference, chosen.max_length, chosen.prompt_template, chosen.steps)
+        if check and not any(changed):
+            verify_folder(Path(source), scorer, scorer.encoder)
+        return scorer
 
 
 def _is_tag_model(source: str, options: Options) -> bool:

@@ -119,6 +119,14 @@ def refuse_scorer_options(arguments: argparse.Namespace, reason: str) -> None:
         raise ValueError(f"{listed} would be ignored: {reason}")
 
 
+def seed_number(text: str) -> int:
+    """A whole number of 32 bits from 0, which every generator of random numbers takes, as the type of an option."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{number} is not between 0 and {2**32 - 1}")
+    return number
+
+
 def count(text: str) -> int:
     """A whole number of at least 1, as the type of an option."""
     number = int(text)

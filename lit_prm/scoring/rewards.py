@@ -29,6 +29,11 @@ class Rewards:
     token_spans: tuple[Span, ...] = ()
     token_rewards: tuple[float | None, ...] = ()
 
+    @property
+    def lacks_numbers(self) -> bool:
+        """True if the model gave nan or an infinity for the response or one of its tokens."""
+        return self.reward is None or None in self.token_rewards
+
     def __post_init__(self) -> None:
         sizes = {len(self.step_spans), len(self.step_rewards), len(self.step_values)}
         sizes |= {len(self.reference_logps)} if self.reference_logps is not None else set()

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from lit_prm.models.weights import ADAPTER_FILE
 from lit_prm.models.zero_weights import content_of
-from lit_prm.scoring.spec import SPEC_FILE, RewardSpec, arguments_of, named
+from lit_prm.scoring.spec import SPEC_FILE, Length, Named, RewardSpec, arguments_of, named
 from lit_prm.storage.class_paths import refuse_foreign_classes
 from lit_prm.storage.identity import identity_in, of_models, read_identity, refuse_mismatch, warn_unknown
-from lit_prm.storage.run_files import config_of
+from lit_prm.storage.run_files import CONFIG_REMEDY, config_of
+from lit_prm.storage.schemas import fitting
+
+
+def _as_named(part: Any) -> Any:
+    """A class as configs may write it, by its path alone or with arguments, with arguments."""
+    return named(part) if isinstance(part, str) else part
+
+
+_Class = Annotated[Named, BeforeValidator(_as_named)]
+
+
+@dataclass
+class _Model:
+    reward_model: _Class
+    loss: _Class
+    reference: _Class | None = None
+
+
+@dataclass
+class _Data:
+    tokenizer: str
+    steps: _Class | None = None
+    max_length: Length = 2048
+    prompt_template: str = "{prompt}"
+
+
+@dataclass
+class _Trainer:
+    max_epochs: int | None = None
+    callbacks: list[_Class] | None = None
+
+
+@dataclass
+class _Config:
+    """What a run's configuration says about its reward model."""
+
+    model: _Model
+    data: _Data
+    trainer: _Trainer
 
 
 def spec_of_run(source: str | Path) -> RewardSpec:
@@ -23,22 +65,22 @@ def spec_of_run(source: str | Path) -> RewardSpec:
     """
     folder, weights = _run_of(Path(source))
     file = folder / "config.yaml"
-    config = config_of(file, file.read_text())
-    if weights is None and config["trainer"].get("max_epochs") != 0:
+    config = fitting(config_of(file), _Config, file, CONFIG_REMEDY)
+    if weights is None and config.trainer.max_epochs != 0:
         raise ValueError(
             f"{folder} has no checkpoints/last.ckpt, so nothing was trained yet. Run its experiment first."
         )
-    model, data = config["model"], config["data"]
+    model, data = config.model, config.data
     identity = of_models(_identity_of(folder, weights))
     spec = RewardSpec(
-        reward_model=_as_named(model["reward_model"]),
-        reference=_as_named(model["reference"]) if model.get("reference") else None,
-        tokenizer=data["tokenizer"],
-        steps=_as_named(data.get("steps") or "lit_prm.data.steps.BlankLine"),
-        max_length=data.get("max_length", 2048),
-        prompt_template=data.get("prompt_template", "{prompt}"),
-        aggregate=_primary_aggregate(config["trainer"]),
-        loss=_as_named(model["loss"])["class_path"].rpartition(".")[2],
+        reward_model=model.reward_model,
+        reference=model.reference,
+        tokenizer=data.tokenizer,
+        steps=data.steps or named("lit_prm.data.steps.BlankLine"),
+        max_length=data.max_length,
+        prompt_template=data.prompt_template,
+        aggregate=_primary_aggregate(config.trainer.callbacks or ()),
+        loss=model.loss["class_path"].rpartition(".")[2],
         weights=None if weights is None else str(weights),
         identity=identity,
     )
@@ -49,7 +91,7 @@ def spec_of_run(source: str | Path) -> RewardSpec:
 def _identity_of(folder: Path, checkpoint: Path | None) -> dict[str, str]:
     """The identity that a run and its checkpoint record; raises ValueError if they record different ones."""
     recorded = read_identity(folder)
-    saved = identity_in(content_of(checkpoint)) if checkpoint else recorded
+    saved = identity_in(content_of(checkpoint), checkpoint) if checkpoint else recorded
     if not (saved or recorded):
         warn_unknown(str(checkpoint or folder))
     if checkpoint:
@@ -101,14 +143,7 @@ def _where_started(name: str, run: Path) -> str:
     return next((str(above / name) for above in run.resolve().parents if (above / name).exists()), name)
 
 
-def _primary_aggregate(trainer: Mapping[str, Any]) -> str:
+def _primary_aggregate(callbacks: Sequence[Named]) -> str:
     """The first aggregate of the first callback that has the option ``aggregates``: ``BestOfN`` or a subclass."""
-    options = (arguments_of(callback).get("aggregates") for callback in trainer.get("callbacks") or ())
+    options = (arguments_of(callback).get("aggregates") for callback in callbacks)
     return next((str(aggregates[0]) for aggregates in options if aggregates), "min")
-
-
-def _as_named(part: Any) -> dict[str, Any]:
-    """A class as configs may write it: by its path alone, or with arguments."""
-    if isinstance(part, str):
-        return named(part)
-    return named(part["class_path"], part.get("init_args"))

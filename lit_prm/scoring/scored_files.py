@@ -6,15 +6,18 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from reprlib import repr as shortened
 from typing import Any
 
 from lit_prm.data.formats import group_row
-from lit_prm.data.formats.columns import BadRow, Row, items, needed, parallel
+from lit_prm.data.formats.columns import BadRow, Row, items, maybe_label, parallel, whole
 from lit_prm.data.formats.layouts import PaperRollouts
 from lit_prm.data.formats.sources import open_source
 from lit_prm.data.records import Group
 from lit_prm.evaluation.aggregates import aggregated
 from lit_prm.scoring.rewards import Rewards, Span
+from lit_prm.scoring.spec import KnownAggregate
+from lit_prm.storage.schemas import fitting
 
 Identity = Mapping[str, Any]  # what made the scores: policy, reference, beta, template, step rule, aggregate
 
@@ -67,7 +70,7 @@ def read_scored(source: str) -> ScoredGroups:
             group, of_group, scorer = _read_row(row, len(groups))
             if identity is not None and scorer != identity:
                 raise BadRow(f"the row's scorer {scorer} is not that of the rows before. Keep one file per scorer.")
-        except BadRow as error:
+        except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
         identity = scorer
         groups.append(group)
@@ -82,7 +85,7 @@ def shortfalls(rewards: Sequence[Sequence[Rewards]]) -> list[str]:
     every = [reward for of_group in rewards for reward in of_group]
     cut = [reward for reward in every if reward.truncated]
     steps = sum(x is None for reward in every for x in reward.step_rewards)
-    unknown = [r for r in every if r.reward is None or None in r.token_rewards]
+    unknown = [reward for reward in every if reward.lacks_numbers]
     return [
         *([f"{len(cut)} of {len(every)} responses are longer than max_length and scored up to there"] if cut else ()),
         *([f"{steps} of {sum(len(r.step_rewards) for r in every)} steps have no reward"] if steps else ()),
@@ -135,31 +138,53 @@ def _read_row(row: Row | BadRow, number: int) -> tuple[Group, tuple[Rewards, ...
     if not group.problem.id:
         raise BadRow(f"row {number} has no unique_id. Write the file with python -m lit_prm score.")
     columns = {name: parallel(row, name, group.rollouts) for name in _COLUMNS}
-    rewards = tuple(_rewards(i, {name: columns[name][i] for name in columns}) for i in range(len(group.rollouts)))
-    return group, rewards, needed(row, "scorer")
+    each = enumerate(group.rollouts)
+    rewards = tuple(_rewards(i, r.response, {name: columns[name][i] for name in columns}) for i, r in each)
+    scorer: Identity = row["scorer"]
+    fitting(scorer, _ScorerFacts, "column 'scorer'", "score the file again")
+    return group, rewards, scorer
 
 
-def _rewards(i: int, of: Mapping[str, Any]) -> Rewards:
+@dataclass
+class _ScorerFacts:
+    """What readers take from the identity of a scorer."""
+
+    beta: float | None = None
+    aggregate: KnownAggregate | None = None
+
+
+def _rewards(i: int, response: str, of: Mapping[str, Any]) -> Rewards:
     """The rewards of response ``i``, whose entries of the columns are ``of``."""
     steps, values, reference = of["step_rewards"], of["step_values"], of["reference_logps"]
     try:
         return Rewards(
             reward=_number(of["rewards"]),
-            step_spans=_spans(of["step_spans"]),
+            step_spans=_spans(of["step_spans"], response),
             step_rewards=_numbers(steps),
             step_values=_numbers(steps if values is None else values),
-            tokens=int(of["response_tokens"] or 0),
-            truncated=bool(of["truncated"]),
+            tokens=_count(of["response_tokens"] or 0),
+            truncated=bool(maybe_label(of["truncated"], "truncated")),
             reference_logps=None if reference is None else _numbers(reference),
-            token_spans=_spans(of["token_spans"] or ()),
+            token_spans=_spans(of["token_spans"] or (), response),
             token_rewards=_numbers(items(of["token_rewards"] or (), f"token_rewards[{i}]")),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadRow(f"rewards of response {i} cannot be read ({error}). Score the file again.") from None
 
 
-def _spans(value: Any) -> tuple[Span, ...]:
-    return tuple((int(start), int(end)) for start, end in value)
+def _spans(value: Any, response: str) -> tuple[Span, ...]:
+    """Pairs of characters [start, end) of the response. Raises ValueError for others."""
+    spans = tuple((_count(start), _count(end)) for start, end in value)
+    if outside := [span for span in spans if not span[0] <= span[1] <= len(response)]:
+        raise ValueError(f"the span {shortened(outside[0])} is none of a text of {len(response)} characters")
+    return spans
+
+
+def _count(value: Any) -> int:
+    number = whole(value)
+    if number is None or number < 0:
+        raise ValueError(f"{shortened(value)} is no whole number from 0")
+    return number
 
 
 def _numbers(value: Any) -> tuple[float | None, ...]:
@@ -168,5 +193,8 @@ def _numbers(value: Any) -> tuple[float | None, ...]:
 
 def _number(value: Any) -> float | None:
     """A finite number; None for null, nan and infinities, by which responses cannot be ordered."""
-    number = math.nan if value is None else float(value)
-    return number if math.isfinite(number) else None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{shortened(value)} is no number")
+    return float(value) if math.isfinite(value) else None

@@ -16,7 +16,7 @@ from lit_prm.models.reward_model import REFERENCE_ARGUMENTS
 from lit_prm.models.weights import ADAPTER_FILE
 from lit_prm.scoring.base import Detail
 from lit_prm.scoring.run_spec import is_run, spec_of_run
-from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, arguments_of, named, read_spec
+from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, arguments_of, class_by_name, named, read_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +89,10 @@ def step_rule(text: str) -> Named:
     if not text.startswith("{"):
         return named(text)
     try:
-        return dict(json.loads(text))
+        return class_by_name(json.loads(text))
     except ValueError as error:
         raise ValueError(
-            f'--steps {text} is not valid JSON ({error}). Give a class name or {{"class_path": ...}}.'
+            f'--steps {text} names no class ({error}). Give a class name or {{"class_path": ...}}.'
         ) from None
 
 

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+from pydantic import AfterValidator, ConfigDict, Field
+
+from lit_prm.evaluation.aggregates import refuse_unknown_aggregates
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.storage.class_paths import class_of, refuse_foreign_classes
 from lit_prm.storage.identity import Identity
+from lit_prm.storage.schemas import content_of, fitting
 
 SPEC_FILE = "reward.json"  # in an exported folder
-Named = Mapping[str, Any]  # {"class_path": ..., "init_args": {...}}, as configs name a class
+_REMEDY = "export the model again with python -m lit_prm export"
+
+
+def named(class_path: str, init_args: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A class with its arguments, as configs and JSON write it."""
+    return {"class_path": class_path, "init_args": dict(init_args or {})}
+
+
+def class_by_name(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A class as JSON or YAML names it, with its arguments. Raises ValueError for a mapping that names none."""
+    path, arguments = part.get("class_path"), part.get("init_args") or {}
+    if not (isinstance(path, str) and isinstance(arguments, Mapping)):
+        raise ValueError('a class is {"class_path": TEXT, "init_args": {...}}')
+    return named(path, arguments)
+
+
+def _known_aggregate(name: str) -> str:
+    refuse_unknown_aggregates([name])
+    return name
+
+
+Named = Annotated[Mapping[str, Any], AfterValidator(class_by_name)]
+"""A class as configs name it: {"class_path": ..., "init_args": {...}}."""
+KnownAggregate = Annotated[str, AfterValidator(_known_aggregate)]
+Length = Annotated[int, Field(gt=0, lt=2**31)]
 
 _PATHS = ("policy", "model", "path")  # init_args that name a folder or file, or a model of the hub
 
@@ -27,13 +54,15 @@ class RewardSpec:
     (``lit_prm.storage.identity``), as far as they are known.
     """
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
     reward_model: Named
     tokenizer: str
     steps: Named
     reference: Named | None = None
-    max_length: int | None = 2048  # None: as many tokens as the models take
+    max_length: Length | None = 2048  # None: as many tokens as the models take
     prompt_template: str = "{prompt}"
-    aggregate: str = "min"
+    aggregate: KnownAggregate = "min"
     loss: str | None = None
     weights: str | None = None
     identity: Identity = field(default_factory=dict)
@@ -53,23 +82,15 @@ class RewardSpec:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> RewardSpec:
-        """The spec of a dict. Raises ValueError, with the keys, if keys are missing or unknown.
+    def from_json(cls, content: object, place: object = "the description of a reward model") -> RewardSpec:
+        """The spec of a dict that was read at ``place``. Raises ValueError for missing, unknown or unfit values.
 
         Exports of version 0.1 have ``reference_hash`` in place of ``identity``.
         """
-        content = dict(content)
-        if reference := content.pop("reference_hash", None):
-            content.setdefault("identity", {"reference": reference})
-        known = {f.name for f in fields(cls)}
-        missing, unknown = {"reward_model", "tokenizer", "steps"} - content.keys(), content.keys() - known
-        if missing or unknown:
-            problem = f"unknown keys {_listed(unknown)}" if unknown else f"no {_listed(missing)}"
-            raise ValueError(
-                f"The description of a reward model has {problem}. The keys are {_listed(known)}. Export the model "
-                "again with python -m lit_prm export."
-            )
-        return cls(**content)
+        if isinstance(content, dict) and (reference := content.get("reference_hash")):
+            content = {"identity": {"reference": reference}} | content
+            content.pop("reference_hash")
+        return fitting(content, cls, place, _REMEDY)
 
     def resolved(self, folder: Path) -> RewardSpec:
         """Joins relative paths that exist in ``folder`` to it. Other names stay: hub names and absolute paths."""
@@ -86,11 +107,6 @@ class RewardSpec:
         )
 
 
-def named(class_path: str, init_args: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A class with its arguments, as configs and JSON write it."""
-    return {"class_path": class_path, "init_args": dict(init_args or {})}
-
-
 def arguments_of(part: Named) -> dict[str, Any]:
     """A copy of the ``init_args``; empty if there are none."""
     return dict(part.get("init_args") or {})
@@ -101,14 +117,9 @@ def read_spec(file: Path) -> RewardSpec:
 
     Raises ValueError if it names weights outside safetensors files, or a class of a module that is not imported.
     """
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(
-            f"{file} is not valid JSON ({error}). Export the model again with python -m lit_prm export."
-        ) from None
+    content = content_of(file, _REMEDY)
     refuse_foreign_classes(content, file)
-    spec = RewardSpec.from_json(content).resolved(file.parent)
+    spec = RewardSpec.from_json(content, file).resolved(file.parent)
     if spec.weights and not spec.weights.endswith(".safetensors"):
         raise ValueError(
             f"{file} names the weights {spec.weights}. An export holds weights in safetensors files alone. Export the "
@@ -126,7 +137,3 @@ def _with_paths(part: Named, resolve: Callable[[str], str]) -> dict[str, Any]:
         return resolve(argument) if name in _PATHS and isinstance(argument, str) else argument
 
     return named(part["class_path"], {name: value(name, argument) for name, argument in arguments_of(part).items()})
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names))

@@ -5,8 +5,8 @@ Heads are read from safetensors files, in a folder or on the hub; pickled files 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from transformers import AutoModel
 from transformers.utils import logging
 
-from lit_prm.models.language_model import Dtype, load_model
+from lit_prm.models.language_model import Dtype, load_model, reading
 from lit_prm.models.weights import local_path
+from lit_prm.storage.schemas import read_file
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -65,9 +66,10 @@ def load_backbone(source: str, dtype: Dtype) -> nn.Module:
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # hides the list of weights that are not loaded here: those of the heads
     try:
-        model, report = cast(Any, AutoModel).from_pretrained(
-            source, dtype=dtype, trust_remote_code=False, output_loading_info=True
-        )
+        with reading(source):
+            model, report = cast(Any, AutoModel).from_pretrained(
+                source, dtype=dtype, trust_remote_code=False, output_loading_info=True
+            )
     finally:
         logging.set_verbosity(before)
     if report["missing_keys"]:
@@ -82,7 +84,7 @@ def _tensors(source: str, names: Sequence[str]) -> dict[str, Tensor]:
     """The named tensors, from whichever of the model's files holds each. Raises ValueError for a missing one."""
     loaded = dict[str, Tensor]()
     for file in _files(source, names):
-        with safe_open(file, framework="pt") as opened:
+        with reading(file), safe_open(file, framework="pt") as opened:
             loaded |= {name: opened.get_tensor(name) for name in names if name in opened.keys()}  # noqa: SIM118
     if missing := [name for name in names if name not in loaded]:
         raise ValueError(
@@ -91,12 +93,19 @@ def _tensors(source: str, names: Sequence[str]) -> dict[str, Tensor]:
     return loaded
 
 
+@dataclass
+class _Index:
+    """Where each weight of a model lies: the file of its name."""
+
+    weight_map: dict[str, str]
+
+
 def _files(source: str, names: Sequence[str]) -> list[str]:
     if (index := local_path(source, _INDEX)) is None:
         if (whole := local_path(source, _WHOLE)) is None:
             raise ValueError(f"{source} has neither {_WHOLE} nor {_INDEX}. Convert its weights to safetensors.")
         return [whole]
-    places = json.loads(Path(index).read_text())["weight_map"]
+    places = read_file(Path(index), _Index, "download the model again").weight_map
     shards = sorted({places[name] for name in names if name in places})
     return [file for file in (local_path(source, shard) for shard in shards) if file is not None]
 

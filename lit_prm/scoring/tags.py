@@ -9,14 +9,13 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoConfig
 
 from lit_prm.data.batch import Encoded, collate
 from lit_prm.data.batching import TokenBudget
 from lit_prm.data.encoding import tokenizer_identity
 from lit_prm.data.records import Group, Problem
 from lit_prm.data.steps import StepRule
-from lit_prm.models.language_model import Dtype, load_tokenizer
+from lit_prm.models.language_model import Dtype, load_config, load_tokenizer
 from lit_prm.models.weights import weights_hash
 from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.rewards import Rewards
@@ -124,7 +123,7 @@ class TagScorer(Scorer):
 
 def style_of(source: str) -> str | None:
     """The style of a model by its architecture or released name; None if both are unknown."""
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    config = load_config(source)
     architectures, model_name = set(getattr(config, "architectures", None) or ()), Path(source).name.lower()
     for name, style in STYLES.items():
         if architectures & set(style.architectures) or any(part in model_name for part in style.released_as):

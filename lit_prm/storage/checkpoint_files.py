@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from lit_prm.storage.schemas import refuse_damaged
+
 REMEDY = "restore it from a copy, or remove it and train again from the start"
 
 
@@ -38,9 +40,9 @@ def read_checkpoint(file: str | Path, *, mmap: bool = True) -> dict[str, Any]:
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
         damaged = (str(error).splitlines() or [type(error).__name__])[0][:200]
     if damaged:
-        raise ValueError(f"{file} is damaged ({damaged}); {REMEDY}")
+        refuse_damaged(file, damaged, REMEDY)
     if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged (it holds {type(content).__name__}, not a dict); {REMEDY}")
+        refuse_damaged(file, f"it holds {type(content).__name__}, not a dict", REMEDY)
     return content
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.storage.atomic import write_text
-from lit_prm.storage.run_files import read_record
+from lit_prm.storage.schemas import fitting, read_file
 
 Identity = Mapping[str, str]
 """Hashes by name: ``run`` of the configuration that a run began with, ``base`` of the weights that the policy starts
@@ -18,6 +18,8 @@ from, ``reference`` and ``training reference`` of their weights, ``tokenizer`` o
 FILE = "identity.json"  # in a run's folder
 KEY = "identity"  # in a checkpoint
 MODELS = ("base", "reference", "training reference", "tokenizer")
+
+_REMEDY = "restore it from a copy: it holds hashes by name"
 
 _log = logging.getLogger(__name__)
 _warned: set[str] = set()
@@ -30,18 +32,12 @@ def write_identity(folder: Path, identity: Identity) -> None:
 
 def read_identity(folder: Path) -> dict[str, str]:
     """The identity of the run in ``folder``; empty for a run begun before identities were recorded."""
-    return _hashes(read_record(folder / FILE), folder / FILE)
+    return read_file(folder / FILE, dict[str, str], _REMEDY) if (folder / FILE).exists() else {}
 
 
-def identity_in(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """The identity in a checkpoint's content; empty for a checkpoint saved before identities were recorded."""
-    return _hashes(checkpoint.get(KEY) or {}, "the checkpoint")
-
-
-def _hashes(record: Any, place: object) -> dict[str, str]:
-    if not (isinstance(record, Mapping) and all(isinstance(value, str) for value in record.values())):
-        raise ValueError(f"the identity in {place} is damaged: {str(record)[:80]} are not hashes by name. Restore it")
-    return dict(record)
+def identity_in(checkpoint: Mapping[str, Any], file: object) -> dict[str, str]:
+    """The identity in the content of a checkpoint; empty for a checkpoint saved before identities were recorded."""
+    return fitting(checkpoint.get(KEY) or {}, dict[str, str], file, _REMEDY)
 
 
 def of_models(identity: Identity) -> dict[str, str]:

@@ -108,6 +108,6 @@ def clear_error(uri: str, ways_out: str) -> Iterator[None]:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         reason = str(error).split("\n", 1)[0][:300]
         raise RuntimeError(f"The MLflow store {uri} cannot be used: {reason}. {ways_out}") from error

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
-
-import yaml
+from typing import Any
 
 from lit_prm.storage.moved import with_names_of_today
+from lit_prm.storage.schemas import content_of, fitting
+
+
+@dataclass
+class _Record:
+    """What readers take from ``summary.json`` and ``data.json``."""
+
+    status: str | None = None
+    name: str | None = None
+    commit: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def read_record(file: Path) -> dict[str, Any]:
-    """Contents of ``summary.json`` or ``data.json``; empty if the file does not exist yet."""
+    """Contents of ``summary.json``, ``data.json`` or ``identity.json``; empty if the file does not exist yet."""
     if not file.exists():
         return {}
-    return _mapping(
-        file, lambda: json.loads(file.read_bytes()), "remove it, and the run continues from its last checkpoint"
-    )
+    remedy = "remove it, and the run continues from its last checkpoint"
+    content: dict[str, Any] = content_of(file, remedy)
+    fitting(content, _Record, file, remedy)
+    return content
 
 
 def status(folder: Path) -> str | None:
@@ -33,20 +46,13 @@ def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
     return summary.get("status") == "FINISHED" and tested
 
 
-def config_of(file: Path, text: str) -> dict[str, Any]:
-    """The configuration that ``text``, read from a run's ``config.yaml``, holds, with the present names of classes."""
-    remedy = "put it back, or remove the run's folder to start again"
-    return dict(with_names_of_today(_mapping(file, lambda: yaml.safe_load(text), remedy)))
+def config_of(file: Path, change: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
+    """The configuration in a run's ``config.yaml``, with the present names of classes; ``change`` comes first."""
+    content = content_of(file, CONFIG_REMEDY, change(file.read_bytes()))
+    return dict(with_names_of_today(fitting(content, dict[str, Any], file, CONFIG_REMEDY)))
 
 
-def _mapping(file: Path, parsed: Callable[[], Any], remedy: str) -> dict[str, Any]:
-    try:
-        content = parsed()
-    except (ValueError, yaml.YAMLError) as error:
-        refuse_damaged(file, " ".join(str(error).split()), remedy)
-    if not isinstance(content, dict):
-        refuse_damaged(file, f"it holds {str(content)[:50]!r}", remedy)
-    return content
+CONFIG_REMEDY = "put it back, or remove the run's folder to start again"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -55,8 +61,3 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
-
-
-def refuse_damaged(file: Path, reason: str, remedy: str) -> NoReturn:
-    """Raise ValueError with the name of the file, what is wrong with it and the remedy."""
-    raise ValueError(f"{file} is damaged ({reason}); {remedy}")

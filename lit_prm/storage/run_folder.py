@@ -49,7 +49,7 @@ def refuse_mixing(folder: Path, config: Callable[[], str], *, judging: bool = Fa
 def differences(folder: Path, config: str) -> list[str]:
     """One line for each option that differs from the run of ``folder`` and must not."""
     stored = folder / "config.yaml"
-    return differing(config_of(stored, stored.read_text()), config) if stored.exists() else []
+    return differing(config_of(stored), config) if stored.exists() else []
 
 
 def differing(before: Mapping[str, Any], now: str) -> list[str]:

@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_is_named(refused: Refused, desk: Desk) -> None:
     ("name", "content", "told"),
     [
         ("summary.json", "", "remove it"),
-        ("summary.json", "[1]", "it holds '[1]'); remove it"),
+        ("summary.json", "[1]", "not [1]); remove it"),
         ("config.yaml", "a: [", "put it back"),
         ("config.yaml", "", "put it back"),
     ],

@@ -72,7 +72,7 @@ class LogpStore:
             if self._connection is None:
                 self._connection = self._connected()
             yield self._connection
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:  # a folder without rights, or a file
             raise ValueError(
                 f"{self.path}: {error}. Set model.reference's path to a file that can be written, in a folder with "
                 "space, which no other program and no run of another host has open."

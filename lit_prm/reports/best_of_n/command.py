@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_prm.scoring.options import CommandParser
+from lit_prm.scoring.options import CommandParser, seed_number
 
 if TYPE_CHECKING:
     from lit_prm.evaluation.vote_weights import VoteWeight
@@ -27,7 +27,7 @@ def main(args: Sequence[str]) -> None:
     add("--weight", metavar="NAME[:NUMBER]", help=_WEIGHT)
     add("--aggregate", help="the primary aggregate: min, sum, mean, last or product; default the scorer's")
     add("--counts", metavar="1,2,4", help="numbers of candidates N; default 1, 2, 4, ... K")
-    add("--seed", type=int, default=0, help="seed of the subsets that weighted votes sample")
+    add("--seed", type=seed_number, default=0, help="seed of the subsets that weighted votes sample")
     add("--json", type=Path, metavar="OUT", help="write all numbers as JSON")
     add("--figure", type=Path, metavar="OUT.png", help="draw accuracy and score against N, .png or .svg")
     add("--compat", choices=["official"], help=_OFFICIAL)

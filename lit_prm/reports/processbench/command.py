@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_prm.scoring.options import CommandParser, add_scorer_options, loaded, refuse_scorer_options
+from lit_prm.scoring.options import CommandParser, add_scorer_options, loaded, refuse_scorer_options, seed_number
 
 if TYPE_CHECKING:
     from lit_prm.reports.processbench.items import ItemFilter
@@ -41,7 +41,7 @@ def parser() -> CommandParser:
     add("--subsets", nargs="+", help="default: all four; a step-labelled file of your own is named by its stem")
     add("--choose", default="gsm8k", help="the subset whose labels choose the threshold for all")
     add("--limit", type=int, metavar="N", help="a sample of N items a subset, with its share of right responses")
-    add("--seed", type=int, default=0, help="seed of the sample")
+    add("--seed", type=seed_number, default=0, help="seed of the sample")
     add("--compat", choices=["official"], help='put "Step i: " before each step, as the paper\'s script does')
     add("--out", type=Path, help="folder for the scores and processbench.json; a rerun reads the scores")
     add("--json", action="store_true", help="print JSON instead of tables")

@@ -30,6 +30,7 @@ def export(run: str, folder: Path, checkpoint: str | None = None, dtype: str | N
     from lit_prm.scoring.export.folder import whole_folder
     from lit_prm.scoring.run_spec import is_run
     from lit_prm.scoring.spec import SPEC_FILE, read_spec
+    from lit_prm.storage.schemas import about
 
     if Path(run).suffix == ".ckpt" or not is_run(run):
         raise ValueError(
@@ -40,7 +41,7 @@ def export(run: str, folder: Path, checkpoint: str | None = None, dtype: str | N
             f"{checkpoint} is not a checkpoint of {run}, but the export would get the model card of {run}. Name the "
             "checkpoint's own run."
         )
-    with whole_folder(folder) as partial:
+    with about(run), whole_folder(folder) as partial:
         _write(partial, Path(run), folder.name, checkpoint, dtype)
         scorer = build(read_spec(partial / SPEC_FILE))
         verify_folder(partial, scorer, scorer.encoder, exact=True)
@@ -56,11 +57,10 @@ def _write(partial: Path, run: Path, name: str, checkpoint: str | None, dtype: s
     from lit_prm.scoring.run_spec import spec_of_run
 
     spec = spec_of_run(checkpoint or run)
+    facts = facts_of(run, name, str(spec.reward_model["init_args"]["policy"]))
     model = reward_model_of(spec)
     if dtype:
         model.policy.to(getattr(torch, dtype))
-    base = str(spec.reward_model["init_args"]["policy"])
-    facts = facts_of(run, name, base)
     if checkpoint and Path(checkpoint).resolve() != (run / "checkpoints" / "last.ckpt").resolve():
         facts = replace(facts, metrics={})  # the recorded metrics are those of the last checkpoint
     write_folder(partial, model, encoder_of(spec), spec, facts)
