@@ -36,6 +36,7 @@ from lit_prm.scoring.loading import load
 from lit_prm.scoring.rewards import Rewards
 from lit_prm.scoring.sources import released_reference, spec_of
 from lit_prm.scoring.spec import RewardSpec, named, read_spec
+from lit_prm.storage import atomic
 from lit_prm.storage.class_paths import class_path_of
 from tests.conftest import TEMPLATE
 from tests.rounding import reward_bound
@@ -226,16 +227,48 @@ def test_an_earlier_export_is_replaced_and_anything_else_left_alone(
     run, target = str(exports("ImplicitReward") / "run"), tmp_path / "there"
     target.mkdir()
     (target / "reward.json").write_text("{}")
-    (target / "stale.txt").write_text("of an earlier export")
+    (target / "head.safetensors").write_text("of an earlier export")
     main(["export", run, str(target)])
-    assert not (target / "stale.txt").exists()
+    assert not (target / "head.safetensors").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
+    before = {file.name: file.read_bytes() for file in target.iterdir()}
+    (target / "notes.txt").write_text("dear")
     foreign = tmp_path / "photos"
     foreign.mkdir()
     (foreign / "a.jpg").write_text("dear")
-    with pytest.raises(SystemExit):
-        main(["export", run, str(foreign)])
+    file = tmp_path / "file"
+    file.write_text("dear")
+    for place in (target, foreign, file):
+        with pytest.raises(SystemExit):
+            main(["export", run, str(place)])
     assert [p.name for p in foreign.iterdir()] == ["a.jpg"]
+    assert file.read_text() == "dear"
+    assert {file.name: file.read_bytes() for file in target.iterdir()} == {**before, "notes.txt": b"dear"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "photos", "there"]
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_killed_export_leaves_nothing_for_ever(
+    in_one_step: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kill leaves is removed, or put back, by the next export to the same place."""
+    target = tmp_path / "there"
+    target.mkdir()
+    (target / "reward.json").write_text("old")
+    monkeypatch.setattr(atomic, "_exchanged", atomic._exchanged if in_one_step else lambda *_: False)
+    left = tmp_path / "there.parts" / "there"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_text("half of it")
+    if not in_one_step:
+        target.rename(tmp_path / "there.parts" / "before")  # killed between two names
+    with writing.whole_folder(target) as folder:
+        assert (target / "reward.json").read_text() == "old"
+        assert not any(folder.iterdir())
+        (folder / "reward.json").write_text("new")
+        with pytest.raises(ValueError, match="Another process is writing there"), writing.whole_folder(target):
+            pass
+    assert (target / "reward.json").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["there"]
 
 
 def test_an_export_that_breaks_leaves_the_earlier_one(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,8 +83,41 @@ def alone(parts: Path) -> Iterator[None]:
                 parts.rmdir()
 
 
+def swap(new: Path, old: Path) -> None:
+    """Give the folder ``new`` the name of ``old``, which gets that of ``new``, if there is one.
+
+    On Linux the two change in one step, so that at no moment ``old`` is missing. Where the file system cannot do that
+    (NFS), ``old`` lies beside ``new`` as ``before`` for a moment; ``put_back`` undoes what a kill leaves there.
+    """
+    if not old.exists():
+        new.rename(old)
+    elif not _exchanged(new, old):
+        before = new.with_name(BEFORE)
+        old.rename(before)
+        new.rename(old)
+        before.rename(new)
+
+
+def put_back(parts: Path, old: Path) -> None:
+    """Undo a ``swap`` that was killed half-way between a folder of ``parts`` and ``old``."""
+    if (parts / BEFORE).exists() and not old.exists():
+        (parts / BEFORE).rename(old)
+
+
+BEFORE = "before"
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, by Linux's renameat2 with RENAME_EXCHANGE; False if that cannot be done."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
 def clear(parts: Path) -> None:
-    """Remove the parts, after FILE itself is complete; the lock stays."""
+    """Remove the parts, after FILE itself is complete or when they are useless; the lock stays."""
     for path in parts.iterdir():
-        if path.name != LOCK:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
             path.unlink()

@@ -41,6 +41,7 @@ def export(run: str, folder: Path, checkpoint: str | None = None, dtype: str | N
             f"{checkpoint} is not a checkpoint of {run}, but the export would get the model card of {run}. Name the "
             "checkpoint's own run."
         )
+    folder = folder.resolve()
     with about(run), whole_folder(folder) as partial:
         _write(partial, Path(run), folder.name, checkpoint, dtype)
         scorer = build(read_spec(partial / SPEC_FILE))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,10 +20,10 @@ from lit_prm.scoring.building import present_identity
 from lit_prm.scoring.check_samples import CHECK_FILE, sampled
 from lit_prm.scoring.export.card import Facts, card
 from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, arguments_of, named
+from lit_prm.storage.atomic import alone, clear, put_back, swap
 from lit_prm.storage.class_paths import class_of, class_path_of
 
 HEAD_FILE = "head.safetensors"
-_PARTIAL = ".partial"
 
 
 def write_folder(folder: Path, reward_model: RewardModel, encoder: Encoder, spec: RewardSpec, facts: Facts) -> None:
@@ -104,24 +103,43 @@ def _write(file: Path, content: Mapping[str, Any]) -> None:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yields a folder to write to, which is renamed to ``target`` if the block succeeds and removed if it fails.
+    """Yields a folder to write to, which gets the name ``target`` if the block succeeds and is removed if it fails.
 
-    An earlier export at ``target`` is replaced. Anything else there raises ValueError before anything is written.
+    It lies in ``target.parts``, which the next export to ``target`` removes after a kill. An earlier export at
+    ``target`` is replaced in one step. Anything else there raises ValueError before anything is written.
     """
-    is_export = target.is_dir() and ((target / SPEC_FILE).is_file() or not any(target.iterdir()))
-    if target.exists() and not is_export:
+    parts = target.with_name(f"{target.name}.parts")
+    with alone(parts):
+        put_back(parts, target)
+        clear(parts)
+        _refuse_others(target)
+        try:
+            partial = parts / target.name
+            partial.mkdir()
+            yield partial
+            swap(partial, target)
+        finally:
+            clear(parts)
+
+
+_OWN_FILES = re.compile(
+    r"(config|generation_config|special_tokens_map|added_tokens|vocab|reward|check)\.json|README\.md|merges\.txt|"
+    r"(model|head|adapter_|tokenizer|chat_template|additional_chat_templates|spiece|sentencepiece).*"
+)
+
+
+def _refuse_others(target: Path) -> None:
+    """Raise ValueError if there is something at ``target`` that is neither an export nor an empty folder."""
+    if not target.exists():
+        return
+    names = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    if not target.is_dir() or (names and SPEC_FILE not in names):
         raise ValueError(
             f"{target} exists and is not an export (it has no {SPEC_FILE}), so it is not replaced. Give a new folder, "
             "or remove that one."
         )
-    partial = target.with_name(f".{target.name}.{os.getpid()}{_PARTIAL}")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        before = target.with_name(f".{target.name}.{os.getpid()}.before")
-        if target.exists():
-            os.rename(target, before)
-        os.rename(partial, target)
-        shutil.rmtree(before, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if others := [name for name in names if not _OWN_FILES.fullmatch(name)]:
+        raise ValueError(
+            f"{target} holds {others[0]}, which is no file of an export, so the folder is not replaced. Move it away, "
+            "or give a new folder."
+        )
