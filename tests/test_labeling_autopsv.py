@@ -143,6 +143,15 @@ def test_the_labeler_keeps_no_weights(checkpoint: str, policy_folder: Path, enco
 # --- refusals -------------------------------------------------------------------------------------
 
 
+def test_a_verifier_of_another_base_than_its_checkpoint_is_refused(
+    verifier: StepHead, checkpoint: str, policy_folder: Path, encoder: Encoder
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save(content | {"identity": {"base": "0" * 64}}, checkpoint)
+    with pytest.raises(ValueError, match=r"the hashes are base 000000000000 against \w{12}\."):
+        AutoPSV(StepHead(str(policy_folder)), checkpoint).label(groups(), encoder, CPU)
+
+
 def test_a_missing_checkpoint_names_the_experiment_to_run_first(policy_folder: Path, encoder: Encoder) -> None:
     labeler = AutoPSV(StepHead(str(policy_folder)), "runs/tiny/osv-8resp/seed-0/checkpoints/last.ckpt")
     with pytest.raises(ValueError, match=r"checkpoint runs/tiny/.* does not exist\. .* make exp NAME=osv-8resp$"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from lit_prm.data.steps import BlankLine
 from lit_prm.models.language_model import load_model, load_tokenizer
 from lit_prm.models.logps import token_logps
 from lit_prm.models.probes import check_readable
+from lit_prm.models.weights import weights_hash
 from tests import reference
 from tests.conftest import small_llama
 from tests.rounding import largest, network_bound
@@ -123,3 +125,24 @@ def test_a_language_model_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path, state_dict=weights)
     with pytest.raises(ValueError, match=r"lacks model.layers.0.mlp.down_proj.weight, so"):
         load_model(str(tmp_path))
+
+
+def test_what_lies_beside_a_model_and_is_not_loaded_is_no_part_of_its_hash(policy_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(policy_folder, tmp_path / "model")
+    before = weights_hash(str(folder))
+    for name in ("training_args.bin", "optimizer.bin", "scheduler.bin", "pytorch_model.bin"):
+        (folder / name).write_bytes(b"of a trainer, or an older copy")
+    assert weights_hash(str(folder)) == before
+    (folder / "model.safetensors").unlink()  # now the other copy is loaded
+    alone = weights_hash(str(folder))
+    (folder / "pytorch_model.bin").write_bytes(b"other weights")
+    assert len({before, alone, weights_hash(str(folder))}) == 3
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.bin").write_bytes(b"an adapter")
+    adapted = weights_hash(str(folder))
+    (folder / "adapter_model.bin").write_bytes(b"another one")
+    assert weights_hash(str(folder)) != adapted
+    (folder / "pytorch_model.bin").unlink()
+    (folder / "adapter_model.bin").unlink()
+    with pytest.raises(ValueError, match="holds no weights"):
+        weights_hash(str(folder))

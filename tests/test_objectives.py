@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from lit_prm.models.language_model import load_model
 from lit_prm.models.logps import token_logps
 from lit_prm.models.reference import Frozen, Reference, Uniform
 from lit_prm.models.reward_model import ImplicitReward, OutcomeHead, RewardModel, StepHead
+from lit_prm.models.weights import weights_hash
 from lit_prm.training.module import LitPRM
 from lit_prm.training.schedule import WarmupCosine
 from tests import reference as slow
@@ -231,6 +233,12 @@ def test_a_second_stage_starts_from_the_first_ones_weights(
     second.configure_model()
     with torch.no_grad():
         torch.testing.assert_close(second.score(collate(rows)).reward, first.score(collate(rows)).reward)
+    for base, refused in ((weights_hash(str(policy_folder)), False), ("0" * 64, True)):
+        torch.save({"state_dict": first.state_dict(), "identity": {"base": base}}, tmp_path / "last.ckpt")
+        second = LitPRM(implicit(policy_folder, policy_folder), StepCE(), start=str(tmp_path / "last.ckpt"))
+        told = r"last\.ckpt and the model do not belong together: the hashes are base 000000000000 against \w{12}\."
+        with pytest.raises(ValueError, match=told) if refused else nullcontext():
+            second.configure_model()
     lost = LitPRM(implicit(policy_folder, policy_folder), StepCE(), start=str(tmp_path / "no.ckpt"))
     with pytest.raises(ValueError, match=r"no\.ckpt to start from\. First run the experiment of the first stage"):
         lost.configure_model()

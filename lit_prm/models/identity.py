@@ -6,6 +6,8 @@ from lit_prm.models.adapters import AdaptedReward, AdapterOff, base_of, is_adapt
 from lit_prm.models.reference import Reference
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.models.weights import combined_hash, tokenizer_hash, weights_hash
+from lit_prm.models.zero_weights import content_of
+from lit_prm.storage.identity import identity_in, refuse_mismatch
 
 
 def sources_of(model: RewardModel) -> list[str]:
@@ -25,12 +27,26 @@ def identity_of(model: RewardModel, tokenizer: str, reference: Reference | None 
     references = model.references() or ([reference] if reference else [])
     scoring, training = references[-1:], references[:1]
     found = {
-        "base": combined_hash(sources_of(model)) if any(sources_of(model)) else None,
+        "base": _base_of(model),
         "reference": _weights_of(scoring[0], model) if scoring else None,
         "training reference": _weights_of(training[0], model) if training and training[0] is not scoring[0] else None,
         "tokenizer": tokenizer_hash(tokenizer),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def refuse_other_base(model: RewardModel, checkpoint: str) -> None:
+    """Raise ValueError, with both hashes, if the model is made from another base than a run's checkpoint records.
+
+    A checkpoint leaves out the weights that are not trained: with another base they would make another model.
+    """
+    saved, base = identity_in(content_of(checkpoint), checkpoint), _base_of(model)
+    remedy = "Give the model that the checkpoint's run was trained from, or the checkpoint of a run with this model."
+    refuse_mismatch(saved, {"base": base} if base else {}, f"the checkpoint {checkpoint}", "the model", remedy)
+
+
+def _base_of(model: RewardModel) -> str | None:
+    return combined_hash(sources_of(model)) if any(sources_of(model)) else None
 
 
 def _weights_of(reference: Reference, model: RewardModel) -> str | None:

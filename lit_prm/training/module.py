@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from lit_prm.data.batch import Batch
 from lit_prm.losses import Loss
 from lit_prm.losses.base import View
+from lit_prm.models.identity import refuse_other_base
 from lit_prm.models.language_model import Dtype
 from lit_prm.models.packed_rows import is_packed
 from lit_prm.models.probes import why_not_shared
@@ -105,7 +106,9 @@ class LitPRM(LightningModule):
         if not self._configured:  # Lightning calls this hook in every stage
             self.reward_model.configure_model()
             if self.start:
-                put_weights(self, weights_of(self.start))
+                weights = weights_of(self.start)
+                refuse_other_base(self.reward_model, self.start)
+                put_weights(self, weights)
             self._check_shared_prompts()
             self._configured = True
 

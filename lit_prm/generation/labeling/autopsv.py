@@ -17,6 +17,7 @@ from lit_prm.data.batching import EncodedResponses, TokenBudget
 from lit_prm.data.encoding import Encoder
 from lit_prm.data.records import Group, Rollout
 from lit_prm.generation.labeling.base import Labeler, Labelled, refuse_tokens_as_steps, steps_of
+from lit_prm.models.identity import refuse_other_base
 from lit_prm.models.reward_model import RewardModel, load_trained
 from lit_prm.models.values import step_values
 
@@ -85,6 +86,7 @@ class AutoPSV(Labeler):
                 + (f": make exp NAME={path.parts[-4]}" if path.parts[-2:-1] == ("checkpoints",) else "")
             )
         verifier = copy.deepcopy(self.verifier)
+        refuse_other_base(verifier, self.checkpoint)
         verifier.configure_model()
         load_trained(verifier, self.checkpoint)
         return verifier.eval()
