@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lit_prm.answers import undecided
 from lit_prm.data.formats import read_groups, write_groups
 from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.evaluation.candidates import answer_clusters, split
@@ -30,6 +31,7 @@ from lit_prm.reports.best_of_n.command import main, vote_weight
 from lit_prm.reports.best_of_n.findings import Findings, Settings, as_json, find
 from lit_prm.reports.best_of_n.measures import compared, length_bias, overoptimisation, within, wrong_process
 from lit_prm.reports.best_of_n.pool import CandidatePool, Opinion, lengths, read_pool
+from lit_prm.reports.best_of_n.show import show_findings
 from tests import brute_force as slow
 from tests.bon_files import IDENTITY, rewarded, write_scored
 from tests.candidate_sets import groups
@@ -158,6 +160,23 @@ def test_a_score_that_knows_is_never_over_optimised_and_one_that_errs_peaks_at_o
         measure = overoptimisation(these, score, (1, 2, 6), curves, every)
         assert measure.peak == peak
         assert (measure.accuracy == pytest.approx(measure.possible)) == (peak == 6)
+
+
+def test_undecided_comparisons_of_answers_are_counted_in_every_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: Any) -> Any:
+        undecided.add(3)
+        return answer_clusters(*args)
+
+    monkeypatch.setattr("lit_prm.reports.best_of_n.findings.answer_clusters", interrupted)
+    told = "3 comparisons of answers ended without a verdict and count as unequal."
+    for expected in (3, 0):
+        found = find(pool_of(groups(), 0), Settings(Sigmoid()))
+        assert as_json(found)["undecided_comparisons"] == expected
+        show_findings(found)
+        assert (told in capsys.readouterr().out) == bool(expected)
+        monkeypatch.undo()
 
 
 def test_a_response_without_a_score_leaves_its_problem_out_of_the_mean_score_alone() -> None:

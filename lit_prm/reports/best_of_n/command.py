@@ -11,6 +11,7 @@ from lit_prm.scoring.options import CommandParser, seed_number
 
 if TYPE_CHECKING:
     from lit_prm.evaluation.vote_weights import VoteWeight
+    from lit_prm.reports.best_of_n.pool import CandidatePool
 
 _FILES = """a scored file (python -m lit_prm score), several scored files of the same candidates, or any candidate file
 with labels, of which only the rules without scorer are judged"""
@@ -42,7 +43,6 @@ def _judge_pool(options: argparse.Namespace) -> None:
     from lit_prm.reports.best_of_n.pool import read_pool
     from lit_prm.reports.best_of_n.show import show_findings
     from lit_prm.reports.files import write_json
-    from lit_prm.scoring.scored_files import shortfalls
 
     if options.figure:
         refuse_other_formats(options.figure)
@@ -54,9 +54,7 @@ def _judge_pool(options: argparse.Namespace) -> None:
             f"{pool.sources[0]} holds no scores that --aggregate or --weight could use. Leave the options out, or "
             "score the file first: python -m lit_prm score"
         )
-    for opinion in pool.opinions:
-        for line in shortfalls(opinion.rewards):
-            print(f"{opinion.name}: {line}")
+    _tell_shortfalls(pool)
     findings = find(pool, settings)
     show_findings(findings)
     if options.json:
@@ -77,10 +75,17 @@ def _official(options: argparse.Namespace) -> None:
             "Leave out --figure, --pairs, --counts, --aggregate and --weight."
         )
     pool = read_pool(options.files)
+    _tell_shortfalls(pool)
     accuracy = official(pool)
     show_official(accuracy)
     if options.json:
         write_json(options.json, official_json(pool, accuracy))
+
+
+def _tell_shortfalls(pool: CandidatePool) -> None:
+    for name, lines in pool.shortfalls().items():
+        for line in lines:
+            print(f"{name}: {line}")
 
 
 def vote_weight(text: str) -> VoteWeight:

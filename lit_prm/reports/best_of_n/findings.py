@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_prm.answers import counted
 from lit_prm.evaluation.aggregates import AGGREGATES, refuse_unknown_aggregates
 from lit_prm.evaluation.candidates import answer_clusters
 from lit_prm.evaluation.discrimination import Floats, outcome_metrics
@@ -53,15 +54,17 @@ class Findings:
     counts: tuple[int, ...]
     each: tuple[Finding, ...]
     pairs: tuple[measures.PairedDifference, ...]
+    undecided: int = 0  # comparisons of answers that ended without a verdict: votes took them for unequal
 
 
 def find(pool: CandidatePool, settings: Settings) -> Findings:
     """Judge the candidates by every scorer of the pool; without scorers by the rules that need none."""
     counts = _counts(pool, settings.counts)
-    clusters = answer_clusters(pool.name, pool.groups)
+    with counted() as undecided:
+        clusters = answer_clusters(pool.name, pool.groups)
     each = tuple(_by_scorer(pool, opinion, clusters, counts, settings) for opinion in pool.opinions)
     each = each or (_without_scorer(pool, clusters, counts, settings),)
-    return Findings(pool, settings, counts, each, tuple(_pairs(each, settings.pairs)))
+    return Findings(pool, settings, counts, each, tuple(_pairs(each, settings.pairs)), undecided.count)
 
 
 def _counts(pool: CandidatePool, wanted: Sequence[int] | None) -> tuple[int, ...]:
@@ -139,6 +142,8 @@ def as_json(findings: Findings) -> dict[str, Any]:
         "sources": pool.sources,
         "problems": len(pool.groups),
         "responses": sum(len(g.rollouts) for g in pool.groups),
+        "undecided_comparisons": findings.undecided,
+        "shortfalls": pool.shortfalls(),
         "counts": findings.counts,
         "vote_weight": repr(settings.weight),
         "seed": settings.seed,

@@ -114,6 +114,7 @@ def official_json(pool: CandidatePool, accuracy: Mapping[str, Mapping[str, Row]]
         "protocol": "official (compat), not comparable with expectations over subsets",
         "sources": list(pool.sources),
         "problems": len(pool.groups),
+        "shortfalls": pool.shortfalls(),
         "coefficient": COEFFICIENT,
         "accuracy_percent": accuracy,
     }

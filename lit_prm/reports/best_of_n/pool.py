@@ -19,7 +19,7 @@ from lit_prm.evaluation.discrimination import Floats, Scored
 from lit_prm.evaluation.evaluate import scores_of
 from lit_prm.reports.run_tables import VALUE_LAST
 from lit_prm.scoring.rewards import Rewards
-from lit_prm.scoring.scored_files import aligned, is_scored, read_scored
+from lit_prm.scoring.scored_files import aligned, is_scored, read_scored, shortfalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,10 @@ class CandidatePool:
     sources: tuple[str, ...]
     groups: tuple[Group, ...]
     opinions: tuple[Opinion, ...]
+
+    def shortfalls(self) -> dict[str, list[str]]:
+        """Scorer -> what its readers have to know: cut responses, missing rewards."""
+        return {opinion.name: shortfalls(opinion.rewards) for opinion in self.opinions}
 
 
 def read_pool(sources: Sequence[str]) -> CandidatePool:

@@ -38,9 +38,11 @@ def show_findings(findings: Findings, console: Console | None = None) -> None:
 def _heading(findings: Findings) -> str:
     sizes = sorted({len(g.rollouts) for g in findings.pool.groups})
     candidates = "-".join(str(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
+    undecided = f"\n{findings.undecided} comparisons of answers ended without a verdict and count as unequal."
     return (
         f"{len(findings.pool.groups)} problems, {candidates} candidates each\n"
         "Exact expectations over all subsets of N; 95 % intervals by bootstrap over problems."
+        f"{undecided if findings.undecided else ''}"
     )
 
 

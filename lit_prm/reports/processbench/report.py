@@ -45,6 +45,7 @@ def _size(subset: Subset) -> dict[str, int]:
     return {
         "items": len(subset.rewards), "wrong": wrong, "right": len(subset.rewards) - wrong,
         "truncated": subset.truncated, "errors_without_score": subset.errors_without_score,
+        "without_reward": subset.without_reward,
     }  # fmt: skip
 
 
@@ -98,10 +99,10 @@ def _f1(numbers: Numbers) -> Table:
 
 def _cuts(numbers: Numbers) -> tuple[str, ...]:
     return tuple(
-        f"{name}: {size['truncated']} of {size['items']} responses were cut; "
-        f"{size['errors_without_score']} first errors have no score and count as missed"
+        f"{name}: {size['truncated']} of {size['items']} responses were cut, {size['without_reward']} have rewards "
+        f"that are no numbers; {size['errors_without_score']} first errors have no score and count as missed"
         for name, size in numbers["subsets"].items()
-        if size["truncated"]
+        if size["truncated"] or size["without_reward"]
     )
 
 

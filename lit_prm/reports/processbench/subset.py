@@ -91,6 +91,11 @@ class Subset:
         return sum(r.truncated for r in self.rewards)
 
     @property
+    def without_reward(self) -> int:
+        """How many responses have a reward that is no number."""
+        return sum(r.lacks_numbers for r in self.rewards)
+
+    @property
     def errors_without_score(self) -> int:
         """How many wrong responses have no reward for their first wrong step, so that no threshold finds the step."""
         pairs = zip(self.rewards, self.labels.first_error, strict=True)
