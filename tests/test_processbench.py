@@ -264,7 +264,7 @@ def test_truncated_responses_count_and_are_told() -> None:
     of = Subset.of("s", ScoredGroups("x", groups, made, {}))
     assert (of.truncated, of.errors_without_score) == (1, 1)
     sizes = as_numbers(judge([of], "s"))["subsets"]["s"]
-    assert sizes == {"items": 2, "wrong": 1, "right": 1, "truncated": 1, "errors_without_score": 1}
+    assert sizes == {"items": 2, "wrong": 1, "right": 1, "truncated": 1, "errors_without_score": 1, "without_reward": 0}
 
 
 def test_scores_of_other_steps_than_the_labels_count_are_refused() -> None:
