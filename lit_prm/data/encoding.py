@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lit_prm.data.batch import Encoded
 from lit_prm.data.chat import Chat
 from lit_prm.data.records import Group, Problem, Rollout
-from lit_prm.data.steps import EachToken, StepRule, step_of_tokens
+from lit_prm.data.steps import EachToken, StepRule, shifted, step_of_tokens
 
 if TYPE_CHECKING:  # evaluation and its metrics import this file; importing transformers takes 4 CPU-s
     from transformers import PreTrainedTokenizerBase
@@ -181,7 +181,11 @@ class Encoder:
     def _steps(self, rollout: Rollout, offsets: list[tuple[int, int]]) -> NDArray[np.int32]:
         if not self.own_steps:
             return np.arange(len(offsets), dtype=np.int32)
-        return np.asarray(step_of_tokens([len(s) for s in self.split(rollout)], offsets), dtype=np.int32)
+        steps, behind = self.split(rollout), self.steps.tokens_behind
+        of_token = (
+            step_of_tokens([len(s) for s in steps], offsets) if behind is None else shifted(steps, offsets, behind)
+        )
+        return np.asarray(of_token, dtype=np.int32)
 
     def split(self, rollout: Rollout) -> tuple[str, ...]:
         """The steps of a response: those of its file, else of the step rule; one piece if every token is a step."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
+from typing import ClassVar
 
 
 class StepRule(ABC):
@@ -13,7 +15,12 @@ class StepRule(ABC):
 
     Law: the steps tile the text. ``"".join(rule.split(text)) == text`` for any text, and no step is empty or white
     space alone: white space joins the step before it, at the start of the text the step after it.
+
+    ``tokens_behind`` is None where a step ends with its last token; else each step but the last ends so many tokens
+    behind the token that ends its text.
     """
+
+    tokens_behind: ClassVar[int | None] = None
 
     @abstractmethod
     def starts(self, text: str) -> Iterable[int]:
@@ -53,6 +60,15 @@ class Marked(Pattern):
         super().__init__(r"^[ \t]*(?:#{1,6}[ \t]+)?[*_]{0,3}Step \d+[*_]{0,3}:")
 
 
+class EurusMarked(Marked):
+    """The steps of ``Marked``, read where EurusPRM's card reads them: two tokens behind the text of inner steps.
+
+    There, "Step" and often the blank before the number belong to the step before. The spans stay those of the text.
+    """
+
+    tokens_behind = 2
+
+
 class BlankLine(StepRule):
     """A step ends with the blank lines behind it."""
 
@@ -65,6 +81,16 @@ class Newline(StepRule):
 
     def starts(self, text: str) -> Iterable[int]:
         return (match.end() for match in re.finditer(r"\n\s*", text))
+
+
+class EveryLine(StepRule):
+    """A step is a line with its line break, as Skywork's PRM judges. A blank line is one too, against the law."""
+
+    def starts(self, text: str) -> Iterable[int]:
+        return (match.end() for match in re.finditer("\n", text))
+
+    def split(self, text: str) -> list[str]:
+        return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 class Sentence(StepRule):
@@ -96,6 +122,15 @@ def laid(steps: Sequence[str], response: str) -> tuple[str, ...] | None:
     begun = list(accumulate(map(len, bare), initial=0))[:-1]  # letters before each step
     starts = [0 if n == 0 else letters[n] if n < len(letters) else len(response) for n in begun]
     return tuple(response[a:b] for a, b in pairwise([*starts, len(response)]))
+
+
+def shifted(steps: Sequence[str], offsets: Sequence[tuple[int, int]], behind: int) -> list[int]:
+    """The step of every token if each step but the last ends ``behind`` tokens after the token that ends its text."""
+    lengths = [len(step) for step in steps]
+    texts = [start + len(step.rstrip()) for start, step in zip(accumulate(lengths, initial=0), steps, strict=False)]
+    starts = [start for start, _ in offsets]
+    ends = [bisect_left(starts, end) + behind for end in texts[:-1]]
+    return [bisect_right(ends, token) for token in range(len(offsets))]
 
 
 def step_of_tokens(step_lengths: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:

@@ -50,7 +50,14 @@ def product(steps: Floats, valid: NDArray[np.bool_]) -> Floats:
     return _where_any(np.exp(-np.logaddexp(0.0, -np.where(valid, steps, np.inf)).sum(-1)), valid)
 
 
-AGGREGATES: dict[str, Aggregate] = {"min": least, "sum": total, "mean": mean, "last": last, "product": product}
+def mean_probability(steps: Floats, valid: NDArray[np.bool_]) -> Floats:
+    """The mean of sigmoid(step reward): of the probabilities that the steps are right, if rewards are log-odds."""
+    return mean(np.exp(-np.logaddexp(0.0, -np.where(valid, steps, 0.0))), valid)
+
+
+AGGREGATES: dict[str, Aggregate] = {
+    "min": least, "sum": total, "mean": mean, "last": last, "product": product, "mean-probability": mean_probability,
+}  # fmt: skip
 
 """Functions ``steps`` [..., S], ``valid`` [..., S] -> scores [...]. Values that are not valid are ignored. A response
 without a valid step scores -inf: it is selected only if no candidate has a valid step."""

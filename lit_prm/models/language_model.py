@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import pickle
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +34,11 @@ def reading(name: str) -> Iterator[None]:
         yield
     except (ImportError, MemoryError, OutOfMemoryError):
         raise
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"A weights file of {name} holds more than tensors, or is damaged, so it was not loaded "
+            f"({first_line(error)}) Get it again, or convert it to safetensors where you trust it."
+        ) from None
     except Exception as error:
         raise ValueError(
             f"{name} cannot be read ({type(error).__name__}: {one_line(error)}). Give the folder of a whole model; "
@@ -40,10 +47,20 @@ def reading(name: str) -> Iterator[None]:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a local folder or a hub model."""
+    """The tokenizer of a local folder or a hub model. Raises ValueError if it needs the package sentencepiece."""
     refuse_missing_folder(name)
-    with reading(name):
-        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+    sentencepiece = importlib.util.find_spec("sentencepiece")
+    try:
+        with reading(name):
+            return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(name, trust_remote_code=False))
+    except (ImportError, ValueError) as error:  # transformers then tries, and asks for, another package: tiktoken
+        asks = re.search("sentencepiece|tiktoken", str(error)) or (Path(name) / "tokenizer.model").is_file()
+        if sentencepiece or not asks:
+            raise
+        raise ValueError(
+            f"{name} has the tokenizer of sentencepiece, tokenizer.model, and that package is not installed. Install "
+            "it: pip install sentencepiece."
+        ) from error
 
 
 def load_config(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from lit_prm.scoring.base import Scorer
 from lit_prm.scoring.building import build, device_of, instantiate
 from lit_prm.scoring.check_samples import read_check, verify_folder
 from lit_prm.scoring.sources import Options
-from lit_prm.scoring.tags import TagScorer, style_of
+from lit_prm.scoring.tag_styles import style_of
+from lit_prm.scoring.tags import TagScorer
 from lit_prm.storage.schemas import about
 
 
@@ -20,8 +22,9 @@ def load(source: str | Path, **options: Any) -> Scorer:
     r"""The scorer of a run's folder, a checkpoint, an exported folder, a Hugging Face folder or hub name.
 
     A plain language model is an implicit reward relative to ``reference``, which must then be given, except for an
-    adapter and for a known release. A tag-token model needs no reference. ``options`` are the fields of
-    ``lit_prm.scoring.sources.Options``; another name raises ValueError.
+    adapter and for a known release. A model with a head of its own (a PRM, an outcome reward model) needs no reference.
+    ``options`` are the fields of ``lit_prm.scoring.sources.Options``; another name raises ValueError, and so does an
+    option that this source would ignore.
 
     >>> import lit_prm
     >>> scorer = lit_prm.load(policy, reference=reference)
@@ -34,6 +37,7 @@ def load(source: str | Path, **options: Any) -> Scorer:
     with about(source):
         if _is_tag_model(source, chosen):
             return _tag_scorer(source, chosen)
+        _refuse(source, chosen, ("style", "separator"), "an implicit reward has no tags")
         spec, check = sources.spec_of(source, chosen), read_check(Path(source))
         scorer = build(spec, chosen)
         changed = (chosen.beta, chosen.reference, chosen.max_length, chosen.prompt_template, chosen.steps)
@@ -48,11 +52,19 @@ def _is_tag_model(source: str, options: Options) -> bool:
     return bool(options.style or style_of(source))
 
 
+def _refuse(source: str, options: Options, names: Sequence[str], reason: str) -> None:
+    """Raise ValueError for given options that would be ignored."""
+    given = [f"--{name} {value}" for name in names if (value := getattr(options, name)) is not None]
+    if given:
+        raise ValueError(f"{' and '.join(given)} would be ignored for {source}: {reason}. Leave it out.")
+
+
 def _tag_scorer(source: str, options: Options) -> Scorer:
+    _refuse(source, options, ("beta",), "beta scales log-ratios, and a released PRM has a head of its own")
     values = {
         "max_length": options.max_length, "prompt_template": options.prompt_template, "dtype": options.dtype,
-        "budget": options.eval_tokens,
+        "budget": options.eval_tokens, "separator": options.separator, "aggregate": options.aggregate,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    rule = instantiate(StepRule, sources.step_rule(options.steps or "BlankLine"))
+    rule = instantiate(StepRule, sources.step_rule(options.steps)) if options.steps else None
     return TagScorer(source, options.style, rule, device=device_of(options.device), **given)

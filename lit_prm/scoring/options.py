@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from lit_prm.scoring.base import Scorer
 
-_NAMES = ("reference", "beta", "style", "prompt_template", "max_length", "dtype", "device", "eval_tokens")
+_NAMES = ("reference", "beta", "style", "separator", "prompt_template", "max_length", "dtype", "device", "eval_tokens")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -72,7 +72,12 @@ def add_scorer_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the scorer").add_argument
     add("--reference", help="the model that an implicit reward is relative to: a folder, a hub name, or none")
     add("--beta", type=float, help="factor from log-ratios to rewards; default: what FROM says, else 0.05")
-    add("--style", help="input format of a tag-token model; needed if its name does not tell")
+    add("--style", help="input format of a released PRM; needed if neither its name nor its config tells")
+    add(
+        "--separator",
+        type=_unescaped,
+        help=r"what a TRL-like PRM has behind each step, e.g. '\n\n'; default: the style's",
+    )
     add("--prompt-template", help='text around each plain prompt, e.g. "Solve: {prompt}"')
     add(
         "--max-length",
@@ -91,6 +96,11 @@ def add_import_option(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--import", dest="modules", metavar="MODULE", type=_module, action="append", help="your own classes: a module "
         "that is run, and whose classes FROM may name")  # fmt: skip
+
+
+def _unescaped(text: str) -> str:
+    """The text with line breaks and tabs where a shell wrote their escapes."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
 def _module(name: str) -> ModuleType:

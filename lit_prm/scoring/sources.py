@@ -30,7 +30,8 @@ class Options:
     max_length: int | None = None
     prompt_template: str | None = None
     dtype: str | None = None
-    style: str | None = None  # of a tag-token model
+    style: str | None = None  # of a released PRM
+    separator: str | None = None  # behind each step of a PRM whose style takes one
     device: str = "auto"
     eval_tokens: int | None = None  # padded tokens of a batch
     detail: Detail = "tokens"

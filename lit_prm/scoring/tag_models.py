@@ -1,6 +1,6 @@
 """The networks of tag-token PRMs: a backbone, and the log-odds of a step read from one hidden state.
 
-Heads are read from safetensors files, in a folder or on the hub; pickled files are never opened.
+Heads are read from safetensors files or, with torch's reader of plain tensors (``weights_only``), from ``.bin`` files.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from transformers import AutoModel
 from transformers.utils import logging
 
-from lit_prm.models.language_model import Dtype, load_model, reading
+from lit_prm.models.language_model import Dtype, reading
 from lit_prm.models.weights import local_path
 from lit_prm.storage.schemas import read_file
 
-_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_NAMES = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
 
 
 class StepClassifier(nn.Module):
@@ -54,13 +54,6 @@ class LogitDifference(nn.Module):
         return cast(Tensor, logits[:, self.right] - logits[:, self.wrong])
 
 
-def language_model_classifier(source: str, dtype: Dtype, plus: int, minus: int) -> StepClassifier:
-    """A language model that answers with one of two tokens."""
-    model = cast(Any, load_model(source, dtype))
-    head = LogitDifference(model.get_output_embeddings(), right=plus, wrong=minus)
-    return StepClassifier(model.base_model, head)
-
-
 def load_backbone(source: str, dtype: Dtype) -> nn.Module:
     """The network below the heads, loaded by transformers' own class. Raises ValueError for missing weights."""
     before = logging.get_verbosity()
@@ -84,8 +77,7 @@ def _tensors(source: str, names: Sequence[str]) -> dict[str, Tensor]:
     """The named tensors, from whichever of the model's files holds each. Raises ValueError for a missing one."""
     loaded = dict[str, Tensor]()
     for file in _files(source, names):
-        with reading(file), safe_open(file, framework="pt") as opened:
-            loaded |= {name: opened.get_tensor(name) for name in names if name in opened.keys()}  # noqa: SIM118
+        loaded |= _read(file, names)
     if missing := [name for name in names if name not in loaded]:
         raise ValueError(
             f"{source} holds no {', '.join(missing)}, so its layout is not that of this style. Give another --style."
@@ -100,14 +92,26 @@ class _Index:
     weight_map: dict[str, str]
 
 
+def _read(file: str, names: Sequence[str]) -> dict[str, Tensor]:
+    """Those of the named tensors that the file holds."""
+    if file.endswith(".bin"):
+        with reading(file):
+            stored = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+        return {name: stored[name] for name in names if name in stored}
+    with reading(file), safe_open(file, framework="pt") as opened:
+        return {name: opened.get_tensor(name) for name in names if name in opened.keys()}  # noqa: SIM118
+
+
 def _files(source: str, names: Sequence[str]) -> list[str]:
-    if (index := local_path(source, _INDEX)) is None:
-        if (whole := local_path(source, _WHOLE)) is None:
-            raise ValueError(f"{source} has neither {_WHOLE} nor {_INDEX}. Convert its weights to safetensors.")
-        return [whole]
-    places = read_file(Path(index), _Index, "download the model again").weight_map
-    shards = sorted({places[name] for name in names if name in places})
-    return [file for file in (local_path(source, shard) for shard in shards) if file is not None]
+    """The model's files that hold the names, as far as an index tells."""
+    for whole in _NAMES:
+        if file := local_path(source, whole):
+            return [file]
+        if index := local_path(source, f"{whole}.index.json"):
+            places = read_file(Path(index), _Index, "download the model again").weight_map
+            shards = sorted({places[name] for name in names if name in places})
+            return [file for file in (local_path(source, shard) for shard in shards) if file is not None]
+    raise ValueError(f"{source} has none of {', '.join(_NAMES)}, whole or with an index. Give a model's folder.")
 
 
 def linear(source: str, name: str, backbone: nn.Module) -> nn.Linear:
