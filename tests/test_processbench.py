@@ -179,6 +179,21 @@ def test_the_chosen_threshold_by_hand() -> None:
     assert found.oracle.f1 == 1.0
 
 
+def test_a_given_threshold_judges_beside_the_chosen_one_by_hand() -> None:
+    """Log-odds 0 is probability 0.5: the first step below it is wrong."""
+    chosen = subset("gsm8k", RIGHT, ((1.0, -0.5, -1.0), 1), source="made up")
+    other = subset("math", ((0.5, -0.1, 2.0), 1), ((0.5, 0.2, -3.0), 1), ((1.0, 1.0, 0.1), -1))
+    found = judge([chosen, other], "gsm8k", fixed=0.0)
+    fixed = found.judged["step rewards"]["math"].fixed
+    assert fixed is not None
+    assert (fixed.hits.error_acc, fixed.hits.correct_acc) == (0.5, 1.0)
+    numbers = as_numbers(found)["readings"]["step rewards"]
+    assert numbers["math"]["fixed_f1"] == pytest.approx(2 / 3)
+    assert numbers["average_of_others"]["fixed_f1"] == pytest.approx(2 / 3)
+    assert "fixed_f1" not in as_numbers(found)["readings"]["shorter steps"]["math"]
+    assert "fixed_f1" not in as_numbers(judge([chosen, other], "gsm8k"))["readings"]["step rewards"]["math"]
+
+
 def test_step_auc_by_hand() -> None:
     """Right steps 3, 1 | 5, 5; first wrong ones 2 and 9; the step after an error is in no pair."""
     of = subset("s", ((3.0, 1.0, 2.0), 2), ((5.0, 5.0), -1), ((9.0, -9.0), 0))

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ def parser() -> CommandParser:
     add("--data", help=f"folder with processbench_<subset>.jsonl.gz, or a hub data set {data}")
     add("--subsets", nargs="+", help="default: all four; a step-labelled file of your own is named by its stem")
     add("--choose", default="gsm8k", help="the subset whose labels choose the threshold for all")
+    asked = "a probability P by which to judge too, e.g. 0.5, as scripts of models do that classify steps"
+    add("--threshold", type=_probability, metavar="P", help=f"{asked}; rewards are taken as log-odds")
     add("--limit", type=int, metavar="N", help="a sample of N items a subset, with its share of right responses")
     add("--seed", type=seed_number, default=0, help="seed of the sample")
     add("--compat", choices=["official"], help='put "Step i: " before each step, as the paper\'s script does')
@@ -47,6 +50,13 @@ def parser() -> CommandParser:
     add("--json", action="store_true", help="print JSON instead of tables")
     add_scorer_options(made)
     return made
+
+
+def _probability(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a probability between 0 and 1")
+    return number
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -68,9 +78,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     else:
         folder = options.out or default_folder(options.source)
         scored = _score(options, folder, subsets, choice)
-    results = judge([Subset.of(name, of) for name, of in zip(subsets, scored, strict=True)], options.choose)
+    given = options.threshold
+    results = judge(
+        [Subset.of(name, of) for name, of in zip(subsets, scored, strict=True)],
+        options.choose,
+        fixed=None if given is None else log(given / (1 - given)),
+    )
     numbers = {"scorer": _one_identity(scored), "limit": options.limit, "seed": options.seed, "compat": options.compat}
-    numbers |= as_numbers(results)
+    numbers |= ({} if given is None else {"fixed_probability": given}) | as_numbers(results)
     write_json(folder / RESULTS, numbers)
     return numbers
 

@@ -57,6 +57,7 @@ class Judged:
     auc_within: float  # the same, over pairs of one response, each response counting once
     chosen_here: bool = False
     cross_fitted: FirstErrorResult | None = None
+    fixed: FirstErrorResult | None = None
 
     def numbers(self) -> dict[str, float | bool]:
         out: dict[str, float | bool] = {
@@ -64,8 +65,8 @@ class Judged:
             "oracle_f1": self.oracle.f1, "oracle_threshold": self.oracle_threshold,
             "step_auc": self.auc, "step_auc_within": self.auc_within,
         }  # fmt: skip
-        if self.cross_fitted is not None:
-            out |= {f"cross_fitted_{name}": value for name, value in self.cross_fitted.numbers().items()}
+        for prefix, of in (("cross_fitted", self.cross_fitted), ("fixed", self.fixed)):
+            out |= {f"{prefix}_{name}": value for name, value in (of.numbers() if of else {}).items()}
         return out
 
 
@@ -75,22 +76,33 @@ def choose_threshold(scores: StepScores, labels: Known) -> float:
 
 
 def judge_subset(
-    scores: StepScores, labels: Known, threshold: float, *, chosen_here: bool = False, seed: int = 0
+    scores: StepScores,
+    labels: Known,
+    threshold: float,
+    *,
+    chosen_here: bool = False,
+    fixed: float | None = None,
+    seed: int = 0,
 ) -> Judged:
-    """Judge a subset by a threshold; ``chosen_here`` if the threshold was chosen on this subset."""
+    """Judge a subset by a threshold, ``chosen_here`` if it was chosen on this subset, and by ``fixed`` if given."""
     own = choose_threshold(scores, labels)
     halves = None
     if chosen_here:
         halves = first_error.cross_fitted(scores.values, scores.valid, labels.first_error, labels.problem)
     by_own = first_error.first_below(scores.values, scores.valid, own)
+
+    def by(cut: float) -> FirstErrorResult:
+        return _result(first_error.first_below(scores.values, scores.valid, cut), labels, seed)
+
     return Judged(
         threshold=threshold,
-        result=_result(first_error.first_below(scores.values, scores.valid, threshold), labels, seed),
+        result=by(threshold),
         oracle_threshold=own,
         oracle=Hits.of(by_own == labels.first_error, labels.first_error),
         **_aucs(scores, labels),
         chosen_here=chosen_here,
         cross_fitted=None if halves is None else _result(halves, labels, seed),
+        fixed=None if fixed is None else by(fixed),
     )
 
 
@@ -116,19 +128,26 @@ class SubsetResults:
     guessed: Mapping[str, Mapping[str, FirstErrorResult]]  # guess -> subset
 
 
-def judge(subsets: Sequence[Subset], choose: str, readings: Sequence[StepReading] = READINGS) -> SubsetResults:
-    """Judge all subsets by thresholds chosen on the subset ``choose``; readings that the scorer lacks are left out."""
+def judge(
+    subsets: Sequence[Subset], choose: str, readings: Sequence[StepReading] = READINGS, *, fixed: float | None = None
+) -> SubsetResults:
+    """Judge all subsets by thresholds chosen on the subset ``choose``; readings that the scorer lacks are left out.
+
+    ``fixed`` is a second threshold, the same for all readings of the trained model.
+    """
     by_name = {subset.name: subset for subset in subsets}
     if choose not in by_name:
         raise ValueError(
             f"The threshold is to be chosen on {choose!r}, which is none of {', '.join(by_name)}. Add that subset."
         )
-    judged = {reading.name: of for reading in readings if (of := _by_reading(by_name, choose, reading))}
+    judged = {reading.name: of for reading in readings if (of := _by_reading(by_name, choose, reading, fixed))}
     guessed = {guess.name: _by_guess(by_name, choose, guess) for guess in GUESSES}
     return SubsetResults(choose, by_name, judged, guessed)
 
 
-def _by_reading(subsets: Mapping[str, Subset], choose: str, reading: StepReading) -> dict[str, Judged]:
+def _by_reading(
+    subsets: Mapping[str, Subset], choose: str, reading: StepReading, fixed: float | None
+) -> dict[str, Judged]:
     every = {name: subset.scores(reading) for name, subset in subsets.items()}
     scores = {name: of_subset for name, of_subset in every.items() if of_subset is not None}
     if choose not in scores:
@@ -138,8 +157,9 @@ def _by_reading(subsets: Mapping[str, Subset], choose: str, reading: StepReading
         raise ValueError(
             f"{choose} has no wrong or no right responses, so no threshold is best on it. Choose on another subset."
         )
+    given = fixed if reading.trained else None
     return {
-        name: judge_subset(of, subsets[name].labels, threshold, chosen_here=name == choose, seed=seed)
+        name: judge_subset(of, subsets[name].labels, threshold, chosen_here=name == choose, fixed=given, seed=seed)
         for seed, (name, of) in enumerate(scores.items())
     }
 

@@ -59,7 +59,10 @@ def _reading(name: str, judged: Mapping[str, Judged], results: SubsetResults) ->
         out[s]["minimum"] = minimum(scores, subset.labels)._asdict()
     means = _averages({s: of.result for s, of in judged.items()}, results.choose)
     means["average"]["oracle_f1"] = sum(of.oracle.f1 for of in judged.values()) / len(judged)
-    return out | means
+    fixed = _averages({s: of.fixed for s, of in judged.items() if of.fixed}, results.choose)
+    return out | {
+        name: of | {f"fixed_{key}": value for key, value in fixed[name].items()} for name, of in means.items()
+    }
 
 
 def _averages(results: Mapping[str, FirstErrorResult], choose: str) -> dict[str, dict[str, float]]:
@@ -92,6 +95,8 @@ def _f1(numbers: Numbers) -> Table:
         rows.append(row(reading, of))
         rows.append(row("  each half by the other's", of, "cross_fitted_f1"))
         rows.append(row("  oracle: each by its own", of, "oracle_f1"))
+        if (fixed := numbers.get("fixed_probability")) is not None:
+            rows.append(row(f"  at probability {fixed:g}", of, "fixed_f1"))
     rows += [(), *(row(label, of) for label, of in others.items())]
     title = f"F1 in % [95 % over problems]; * the threshold was chosen here: {chosen} is no test of it"
     return Table(("", *heads, "average", f"without {chosen}"), tuple(rows), title, _cuts(numbers), wraps=True)
