@@ -246,6 +246,7 @@ def test_golden_aggregates_read_only_valid_steps() -> None:
         "mean": [1, 3],
         "last": [4, 3],
         "product": [sigmoids[:3].prod(), sigmoids[3]],
+        "mean-probability": [sigmoids[:3].mean(), sigmoids[3]],
     }
     assert expected.keys() == AGGREGATES.keys()
     for name, golden in expected.items():

@@ -26,7 +26,10 @@ def main(args: Sequence[str]) -> None:
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help=_FILES)
     add("--weight", metavar="NAME[:NUMBER]", help=_WEIGHT)
-    add("--aggregate", help="the primary aggregate: min, sum, mean, last or product; default the scorer's")
+    add(
+        "--aggregate",
+        help="the primary aggregate: min, sum, mean, last, product, mean-probability; default the scorer's",
+    )
     add("--counts", metavar="1,2,4", help="numbers of candidates N; default 1, 2, 4, ... K")
     add("--seed", type=seed_number, default=0, help="seed of the subsets that weighted votes sample")
     add("--json", type=Path, metavar="OUT", help="write all numbers as JSON")
