@@ -60,7 +60,7 @@ class BestLogits(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         logits, right = self.head(states).float(), cast(Tensor, self.right)  # [R, outputs]
-        return logits[:, right].amax(1) - logits[:, ~right].amax(1)
+        return cast(Tensor, logits[:, right].amax(1) - logits[:, ~right].amax(1))
 
 
 def qwen_prm(source: str, dtype: Dtype, tokenizer: PreTrainedTokenizerBase) -> StepClassifier:
