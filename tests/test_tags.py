@@ -16,7 +16,7 @@ from lit_prm.data.records import Group, Problem, Rollout
 from lit_prm.data.steps import BlankLine
 from lit_prm.evaluation.aggregates import aggregated
 from lit_prm.scoring.rewards import Rewards
-from lit_prm.scoring.tag_layouts import Layout, TaggedInput, tagged, token_ids
+from lit_prm.scoring.tag_layouts import InputLayout, TaggedInput, tagged, token_ids
 from lit_prm.scoring.tag_styles import STYLES, style_of
 from lit_prm.scoring.tags import TagScorer
 from tests.released_prms import MAKERS, SLOW, skywork
@@ -142,8 +142,8 @@ def test_an_empty_response_has_no_steps(folders: dict[str, Path], style: str) ->
 
 
 @dataclass(frozen=True)
-class Beside(Layout):
-    layout: Layout
+class Beside(InputLayout):
+    layout: InputLayout
 
     def lay_out(self, tokenizer: Any, question: str, steps: Sequence[str]) -> TaggedInput:
         ids, at = self.layout.lay_out(tokenizer, question, steps)

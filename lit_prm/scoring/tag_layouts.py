@@ -21,7 +21,7 @@ class TaggedInput(NamedTuple):
     at: dict[int, int]  # step -> position whose output judges it; steps from 0, a step may be missing
 
 
-class Layout(ABC):
+class InputLayout(ABC):
     """Writes a response for a family of models. ``lay_out`` raises ValueError for a tokenizer of another family."""
 
     @abstractmethod
@@ -33,7 +33,7 @@ class Layout(ABC):
 
 
 @dataclass(frozen=True)
-class TaggedText(Layout):
+class TaggedText(InputLayout):
     """Plain text: the question, then each step with the tag behind it, read at the tag's last token."""
 
     tag: str
@@ -49,7 +49,7 @@ class TaggedText(Layout):
 
 
 @dataclass(frozen=True)
-class TaggedChat(Layout):
+class TaggedChat(InputLayout):
     """A chat of one turn each: the assistant's has a special token behind each step, read there."""
 
     tag: str
@@ -63,7 +63,7 @@ class TaggedChat(Layout):
 
 
 @dataclass(frozen=True)
-class AnsweredTurns(Layout):
+class AnsweredTurns(InputLayout):
     """A chat: the user sends the question with step 1, then each step; the assistant answers ``+`` to each.
 
     Steps are read where the answer is predicted, one token before it.
@@ -82,7 +82,7 @@ class AnsweredTurns(Layout):
 
 
 @dataclass(frozen=True)
-class SeparateSteps(Layout):
+class SeparateSteps(InputLayout):
     """The question and each step tokenized alone, the separator's tokens behind each step, read at the last of them."""
 
     separator: str
@@ -96,7 +96,7 @@ class SeparateSteps(Layout):
         return TaggedInput(ids, at)
 
 
-class EachLine(Layout):
+class EachLine(InputLayout):
     """Beginning of text, the question and a line break; then each line of the response alone, and a line break.
 
     Every line break is a judgement, that of a blank line too. A step's is that of the last line with text that ends in
@@ -117,7 +117,7 @@ class EachLine(Layout):
         return TaggedInput(ids, dict(sorted((blank | at).items())))
 
 
-class WholeResponse(Layout):
+class WholeResponse(InputLayout):
     """The conversation as the chat template writes it; without one, question, response and end of text joined.
 
     There is one judgement, of the last step: at the last token that is not the padding token, as transformers pools.

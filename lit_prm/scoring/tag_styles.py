@@ -15,7 +15,7 @@ from lit_prm.scoring import tag_heads as heads
 from lit_prm.scoring.tag_layouts import (
     AnsweredTurns,
     EachLine,
-    Layout,
+    InputLayout,
     SeparateSteps,
     TaggedChat,
     TaggedInput,
@@ -30,7 +30,7 @@ class TagStyle:
     """One family of released PRMs. A new one is a row of ``STYLES``."""
 
     name: str
-    layout: Layout
+    layout: InputLayout
     head: heads.Head
     released_as: tuple[str, ...] = ()  # parts of released names, in lower case
     architectures: tuple[str, ...] = ()  # ends of an architecture's name in config.json, if it tells the family
