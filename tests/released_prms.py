@@ -104,7 +104,7 @@ def token_classifier(folder: Path) -> None:
     """What TRL's PRMTrainer saves."""
     tokenizer = byte_tokenizer()
     torch.manual_seed(0)
-    config = Qwen2Config(vocab_size=len(tokenizer), num_labels=2, **cast(Any, WIDTH))
+    config = Qwen2Config(vocab_size=len(tokenizer), **cast(Any, WIDTH | {"num_labels": 2}))
     Qwen2ForTokenClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -114,7 +114,7 @@ def sequence_classifier(folder: Path, template: bool = True) -> None:
     tokenizer = byte_tokenizer() if template else byte_tokenizer(None)
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(tokenizer), num_labels=1, pad_token_id=tokenizer.pad_token_id, **cast(Any, WIDTH)
+        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **cast(Any, WIDTH | {"num_labels": 1})
     )
     Qwen2ForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -83,7 +83,7 @@ def test_another_failure_of_a_tokenizer_stays_as_it_is(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", unable)
     made.token_classifier(tmp_path)
-    with pytest.raises(ValueError, match=r"^no such vocabulary$"):
+    with pytest.raises(ValueError, match="no such vocabulary"):
         lit_prm.load(tmp_path)
 
 
@@ -157,9 +157,9 @@ def test_a_classifier_without_its_head_is_refused(tmp_path: Path) -> None:
 
 def test_other_classifiers_are_refused(tmp_path: Path) -> None:
     tokenizer = byte_tokenizer()
-    three = Qwen2Config(vocab_size=len(tokenizer), num_labels=3, **cast(Any, made.WIDTH))
+    three = Qwen2Config(vocab_size=len(tokenizer), **cast(Any, made.WIDTH | {"num_labels": 3}))
     sizes = {name: made.WIDTH[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
-    both_ways = BertConfig(vocab_size=len(tokenizer), num_labels=2, **cast(Any, sizes))
+    both_ways = BertConfig(vocab_size=len(tokenizer), **cast(Any, sizes | {"num_labels": 2}))
     cases = (
         (Qwen2ForTokenClassification(three), "has 3 labels"),
         (BertForTokenClassification(both_ways), "see those behind"),

@@ -284,8 +284,11 @@ def test_without_reference_the_log_prob_is_the_reward(folders: tuple[str, str]) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": "{"}, "not valid JSON"),
-        ({"steps": "Lines"}, r"Lines cannot be built as a StepRule .*Give one of BlankLine, EachToken, Marked"),
+        ({"steps": "{"}, "names no class .*property name"),
+        (
+            {"steps": "Lines"},
+            r"Lines cannot be built as a StepRule .*Give one of BlankLine, EachToken, EurusMarked, EveryLine",
+        ),
         (
             {"steps": '{"class_path": "Pattern", "init_args": {"regexp": "x"}}'},
             "Pattern cannot be built as a StepRule .*regexp",
@@ -393,6 +396,11 @@ def test_folders_that_are_no_runs_say_what_they_lack(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no config\.yaml beside it"):
         spec_of_run(tmp_path / "a.ckpt")
     (tmp_path / "config.yaml").write_text("{trainer: {max_epochs: 1}}")
+    with pytest.raises(ValueError, match="model: Field required"):
+        spec_of_run(tmp_path)
+    model = {"reward_model": named("A", {}), "loss": "CE"}
+    whole = {"trainer": {"max_epochs": 1}, "model": model, "data": {"tokenizer": "t"}}
+    (tmp_path / "config.yaml").write_text(json.dumps(whole))
     with pytest.raises(ValueError, match="nothing was trained yet"):
         spec_of_run(tmp_path)
 
