@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
+import socket
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -277,6 +280,17 @@ def test_a_message_list_needs_a_chat() -> None:
             list(sampler(server, plain=True).draw([prompt], 1, [[0]]))
 
 
+def test_a_prompt_that_ends_in_a_turn_of_the_assistant_is_continued_there() -> None:
+    question, begun = {"role": "user", "content": "1 + 1"}, {"role": "assistant", "content": "Step 1:"}
+    with FakeServer() as server:
+        list(sampler(server, system="Be brief.").draw([(question, begun), (question,)], 1, [[0], [0]]))
+    how = {
+        body["messages"][-1]["role"]: (body.get("add_generation_prompt"), body.get("continue_final_message"))
+        for body in server.answered
+    }
+    assert how == {"assistant": (False, True), "user": (None, None)}
+
+
 @pytest.mark.parametrize("part", ["reasoning_content", "reasoning", "tool_calls"])
 def test_responses_in_parts_are_refused(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = {"message": {"content": "7", part: "I think"}, "finish_reason": "stop"}
@@ -374,3 +388,28 @@ def test_a_connection_serves_many_requests(monkeypatch: pytest.MonkeyPatch) -> N
         sampler(server, concurrency=1).sample(PROMPTS, 1)
         assert len(server.answered) == len(PROMPTS)
         assert len(opened) == 1
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"])
+def test_one_time_limit_bounds_a_whole_answer_whose_bytes_keep_coming(begun: bytes) -> None:
+    """Headers or body; each byte comes in time, and the server goes on for as long as somebody listens."""
+    ended_by: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(2**16)
+                connection.sendall(begun)
+                for _ in range(200):
+                    time.sleep(0.05)
+                    connection.sendall(b" ")
+                ended_by.append("the server")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        endpoint = Endpoint(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=0.5, tries=1)
+        with pytest.raises(ValueError, match=r"Read timed out|the whole answer was not there after 0\.5 s"):
+            endpoint.post("/completions", {}, lambda answer: answer, threading.Event())
+        thread.join()
+    assert not ended_by

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3 import BaseHTTPResponse
 
 KEY = "LIT_PRM_API_KEY"  # an own environment variable, so that no other service's key goes to this server
 KEYS = {
@@ -24,7 +23,6 @@ KEYS = {
 PASSING = frozenset({408, 425, 429, *range(500, 600)})  # statuses that may differ in the next try
 LONGEST = 60.0  # seconds between two tries, unless the server asks for more
 PATIENCE = 600.0  # seconds that a server may ask for
-CONNECTIONS = 256  # kept open for the next request
 LARGEST = 64 * 2**20  # bytes of an answer
 
 Answer = dict[str, Any]
@@ -63,13 +61,15 @@ class Endpoint:
     """
 
     def __init__(self, url: str, *, timeout: float = 600.0, tries: int = 27, pause: float = 0.5) -> None:
+        from lit_prm.generation.connections import connections  # imports urllib3
+
         self.url = _address(url)
         self.timeout = timeout
         self.tries = tries
         self.pause = pause
         self.trouble = ""  # the last failure, for a progress bar
         self._key = _key()
-        self._connections = _connections(self.url)
+        self._connections = connections(self.url)
 
     def models(self) -> list[str] | None:
         """Names of the models that the server offers; None if it does not list them.
@@ -112,14 +112,15 @@ class Endpoint:
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """The answer to one try."""
+        from urllib3 import Timeout
         from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         until = time.monotonic() + self.timeout
         try:
             reply = self._connections.request(
-                method, self.url + path, json=body, headers=headers, timeout=self.timeout, redirect=False,
-                retries=False, preload_content=False,
+                method, self.url + path, json=body, headers=headers, timeout=Timeout(total=self.timeout),
+                redirect=False, retries=False, preload_content=False,
             )  # fmt: skip
             data = _whole(reply, until, self.timeout)
         except (ConnectTimeoutError, NewConnectionError, ProxyError, SSLError) as error:
@@ -172,22 +173,6 @@ def _whole(reply: BaseHTTPResponse, until: float, seconds: float) -> bytes:
 def _printable(text: str) -> str:
     """The text with a blank for each control character: a server must not send commands to the terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _connections(url: str) -> PoolManager:
-    """Connections that threads share, through the proxy that the environment names for this server, if any."""
-    from urllib3 import PoolManager, ProxyManager, make_headers
-
-    parts = urlsplit(url)
-    named = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
-    if not named:
-        return PoolManager(maxsize=CONNECTIONS)
-    proxy = urlsplit(named if "://" in named else f"http://{named}")
-    user, _, host = proxy.netloc.rpartition("@")
-    if proxy.scheme not in ("http", "https") or not host:
-        raise ValueError(f"{parts.scheme}_proxy names {proxy.scheme}://{host}, which is no HTTP proxy. Correct it.")
-    headers = make_headers(proxy_basic_auth=unquote(user)) if user else None  # urllib3 ignores a name in the address
-    return ProxyManager(f"{proxy.scheme}://{host}", maxsize=CONNECTIONS, proxy_headers=headers)
 
 
 def _answer(data: bytes) -> Answer:

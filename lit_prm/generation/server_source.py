@@ -31,9 +31,10 @@ class RequestedSamples(NamedTuple):
 class ServerSampler:
     """Samples responses from a server, with ``concurrency`` requests in flight; the server does the batching.
 
-    A request is a chat: the ``system`` prompt and one user turn, which the server's chat template renders. With
-    ``plain`` the request is text that the model completes. ``template`` wraps prompts that are plain text. ``extra``
-    holds additional fields of the request, on top of ``NEUTRAL``, which turns off what would change the distribution; a
+    A request is a chat: the ``system`` prompt and one user turn, which the server's chat template renders; a prompt
+    of messages that ends in one of the assistant is continued there. With ``plain`` the request is text that the model
+    completes. ``template`` wraps prompts that are plain text. ``extra`` holds additional fields of the request, on top
+    of ``NEUTRAL``, which turns off what would change the distribution; a
     field that is None is not sent. The seed of a sample is a hash of the settings, the prompt and the sample's
     number. ``per_request`` samples come from one request (``n`` of the API) and share the seed of the first; if the
     server returns fewer, further requests ask for the rest. A prompt that the server refuses, for example because it is
@@ -163,7 +164,7 @@ class ServerSampler:
         if len(numbers) > 1:
             body["n"] = len(numbers)
         path = f"/{'chat/' if self.chats else ''}completions"
-        body |= {"messages": self._turns(prompt)} if self.chats else {"prompt": self._text(prompt)}
+        body |= _chat(self._turns(prompt)) if self.chats else {"prompt": self._text(prompt)}
         responses = self.endpoint.post(path, body, choices, stop)
         return [Sample(writable(text), reason, seed) for text, reason in responses[: len(numbers)]]
 
@@ -179,6 +180,12 @@ class ServerSampler:
             raise ValueError("Plain completions need text, but this prompt is a list of messages. Leave --plain out.")
         text: str = self.settings["template"].replace("{prompt}", prompt)
         return text
+
+
+def _chat(turns: list[Message]) -> dict[str, Any]:
+    """The fields of a request with these messages; vLLM and SGLang continue a last one of the assistant."""
+    continued = turns[-1]["role"] == "assistant"
+    return {"messages": turns} | ({"add_generation_prompt": False, "continue_final_message": True} if continued else {})
 
 
 def _refuse_unfit(plain: bool, system: str, extra: Mapping[str, Any]) -> None:
