@@ -367,3 +367,26 @@ def test_options_of_the_template_cannot_replace_what_the_encoder_sets(name: str,
     row = {"prompt": "a", "completion": "x", "label": True, "chat_template_kwargs": {name: False}}
     with pytest.raises(ValueError, match=f"chat_template_kwargs is .*{name}"):
         read_rows_of(tmp_path, row)
+
+
+TURNS = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "own"),
+    [
+        ({"messages": TURNS, "correct": True}, "label"),
+        ({"conversations": TURNS, "is_correct": 0}, "label"),
+        ({"prompt": "p", "completion": "c", "correctness": False}, "label"),
+        ({"prompt": "p", "completions": ["a", "b"], "is_correct": [True, None]}, "correctness"),
+    ],
+)
+def test_a_label_under_another_layouts_name_is_refused_and_not_lost(
+    row: dict[str, object], own: str, tmp_path: Path
+) -> None:
+    (name,) = row.keys() & {"correct", "is_correct", "correctness"}
+    with pytest.raises(ValueError, match=f"{name} would be lost: .* names the label as {own}. Rename"):
+        read_rows_of(tmp_path, row)
+    nothing = [None, None] if isinstance(row[name], list) else None
+    assert not read_rows_of(tmp_path, row | {name: nothing}).refused
+    assert read_rows_of(tmp_path, {new if k == name else k: v for k, v in row.items() for new in [own]}).refused == ()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lit_prm.data.formats.chat import prompt
-from lit_prm.data.formats.columns import Row, gold, identity, items, level, maybe_text, needed, wrong
+from lit_prm.data.formats.columns import BadRow, Row, gold, identity, is_nan, items, level, maybe_text, needed, wrong
 from lit_prm.data.records import Group, Message, Problem, Rollout
 
 Question = str | tuple[Message, ...]
@@ -29,6 +29,7 @@ class Layout(ABC):
     gold: str = "reference"
     subject: tuple[str, ...] = ("subject",)  # columns of which the first that a row has is read, as with ids
     ids: tuple[str, ...] = ("unique_id", "id")
+    correct: str = ""  # column with the outcome label of a response, or with those of all responses
 
     def fits(self, row: Row) -> bool:
         return set(self.columns) <= row.keys()
@@ -43,7 +44,15 @@ class Layout(ABC):
     def group(self, row: Row) -> Group:
         """The problem of a row with its responses; every column in ``columns`` is there."""
         question = self.asked(row)
-        return Group(problem=self.problem(row, question), rollouts=tuple(self.rollouts(row, question)))
+        group = Group(problem=self.problem(row, question), rollouts=tuple(self.rollouts(row, question)))
+        if group.rollouts and all(rollout.correct is None for rollout in group.rollouts):
+            self._refuse_lost_labels(row)
+        return group
+
+    def _refuse_lost_labels(self, row: Row) -> None:
+        if lost := sorted(name for name in _LABELS & row.keys() - set(self.columns) if _holds(row[name])):
+            own = f"as {self.correct}" if self.correct else "as another layout does (docs/formats.md)"
+            raise BadRow(f"{', '.join(lost)} would be lost: {self.name} names the label {own}. Rename or remove it")
 
     def asked(self, row: Row) -> Question:
         """The prompt of a row."""
@@ -67,6 +76,14 @@ class Layout(ABC):
     @abstractmethod
     def rollouts(self, row: Row, question: Question) -> Iterable[Rollout]:
         """The responses of a row to its prompt ``question``."""
+
+
+_LABELS = frozenset({"correct", "correctness", "is_correct", "kto_tag", "label", "labels"})
+
+
+def _holds(value: object) -> bool:
+    """True for a value, or a list with a value."""
+    return any(map(_holds, value)) if isinstance(value, list | tuple) else not (value is None or is_nan(value))
 
 
 _OWN = frozenset(
