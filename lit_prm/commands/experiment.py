@@ -184,14 +184,14 @@ def _listed(purposes: Mapping[str, str]) -> str:
 
 def run_experiment(options: Sequence[str]) -> Path:
     """Train or resume, evaluate the test sets, print; return the run's folder. A finished run is only printed."""
-    from lit_prm.commands.lightning import exit_when_stopped, run
+    from lit_prm.commands.lightning import run
 
     cli = run("fit", options)
     folder = Path(cli.config.run_dir)
     if cli.config.trainer.fast_dev_run:  # such a run writes nothing to evaluate or print
         return folder
     if not cli.finished and cli.datamodule.sets["test"]:
-        with exit_when_stopped(cli.trainer):
+        with cli.ending_as_one():
             cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         show(folder, list(cli.datamodule.sets["test"]))

@@ -33,6 +33,7 @@ from lit_prm.storage.run_files import is_finished, status
 from lit_prm.training.datamodule import RolloutDataModule
 from lit_prm.training.module import LitPRM
 from lit_prm.training.predictions import write_predictions
+from lit_prm.training.roll_call import RollCall
 from lit_prm.training.zero import refuse_stock_deepspeed
 
 # `${tuned.beta}` names the same option in every file; it is read after all files and overrides are merged.
@@ -130,7 +131,19 @@ class LitCLI(LightningCLI):
         """The trainer; raise ValueError for Lightning's own DeepSpeed strategy, which this project replaces."""
         trainer = super().instantiate_trainer(**options)
         refuse_stock_deepspeed(trainer.strategy)
+        self.roll_call = RollCall(trainer)
+        self.roll_call.start()
         return trainer
+
+    @contextmanager
+    def ending_as_one(self) -> Iterator[None]:
+        """End the process with a line that names the rank whose end broke an operation inside, or as a signal asks."""
+        try:
+            with exit_when_stopped(self.trainer):
+                yield
+        except Exception as error:
+            self.roll_call.explain(error)
+            raise
 
     def _before_fit(self, folder: Path) -> None:
         config = self.config
@@ -174,7 +187,7 @@ class LitCLI(LightningCLI):
         if self.finished:
             _print(f"{self.config.run_dir} is finished; remove the folder to run the experiment again")
         else:
-            with exit_when_stopped(self.trainer):
+            with self.ending_as_one():
                 self.trainer.fit(**options)
 
     def validate(self, **options: Any) -> None:
@@ -187,14 +200,14 @@ class LitCLI(LightningCLI):
 
     def predict(self, **options: Any) -> None:
         """Score the test sets and write one file for each; labels are not read."""
-        with exit_when_stopped(self.trainer):
+        with self.ending_as_one():
             outputs = self.trainer.predict(**options) or []
         folder = Path(self.config.run_dir) / "predictions"
         for file in write_predictions(folder, self.datamodule.candidates("test"), outputs):
             _print(f"predictions: {file}")
 
     def _evaluate(self, evaluate: Callable[..., Any], options: dict[str, Any]) -> None:
-        with exit_when_stopped(self.trainer):
+        with self.ending_as_one():
             evaluate(**(options | {"verbose": False}))
         if self.trainer.is_global_zero:
             best_of_n_table({name: float(value) for name, value in self.trainer.callback_metrics.items()})

@@ -1,4 +1,4 @@
-"""Two processes stop together, whichever of them gets a signal or meets NaN."""
+"""Two processes stop together, whichever of them gets a signal, meets NaN, dies or is stopped."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ ACTS = {
     "nothing": "return loss",
     "signal": "os.kill(os.getpid(), signal.SIGUSR1); return loss",
     "nan": "return loss * float('nan')",
+    "kill": "os.kill(os.getpid(), signal.SIGKILL)",
+    "stop": "os.kill(os.getpid(), signal.SIGSTOP)",
 }
 DROPOUT = ["--model.reward_model=lit_prm.models.adapters.LoRAReward", "--model.reward_model.init_args.dropout=0.3"]
 SCRIPT = """
@@ -45,6 +47,7 @@ def train(desk: Desk, act: str) -> subprocess.CompletedProcess[str]:
     sizes = ["--data.batch_size=32", "--data.eval_tokens=256"]  # every rank has something to judge
     options = desk.options(desk.config("ranks", config), *sizes, *DROPOUT)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"LIT_PRM_SILENCE": "15"} if act == "stop" else {}
     command = [sys.executable, str(script), "exp", "ce-8resp", *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
 
@@ -77,3 +80,17 @@ def test_one_rank_meets_nan_and_both_stop_before_the_update(desk: Desk) -> None:
     assert [batch["update"] for batch in kept] == [5, 5]
     rows = [set(batch["batches"][0]["row"].tolist()) for batch in kept]
     assert rows[0].isdisjoint(rows[1])
+
+
+@pytest.mark.parametrize(("act", "told"), [("kill", "was ended by SIGKILL"), ("stop", "gave no sign of life for 15 s")])
+def test_one_rank_dies_or_is_stopped_and_the_other_names_it_and_ends_both(act: str, told: str, desk: Desk) -> None:
+    lost = train(desk, act)  # returns when no process holds its output any more
+    assert lost.returncode == 1, lost.stderr
+    assert [line for line in lost.stderr.splitlines() if "error" in line.lower()] == [
+        line for line in lost.stderr.splitlines() if line.startswith(f"error: rank 1 {told}")
+    ]
+    assert lost.stderr.count("The same command goes on.") == 1
+    assert "Traceback" not in lost.stderr
+    done = train(desk, "nothing")
+    assert done.returncode == 0, done.stderr
+    assert summary(run_of(desk))["status"] == "FINISHED"
