@@ -49,7 +49,7 @@ def train(desk: Desk, act: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment |= {"LIT_PRM_SILENCE": "15"} if act == "stop" else {}
     command = [sys.executable, str(script), "exp", "ce-8resp", *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def run_of(desk: Desk) -> Path:
