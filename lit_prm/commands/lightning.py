@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,11 +18,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 import callbacks  # noqa: F401  their bare class names become known to configs
-from callbacks import RunRecord, SafeStop
-from callbacks.stop_signals import Stopped
+from callbacks import RunRecord
 from lit_prm.commands.option_errors import refuse_missing_gpu, with_class_names
 from lit_prm.commands.precision import fast_precision
 from lit_prm.commands.quiet import keep_quiet
+from lit_prm.commands.stopping import exit_when_stopped
 from lit_prm.reports.run_tables import best_of_n_table
 from lit_prm.scoring.options import with_similar_option
 from lit_prm.storage import run_folder
@@ -238,24 +236,6 @@ def resolved_config(options: Sequence[str]) -> str:
     except _Parsed as parsed:
         return str(parsed)
     raise AssertionError("LightningCLI called no before_instantiate_classes")
-
-
-@contextmanager
-def exit_when_stopped(trainer: Trainer) -> Iterator[None]:
-    """End the process with the signal's exit status if a signal stops the trainer inside; say how to resume.
-
-    Rank zero also writes the status into the file that the environment variable LIT_PRM_STOPPED names: the exit status
-    of a launcher (torchrun) is its own.
-    """
-    safe = next((c for c in trainer.checkpoint_callbacks if isinstance(c, SafeStop)), SafeStop())
-    try:
-        with safe.listening(trainer):
-            yield
-    except Stopped as stopped:
-        _print("stopped; the same command resumes the run", file=sys.stderr)
-        if (file := os.environ.get("LIT_PRM_STOPPED")) and trainer.is_global_zero:
-            Path(file).write_text(f"{stopped.code}\n")
-        raise SystemExit(stopped.code) from None
 
 
 _print = rank_zero_only(print)
