@@ -303,9 +303,9 @@ def test_scores_are_weights_only_where_none_is_negative() -> None:
         Unchanged()(np.array([0.5, -1.0]))
 
 
-def test_the_sum_of_scores_votes_with_products_but_not_with_minima() -> None:
+def test_the_sum_of_scores_votes_with_probabilities_but_not_with_minima() -> None:
     found = find(pool_of(groups(), 0), Settings(Unchanged(), "product")).each[0].judgement.curves
-    assert [name for name in found if name.startswith("vote/")] == ["vote/product"]
+    assert [name for name in found if name.startswith("vote/")] == ["vote/product", "vote/mean-probability"]
     with pytest.raises(ValueError, match="The lowest score is"):
         find(pool_of(groups(), 0), Settings(Unchanged(), "min"))
 
