@@ -60,6 +60,7 @@ def test_updates_compares_trainer_and_bare_loop_and_sees_a_side_that_differs(run
         updates.verify(first, tmp_path)
 
 
+@pytest.mark.slow
 def test_sides_that_round_are_as_near_to_float32_as_the_first_of_them(run: Run, tmp_path: Path) -> None:
     prepare("tiny", tmp_path, "tiny", 1)
     first = {updates.TRUTH: run("tiny", "ours cold", tmp_path, "float32", None, updates.TRUTH)}
@@ -80,7 +81,7 @@ def test_sides_that_round_are_as_near_to_float32_as_the_first_of_them(run: Run, 
     assert not updates.verify(first, tmp_path)[0]["close"]
 
 
-@pytest.mark.parametrize("apart", [0.0, 1e-3])
+@pytest.mark.parametrize("apart", [pytest.param(0.0, marks=pytest.mark.slow), 1e-3])
 def test_updates_prints_times_and_acceptance_of_equal_sides_only(
     run: Run, apart: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

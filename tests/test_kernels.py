@@ -54,9 +54,8 @@ DYNAMO = "ignore:The .grad attribute of a Tensor that is not a leaf"  # it looks
 
 
 @pytest.mark.filterwarnings(DYNAMO)
-@pytest.mark.parametrize(
-    ("attention", "checkpointing"), [("packed", False), pytest.param("sdpa", True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("attention", "checkpointing"), [("packed", False), ("sdpa", True)])
 def test_what_dynamo_traces_computes_the_same(attention: str, checkpointing: bool, folder: str) -> None:
     options: dict[str, Any] = {"attention": attention, "gradient_checkpointing": checkpointing}
     usual = trained(implicit(folder, **options))
