@@ -52,14 +52,6 @@ class Stop(Exception):
     pass
 
 
-def test_a_second_process_that_writes_solutions_changes_no_weight(
-    words: PreTrainedTokenizerFast, uninterrupted: Path, tmp_path: Path
-) -> None:
-    train_models(words, folder=tmp_path, **SETTINGS, workers=2)
-    for name in ("generator", "weaker", "base", "stronger"):
-        assert same(weights(tmp_path, name), weights(uninterrupted, name))
-
-
 def stop_at(monkeypatch: pytest.MonkeyPatch, update: int) -> None:
     """The process ends, as far as files can tell, when the update of this number is about to begin."""
     original = SFT.training_step

@@ -150,13 +150,11 @@ def train_models(
     seed: int,
     held_out: frozenset[str],
     fluent_errors: float,
-    workers: int = 1,
 ) -> None:
     """Train for ``steps`` updates on solutions by authors with ``fluent_errors``, then ``expert_steps`` on experts'.
 
     Writes ``folder/base``, the model after ``steps`` updates, ``folder/stronger``, the final model, and
-    ``folder/<name>``, the model after ``snapshots[name]`` updates. With two ``workers``, a second process writes the
-    solutions, which takes a tenth of the time; the files are the same.
+    ``folder/<name>``, the model after ``snapshots[name]`` updates.
     """
     checkpoint = folder / "sft.ckpt"
     done = torch.load(checkpoint, weights_only=True)["global_step"] if checkpoint.exists() else 0
@@ -164,7 +162,7 @@ def train_models(
     cast(Any, disable_progress_bar)()
     with isolate_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # `Curriculum` skips finished batches
-        # making a tiny batch costs less than a worker process
+        # making a batch costs less than a worker process
         warnings.filterwarnings("ignore", ".*does not have many workers")
         seed_everything(seed, verbose=False)
         model = LlamaForCausalLM(_config(tokenizer, hidden, layers))
@@ -172,9 +170,7 @@ def train_models(
         authors = Solutions(encoder, batch_size, f"sft-{seed}", held_out, fluent_errors)
         experts = Solutions(encoder, batch_size, f"experts-{seed}", held_out)
         trainer = _trainer(steps + expert_steps, Keep(snapshots, folder, checkpoint))
-        loader = DataLoader(
-            Curriculum(authors, experts, steps, skip=done), batch_size=None, num_workers=int(workers > 1)
-        )
+        loader = DataLoader(Curriculum(authors, experts, steps, skip=done), batch_size=None)
         module = SFT(model, lr, steps, expert_steps)
         trainer.fit(module, loader, ckpt_path=checkpoint if done else None, weights_only=True)
         model.save_pretrained(folder / "stronger")

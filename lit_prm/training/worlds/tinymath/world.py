@@ -152,8 +152,7 @@ class TinyMath:
     def _models(self, root: Path, folder: Path) -> None:
         print(f"tinymath: training the base model ({self.training['steps']} updates)")
         held_out = frozenset(p.text for problems in self.problem_texts().values() for p in problems)
-        run = {"seed": self.seed, "held_out": held_out, "workers": self.workers, **self.training}
-        train_models(make_tokenizer(), folder=folder, **run)  # type: ignore[arg-type]
+        train_models(make_tokenizer(), folder=folder, seed=self.seed, held_out=held_out, **self.training)  # type: ignore[arg-type]
 
     def _sample(self, root: Path, files: Mapping[str, SampledSplit], folder: Path) -> None:
         for name, sampled in files.items():
