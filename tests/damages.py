@@ -86,6 +86,7 @@ BROKEN: dict[str, Damage] = {
 }  # fmt: skip
 CONFIG = BROKEN | {
     "no YAML": text("model: [1, 2"), "a tab": text("model:\n\ta: 1"),
+    "an alias of itself": text("model: &m {reward_model: *m}\ndata: {}"),
     "a tag": text("model: !!python/object/apply:os.mkdir [made]"),
     "no model": replaced(model=...), "a model of text": replaced(model="x"), "no data": replaced(data=None),
     "a reward model that is a number": replaced(model__reward_model=3), "no tokenizer": replaced(data__tokenizer=...),

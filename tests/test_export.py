@@ -226,25 +226,35 @@ def test_an_earlier_export_is_replaced_and_anything_else_left_alone(
 ) -> None:
     run, target = str(exports("ImplicitReward") / "run"), tmp_path / "there"
     target.mkdir()
-    (target / "reward.json").write_text("{}")
-    (target / "head.safetensors").write_text("of an earlier export")
+    for name in ("reward.json", "check.json", "head.safetensors"):
+        (target / name).write_text("{}")  # of an earlier export
     main(["export", run, str(target)])
     assert not (target / "head.safetensors").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
     before = {file.name: file.read_bytes() for file in target.iterdir()}
     (target / "notes.txt").write_text("dear")
-    foreign = tmp_path / "photos"
-    foreign.mkdir()
-    (foreign / "a.jpg").write_text("dear")
     file = tmp_path / "file"
     file.write_text("dear")
-    for place in (target, foreign, file):
+    others = {"photos": "a.jpg", "rewards": "reward.json", "new.parts": "mine.txt"}
+    for folder, name in others.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text("dear")
+    for place in (target, tmp_path / "photos", tmp_path / "rewards", tmp_path / "new", file):
         with pytest.raises(SystemExit):
             main(["export", run, str(place)])
-    assert [p.name for p in foreign.iterdir()] == ["a.jpg"]
     assert file.read_text() == "dear"
+    assert all((tmp_path / folder / name).read_text() == "dear" for folder, name in others.items())
     assert {file.name: file.read_bytes() for file in target.iterdir()} == {**before, "notes.txt": b"dear"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "photos", "there"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["file", "there", *others])
+
+
+@pytest.mark.parametrize("name", ["model_notes.txt", "headlines.txt", "tokenizer_backup", "model.safetensors"])
+def test_files_and_folders_that_are_named_like_those_of_an_export_are_not_removed(name: str, tmp_path: Path) -> None:
+    for own in ("reward.json", "check.json"):
+        (tmp_path / own).write_text("{}")
+    (tmp_path / name).write_text("dear") if "." in name and "model." not in name else (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"holds {name}, which is no file of an export"):
+        writing._refuse_others(tmp_path)
 
 
 @pytest.mark.parametrize("in_one_step", [True, False])
@@ -255,6 +265,7 @@ def test_a_killed_export_leaves_nothing_for_ever(
     target = tmp_path / "there"
     target.mkdir()
     (target / "reward.json").write_text("old")
+    (target / "check.json").write_text("{}")
     monkeypatch.setattr(atomic, "_exchanged", atomic._exchanged if in_one_step else lambda *_: False)
     left = tmp_path / "there.parts" / "there"
     left.mkdir(parents=True)
@@ -276,7 +287,8 @@ def test_an_export_that_breaks_leaves_the_earlier_one(
 ) -> None:
     target = tmp_path / "there"
     target.mkdir()
-    (target / "reward.json").write_text("{}")
+    for name in ("reward.json", "check.json"):
+        (target / name).write_text("{}")
 
     def breaks(*_: Any) -> str:
         raise OSError("disk full")

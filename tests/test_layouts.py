@@ -378,13 +378,15 @@ TURNS = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}
         ({"messages": TURNS, "correct": True}, "label"),
         ({"conversations": TURNS, "is_correct": 0}, "label"),
         ({"prompt": "p", "completion": "c", "correctness": False}, "label"),
+        ({"prompt": "p", "completion": "c", "Correct": False}, "label"),
+        ({"prompt": "p", "completions": ["a", "b"], "outcomes": [1, 0]}, "correctness"),
         ({"prompt": "p", "completions": ["a", "b"], "is_correct": [True, None]}, "correctness"),
     ],
 )
 def test_a_label_under_another_layouts_name_is_refused_and_not_lost(
     row: dict[str, object], own: str, tmp_path: Path
 ) -> None:
-    (name,) = row.keys() & {"correct", "is_correct", "correctness"}
+    (name,) = row.keys() - {"messages", "conversations", "prompt", "completion", "completions"}
     with pytest.raises(ValueError, match=f"{name} would be lost: .* names the label as {own}. Rename"):
         read_rows_of(tmp_path, row)
     nothing = [None, None] if isinstance(row[name], list) else None

@@ -295,6 +295,8 @@ def test_without_reference_the_log_prob_is_the_reward(folders: tuple[str, str]) 
         ),
         ({"aggregate": "worst"}, "at least one of min"),
         ({"beta": -1.0}, "not positive"),
+        ({"max_length": 0}, "max_length 0 is not positive"),
+        ({"separator": ""}, 'separator "" is empty'),
         ({"prompt_template": "Solve"}, r"no \{prompt\}"),
         ({"dtype": "fp8"}, "is not one of"),
     ],

@@ -202,5 +202,5 @@ def show(folder: Path, sets: Sequence[str]) -> None:
     """Print the tables of the run's candidate sets, and the next commands."""
     from lit_prm.reports.run_tables import best_of_n_table
 
-    best_of_n_table(read_record(folder / "summary.json")["metrics"], sets)
+    best_of_n_table(read_record(folder / "summary.json").get("metrics", {}), sets)
     print(f"files: {folder}   next: make ui | make compare | make list")

@@ -121,5 +121,5 @@ def _message(error: Exception) -> str:
         return "\n".join(r.strip() for r in reasons if r and not r.startswith("Expected a")) or text
     if isinstance(error, ModuleNotFoundError):
         return f"{text} in this Python ({sys.executable}); use .venv/bin/python, which make env installs"
-    option = re.search(r"\n\s*full_key: (?:fit|validate|test|predict)?\.?(\S+)", text)
+    option = re.search(r"\n\s*full_key: (\S+)", text)
     return f"{text.splitlines()[0]}, which {option[1]} refers to; correct the name after ${{" if option else text

@@ -24,7 +24,7 @@ def load(source: str | Path, **options: Any) -> Scorer:
     A plain language model is an implicit reward relative to ``reference``, which must then be given, except for an
     adapter and for a known release. A model with a head of its own (a PRM, an outcome reward model) needs no reference.
     ``options`` are the fields of ``lit_prm.scoring.sources.Options``; another name raises ValueError, and so does an
-    option that this source would ignore.
+    option that this source would ignore, except ``detail``.
 
     >>> import lit_prm
     >>> scorer = lit_prm.load(policy, reference=reference)
@@ -41,7 +41,7 @@ def load(source: str | Path, **options: Any) -> Scorer:
         spec, check = sources.spec_of(source, chosen), read_check(Path(source))
         scorer = build(spec, chosen)
         changed = (chosen.beta, chosen.reference, chosen.max_length, chosen.prompt_template, chosen.steps)
-        if check and not any(changed):
+        if check and all(option is None for option in changed):
             verify_folder(Path(source), scorer, scorer.encoder)
         return scorer
 

@@ -39,6 +39,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.detail not in get_args(Detail):
             raise ValueError(f"detail {self.detail!r} is unknown. Give one of {', '.join(get_args(Detail))}.")
+        for name in ("max_length", "eval_tokens"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} {value} is not positive. Give a number of tokens, at least 1.")
+        if self.separator == "":
+            raise ValueError('separator "" is empty, so it marks no step. Give a text, for example a line break.')
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.storage.moved import with_names_of_today
-from lit_prm.storage.schemas import content_of, fitting
+from lit_prm.storage.schemas import content_of, fitting, refuse_damaged
 
 
 @dataclass
@@ -25,13 +25,13 @@ class _Record:
 
 
 def read_record(file: Path) -> dict[str, Any]:
-    """Contents of ``summary.json``, ``data.json`` or ``identity.json``; empty if the file does not exist yet."""
+    """Contents of ``summary.json`` or ``data.json``; empty if the file does not exist yet. Metrics are numbers."""
     if not file.exists():
         return {}
     remedy = "remove it, and the run continues from its last checkpoint"
     content: dict[str, Any] = content_of(file, remedy)
-    fitting(content, _Record, file, remedy)
-    return content
+    record = fitting(content, _Record, file, remedy)
+    return content | ({"metrics": record.metrics} if "metrics" in content else {})
 
 
 def status(folder: Path) -> str | None:
@@ -49,7 +49,10 @@ def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
 def config_of(file: Path, change: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
     """The configuration in a run's ``config.yaml``, with the present names of classes; ``change`` comes first."""
     content = content_of(file, CONFIG_REMEDY, change(file.read_bytes()))
-    return dict(with_names_of_today(fitting(content, dict[str, Any], file, CONFIG_REMEDY)))
+    try:
+        return dict(with_names_of_today(fitting(content, dict[str, Any], file, CONFIG_REMEDY)))
+    except RecursionError:
+        refuse_damaged(file, "an alias names what holds it", CONFIG_REMEDY)
 
 
 CONFIG_REMEDY = "put it back, or remove the run's folder to start again"

@@ -67,6 +67,6 @@ def about(place: object) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if str(place) not in str(error):
-            error.args = (f"{place}: {error}",)
-        raise
+        if str(place) in str(error):
+            raise
+        raise ValueError(f"{place}: {error}") from error

@@ -8,13 +8,14 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from subprocess import Popen
 
 import torch.distributed as dist
 from lightning import Trainer
-from lightning.pytorch.strategies.launchers import subprocess_script
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, subprocess_script
 
 _BEATS = 150  # signs of life within the silence that is allowed
 _SOON = 5  # beats of silence that are allowed once an operation of all ranks has failed
@@ -50,7 +51,8 @@ class RollCall:
 
     def start(self) -> None:
         """Begin as soon as the process group exists, and go on to the end of the process."""
-        if self._trainer.world_size > 1:
+        forked = isinstance(self._trainer.strategy.launcher, _MultiProcessingLauncher)  # which watches its processes
+        if self._trainer.world_size > 1 and not forked:
             # Lightning's observer of the processes that it started would end this one by SIGKILL, without a word
             subprocess_script._launch_process_observer = lambda child_processes: None  # type: ignore[attr-defined]
             atexit.register(self._leave)
@@ -72,15 +74,22 @@ class RollCall:
     def _exchange(self) -> None:
         names, number = [f"roll-call/{rank}" for rank in range(len(self._signs))], 0
         own = names[dist.get_rank()]
-        with suppress(RuntimeError):  # the process that holds the store has ended
-            store = dist.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
-            while not self._left.wait(self._beat):
+        failures = 0
+        store = dist.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
+        while not self._left.wait(self._beat) and failures < _SOON:
+            try:
                 store.set(own, str(number := number + 1))
                 for rank, name in enumerate(names):
                     if store.check([name]):
                         self._signs[rank] = store.get(name).decode()
-            if not self._failed:  # otherwise the others shall name this rank
+                failures = 0
+            except RuntimeError:  # once, the network; again and again, the process that holds the store has ended
+                failures += 1
+        if not self._failed:  # otherwise the others shall name this rank
+            with suppress(RuntimeError):
                 store.set(own, _DONE)
+                if own == names[0]:  # it may hold the store: the others read the last sign first
+                    time.sleep(1.5 * self._beat)
 
     def _look(self) -> None:
         rank, silent = self._trainer.global_rank, [0] * self._trainer.world_size
@@ -99,6 +108,8 @@ class RollCall:
                 heard = other == rank or sign == _DONE or sign != before[other]
                 silent[other] = 0 if heard else silent[other] + 1
             before = now
+            if now[0] == _DONE and not self._messenger.is_alive():  # the store ended with the process that holds it
+                return
             self._end_if_lost(rank, silent)
 
     def _codes(self) -> list[int | None]:
@@ -133,10 +144,16 @@ class RollCall:
 def _line(lost: Sequence[int], code: int | None, seconds: float) -> str:
     how = f"gave no sign of life for {seconds:.0f} s, so it is stopped, dead or unreachable"
     if code is not None:
-        how = f"ended with status {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+        how = f"ended with status {code}" if code >= 0 else f"was ended by {_signal(-code)}"
     who = f"rank {lost[0]}" if len(lost) == 1 else f"each of the ranks {', '.join(map(str, lost))}"
     hint = " (the kernel does so when memory is full)" if code == -signal.SIGKILL else ""
     return f"error: {who} {how}{hint}, and the other ranks cannot go on without it. The same command goes on."
+
+
+def _signal(number: int) -> str:
+    with suppress(ValueError):  # real-time signals have no names
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def _allowed_silence() -> float:
@@ -144,4 +161,4 @@ def _allowed_silence() -> float:
     with suppress(ValueError):
         if 0 < float(given) < threading.TIMEOUT_MAX:
             return float(given)
-    raise ValueError(f"LIT_PRM_SILENCE={given} is not a number of seconds above 0. Give one, e.g. 300")
+    raise ValueError(f"LIT_PRM_SILENCE={given} is not a number of seconds above 0. Set it to seconds, for example 300")

@@ -50,7 +50,7 @@ class Layout(ABC):
         return group
 
     def _refuse_lost_labels(self, row: Row) -> None:
-        if lost := sorted(name for name in _LABELS & row.keys() - set(self.columns) if _holds(row[name])):
+        if lost := sorted(n for n in row.keys() - set(self.columns) if n.lower() in _LABELS and _holds(row[n])):
             own = f"as {self.correct}" if self.correct else "as another layout does (docs/formats.md)"
             raise BadRow(f"{', '.join(lost)} would be lost: {self.name} names the label {own}. Rename or remove it")
 
@@ -78,7 +78,7 @@ class Layout(ABC):
         """The responses of a row to its prompt ``question``."""
 
 
-_LABELS = frozenset({"correct", "correctness", "is_correct", "kto_tag", "label", "labels"})
+_LABELS = frozenset({"correct", "correctness", "is_correct", "is_right", "kto_tag", "label", "labels", "outcomes"})
 
 
 def _holds(value: object) -> bool:

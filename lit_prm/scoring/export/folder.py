@@ -20,7 +20,7 @@ from lit_prm.scoring.building import present_identity
 from lit_prm.scoring.check_samples import CHECK_FILE, sampled
 from lit_prm.scoring.export.card import Facts, card
 from lit_prm.scoring.spec import SPEC_FILE, Named, RewardSpec, arguments_of, named
-from lit_prm.storage.atomic import alone, clear, put_back, swap
+from lit_prm.storage.atomic import BEFORE, LOCK, alone, clear, put_back, swap
 from lit_prm.storage.class_paths import class_of, class_path_of
 
 HEAD_FILE = "head.safetensors"
@@ -110,6 +110,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """
     parts = target.with_name(f"{target.name}.parts")
     with alone(parts):
+        if foreign := sorted({path.name for path in parts.iterdir()} - {LOCK, BEFORE, target.name}):
+            raise ValueError(
+                f"{parts} holds {foreign[0]}, which no export wrote, and an export works there. Move it away."
+            )
         put_back(parts, target)
         clear(parts)
         _refuse_others(target)
@@ -124,21 +128,25 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 _OWN_FILES = re.compile(
     r"(config|generation_config|special_tokens_map|added_tokens|vocab|reward|check)\.json|README\.md|merges\.txt|"
-    r"(model|head|adapter_|tokenizer|chat_template|additional_chat_templates|spiece|sentencepiece).*"
+    r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|head\.safetensors|"
+    r"adapter_(config\.json|model\.safetensors)|tokenizer(_config)?\.json|"
+    r"(tokenizer|spiece|spm|sentencepiece(\.bpe)?)\.model|vocab\.txt|chat_template\.(jinja|json)|additional_chat_templates"
 )
+_FOLDERS = ("additional_chat_templates",)  # that transformers writes
 
 
 def _refuse_others(target: Path) -> None:
     """Raise ValueError if there is something at ``target`` that is neither an export nor an empty folder."""
     if not target.exists():
         return
-    names = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
-    if not target.is_dir() or (names and SPEC_FILE not in names):
+    paths = sorted(target.iterdir()) if target.is_dir() else []
+    names = [path.name for path in paths]
+    if not target.is_dir() or (names and not {SPEC_FILE, CHECK_FILE} <= set(names)):
         raise ValueError(
-            f"{target} exists and is not an export (it has no {SPEC_FILE}), so it is not replaced. Give a new folder, "
-            "or remove that one."
+            f"{target} exists and is not an export (it lacks {SPEC_FILE} or {CHECK_FILE}), so it is not replaced. Give "
+            "a new folder, or remove that one."
         )
-    if others := [name for name in names if not _OWN_FILES.fullmatch(name)]:
+    if others := [p.name for p in paths if not _OWN_FILES.fullmatch(p.name) or p.is_dir() != (p.name in _FOLDERS)]:
         raise ValueError(
             f"{target} holds {others[0]}, which is no file of an export, so the folder is not replaced. Move it away, "
             "or give a new folder."
