@@ -3,7 +3,7 @@ SHELL  := /bin/bash
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Not compiled: a run imports a fifth of the 20,000 modules, and Python keeps the bytecode of what it imports.
+# Not compiled: a run imports a third of the 20,000 modules, and Python keeps the bytecode of what it imports.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 export PYTHONDONTWRITEBYTECODE :=
 

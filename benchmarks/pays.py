@@ -45,8 +45,7 @@ def main() -> None:
 
 def show(results: PaperResults, label: str, ours: Line, theirs: Line) -> None:
     """Print the pooled difference and the smallest of the seeds."""
-    pair = (results.values(line, "test", (16,)) for line in (ours, theirs))
-    a, b = pair
+    a, b = (results.values(line, "test", (16,)) for line in (ours, theirs))
     difference = {key: a[key] - b[key] for key in a if key in b}
     seeds = {seed for seed, _ in difference}
     each = [summary([{key: value for key, value in difference.items() if key[0] == seed}]) for seed in seeds]

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 from unittest.mock import Mock
 
 import numpy as np
@@ -204,7 +205,9 @@ def test_a_store_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyt
     """The root user may write any file, so SQLite is told to open it for reading."""
     store, connect = str(tmp_path / "store.sqlite"), sqlite3.connect
     entry = [(b"a", np.ones(3, np.float32))]
-    LogpStore(store).write(entry)
+    made = LogpStore(store)
+    made.write(entry)
+    cast(sqlite3.Connection, made._connection).close()  # which writes the log into the file
     whole = Path(store).read_bytes()
     monkeypatch.setattr(sqlite3, "connect", lambda file, **how: connect(f"file:{file}?mode=ro", uri=True, **how))
     with pytest.raises(

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from lit_prm.training.roll_call import RollCall
 from tests.forks import Fork
@@ -131,3 +132,48 @@ def test_silence_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv("LIT_PRM_SILENCE", given)
         with pytest.raises(ValueError, match=f"LIT_PRM_SILENCE={given} is not a number of seconds above 0"):
             RollCall(trainer())
+
+
+class FailingStore:
+    """A store of a process group whose first ``failures`` writes fail."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.held: dict[str, bytes] = {}
+
+    def clone(self) -> FailingStore:
+        return self
+
+    def set(self, name: str, value: str) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("Broken pipe")
+        self.held[name] = value.encode()
+
+    def check(self, names: list[str]) -> bool:
+        return all(name in self.held for name in names)
+
+    def get(self, name: str) -> bytes:
+        return self.held[name]
+
+
+@pytest.mark.parametrize("failures", [1, 100])
+def test_a_store_that_fails_once_ends_no_signs_of_life(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FailingStore(failures)
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
+    call = RollCall(trainer(rank=1), silence=1.5)  # a sign each hundredth of a second
+    call._signs = ["", ""]
+    call._messenger.start()
+    while call._messenger.is_alive() and not call._signs[1]:
+        time.sleep(0.01)
+    call._left.set()
+    call._messenger.join()
+    assert store.held == ({"roll-call/1": b"done"} if failures == 1 else {})
+
+
+def test_processes_of_multiprocessing_are_left_to_their_launcher() -> None:
+    forked = object.__new__(_MultiProcessingLauncher)
+    call = RollCall(SimpleNamespace(world_size=2, global_rank=0, strategy=SimpleNamespace(launcher=forked)))  # type: ignore[arg-type]
+    call.start()
+    assert not call._judge.is_alive()

@@ -61,9 +61,10 @@ class Marked(Pattern):
 
 
 class EurusMarked(Marked):
-    """The steps of ``Marked``, read where EurusPRM's card reads them: two tokens behind the text of inner steps.
+    """The steps of ``Marked``, with rewards read where EurusPRM's card reads them.
 
-    There, "Step" and often the blank before the number belong to the step before. The spans stay those of the text.
+    That is two tokens behind the text of each step but the last, so the tokens of "Step" and often of the blank before
+    the next number count for the step before. The spans of characters stay those of ``Marked``.
     """
 
     tokens_behind = 2
@@ -84,7 +85,10 @@ class Newline(StepRule):
 
 
 class EveryLine(StepRule):
-    """A step is a line with its line break, as Skywork's PRM judges. A blank line is one too, against the law."""
+    """A step is a line with its line break, as Skywork's PRM judges.
+
+    A blank line is a step of its own here. In every other rule white space alone is no step.
+    """
 
     def starts(self, text: str) -> Iterable[int]:
         return (match.end() for match in re.finditer("\n", text))

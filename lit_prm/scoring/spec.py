@@ -13,7 +13,7 @@ from lit_prm.evaluation.aggregates import refuse_unknown_aggregates
 from lit_prm.models.reward_model import RewardModel
 from lit_prm.storage.class_paths import class_of, refuse_foreign_classes
 from lit_prm.storage.identity import Identity
-from lit_prm.storage.schemas import content_of, fitting
+from lit_prm.storage.schemas import fitting, parsed
 
 SPEC_FILE = "reward.json"  # in an exported folder
 _REMEDY = "export the model again with python -m lit_prm export"
@@ -117,7 +117,7 @@ def read_spec(file: Path) -> RewardSpec:
 
     Raises ValueError if it names weights outside safetensors files, or a class of a module that is not imported.
     """
-    content = content_of(file, _REMEDY)
+    content = parsed(file, _REMEDY)
     refuse_foreign_classes(content, file)
     spec = RewardSpec.from_json(content, file).resolved(file.parent)
     if spec.weights and not spec.weights.endswith(".safetensors"):

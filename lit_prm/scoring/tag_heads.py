@@ -18,7 +18,10 @@ Head = Callable[[str, Dtype, PreTrainedTokenizerBase], StepClassifier]
 
 
 def tokens(right: str, wrong: str) -> Head:
-    """A language model that answers with one of two tokens, each the last one of its text: the softmax over both."""
+    """A language model that answers with one of two tokens: log-odds are the difference of their logits.
+
+    A tokenizer may cut ``right`` or ``wrong`` into several tokens; the last one of each is its answer.
+    """
 
     def load(source: str, dtype: Dtype, tokenizer: PreTrainedTokenizerBase) -> StepClassifier:
         plus, minus = (token_ids(tokenizer, text)[-1] for text in (right, wrong))
@@ -83,7 +86,10 @@ def token_classifier(source: str, dtype: Dtype, tokenizer: PreTrainedTokenizerBa
 
 
 def sequence_classifier(source: str, dtype: Dtype, tokenizer: PreTrainedTokenizerBase) -> StepClassifier:
-    """Transformers' sequence classification with one label: the reward of the whole response (an outcome RM)."""
+    """Transformers' sequence classification with one label: the reward of the whole response (an outcome RM).
+
+    Sets the padding token of ``tokenizer`` to the model's, because ``WholeResponse`` looks for the last other token.
+    """
     model = _classifier(AutoModelForSequenceClassification, source, dtype, labels=1)
     padding = model.config.pad_token_id  # transformers reads the last token that is not this one
     tokenizer.pad_token = None if padding is None else tokenizer.convert_ids_to_tokens(padding)

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_prm.data.steps import BlankLine, EveryLine, StepRule
 from lit_prm.evaluation.aggregates import refuse_unknown_aggregates
-from lit_prm.models.language_model import Dtype, load_config
+from lit_prm.models.language_model import load_config
 from lit_prm.scoring import tag_heads as heads
 from lit_prm.scoring.tag_layouts import (
     AnsweredTurns,
@@ -22,7 +22,6 @@ from lit_prm.scoring.tag_layouts import (
     TaggedText,
     WholeResponse,
 )
-from lit_prm.scoring.tag_models import StepClassifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +43,6 @@ class TagStyle:
             return self.layout.lay_out(tokenizer, question, steps)
         except ValueError as error:
             raise ValueError(f"style {self.name}: {error}") from None
-
-    def load(self, source: str, dtype: Dtype, tokenizer: PreTrainedTokenizerBase) -> StepClassifier:
-        """The model of a folder or the hub, in eval mode. No code of the folder is run."""
-        return self.head(source, dtype, tokenizer)
 
     def separated_by(self, separator: str) -> TagStyle:
         """The style with another separator behind each step."""

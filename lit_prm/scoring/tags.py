@@ -23,7 +23,9 @@ from lit_prm.scoring.tag_styles import style_named
 
 
 class TagScorer(Scorer):
-    """A step's reward is the log-odds of P(step right), read where the style says; a response's is its last step's.
+    """A step's reward is the log-odds of P(step right), read where the style says.
+
+    The reward of a response is that of its last step that was judged.
 
     Loads the released model ``source``. Without ``style``, ``style_of`` infers it; ``separator`` replaces the one
     behind each step, ``steps`` the style's rule, and ``aggregate`` that of its authors. The aggregates ``product`` and
@@ -55,7 +57,7 @@ class TagScorer(Scorer):
         if aggregate is not None:
             self.style.refuse_aggregate(aggregate)
         self.tokenizer = _fast(load_tokenizer(source))
-        self.judge = self.style.load(source, dtype, self.tokenizer).to(device)
+        self.judge = self.style.head(source, dtype, self.tokenizer).to(device)
         self.steps = steps or self.style.steps()
         self.max_length = max_length
         self.prompt_template = prompt_template

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_prm.storage.moved import with_names_of_today
-from lit_prm.storage.schemas import content_of, fitting, refuse_damaged
+from lit_prm.storage.schemas import fitting, parsed, refuse_damaged
 
 
 @dataclass
@@ -29,7 +29,7 @@ def read_record(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     remedy = "remove it, and the run continues from its last checkpoint"
-    content: dict[str, Any] = content_of(file, remedy)
+    content: dict[str, Any] = parsed(file, remedy)
     record = fitting(content, _Record, file, remedy)
     return content | ({"metrics": record.metrics} if "metrics" in content else {})
 
@@ -48,7 +48,7 @@ def is_finished(folder: Path, test_sets: Iterable[str]) -> bool:
 
 def config_of(file: Path, change: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
     """The configuration in a run's ``config.yaml``, with the present names of classes; ``change`` comes first."""
-    content = content_of(file, CONFIG_REMEDY, change(file.read_bytes()))
+    content = parsed(file, CONFIG_REMEDY, change(file.read_bytes()))
     try:
         return dict(with_names_of_today(fitting(content, dict[str, Any], file, CONFIG_REMEDY)))
     except RecursionError:

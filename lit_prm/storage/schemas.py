@@ -20,10 +20,10 @@ Kind = TypeVar("Kind")
 
 def read_file(file: Path, kind: type[Kind], remedy: str) -> Kind:
     """The content of a JSON or YAML file as ``kind``. Raises ValueError, with reason and remedy, if it does not fit."""
-    return fitting(content_of(file, remedy), kind, file, remedy)
+    return fitting(parsed(file, remedy), kind, file, remedy)
 
 
-def content_of(file: Path, remedy: str, data: bytes | None = None) -> Any:
+def parsed(file: Path, remedy: str, data: bytes | None = None) -> Any:
     """What a JSON or YAML file holds, or ``data`` in its place."""
     parse = yaml.safe_load if file.suffix == ".yaml" else json.loads
     try:
@@ -56,9 +56,9 @@ def refuse_damaged(place: object, reason: str, remedy: str) -> NoReturn:
     raise ValueError(f"{place} is damaged ({reason}); {remedy}")
 
 
-def one_line(error: BaseException, length: int = 300) -> str:
-    """The error's text on one line, cut; its class if it has no text."""
-    return " ".join(str(error).split())[:length] or type(error).__name__
+def one_line(error: BaseException) -> str:
+    """The first 300 characters of the error's text on one line; its class if it has no text."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 @contextmanager

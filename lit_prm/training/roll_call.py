@@ -28,11 +28,13 @@ class RollCall:
 
     Otherwise a stopped rank holds the others for half an hour, the limit of torch's operations, and a rank that dies
     leaves them a traceback from inside gloo. Here the first rank that is alive prints one line, which names the lost
-    rank, and each rank ends with status 1. A rank is lost after ``silence`` seconds without a sign, by default those
-    of the environment variable LIT_PRM_SILENCE, or 300; after a thirtieth of them if an operation of all ranks has
-    failed here, or if a signal ended a process that this one started, or anything ended that process before all ranks
-    had met. A rank counts its own signs meanwhile, not the clock: a computer that sleeps, or Ctrl-Z of all ranks, loses
-    nobody.
+    rank, and each rank ends with status 1. A rank is lost after
+
+    - ``silence`` seconds without a sign: by default those of the environment variable LIT_PRM_SILENCE, or 300;
+    - a thirtieth of them (10 of 300) if an operation of all ranks has failed here;
+    - a thirtieth too if this rank started it and a signal ended it, or it ended at all before all ranks had met.
+
+    A rank counts its own signs meanwhile, not the clock, so a computer that sleeps, or Ctrl-Z of all ranks, loses none.
 
     A rank that is alive but hangs is not noticed; the limit of torch's operations bounds it. A run of one process has
     no roll call.
@@ -142,12 +144,15 @@ class RollCall:
 
 
 def _line(lost: Sequence[int], code: int | None, seconds: float) -> str:
-    how = f"gave no sign of life for {seconds:.0f} s, so it is stopped, dead or unreachable"
+    one = len(lost) == 1
+    so = "it is" if one else "they are"
+    how = f"gave no sign of life for {seconds:.0f} s, so {so} stopped, dead or unreachable"
     if code is not None:
         how = f"ended with status {code}" if code >= 0 else f"was ended by {_signal(-code)}"
-    who = f"rank {lost[0]}" if len(lost) == 1 else f"each of the ranks {', '.join(map(str, lost))}"
+    who = f"rank {lost[0]}" if one else f"ranks {', '.join(map(str, lost))}"
     hint = " (the kernel does so when memory is full)" if code == -signal.SIGKILL else ""
-    return f"error: {who} {how}{hint}, and the other ranks cannot go on without it. The same command goes on."
+    them = "it" if one else "them"
+    return f"error: {who} {how}{hint}, and the other ranks cannot go on without {them}. The same command goes on."
 
 
 def _signal(number: int) -> str:
