@@ -167,6 +167,7 @@ def test_a_store_that_fails_once_ends_no_signs_of_life(failures: int, monkeypatc
     call._messenger.start()
     while call._messenger.is_alive() and not call._signs[1]:
         time.sleep(0.01)
+    assert bool(call._signs[1]) == (failures == 1)
     call._left.set()
     call._messenger.join()
     assert store.held == ({"roll-call/1": b"done"} if failures == 1 else {})
